@@ -1,0 +1,1 @@
+"""Tells benign from malignant tumours."""

@@ -1,0 +1,124 @@
+"""The application factory: puts a project, its runs and their HTTP together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from flask import Blueprint, Flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from kedro_flask_server.config import ServerConfig, load_config, resolve_project_path
+from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.logs import install_safe_records
+from kedro_flask_server.project import KedroProject
+from kedro_flask_server.runs.executors.threads import ThreadExecutor
+from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.web.core import create_core_blueprint
+from kedro_flask_server.web.docs import create_docs_blueprint
+from kedro_flask_server.web.errors import register_error_handlers
+
+EXTENSION = "kedro_flask_server"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KedroServer:
+    """What an application made by `create_http_server` is made of.
+
+    It is in ``app.extensions["kedro_flask_server"]``.
+
+    Attributes:
+        config: The settings.
+        project: The project that is served.
+        runs: Takes runs, over HTTP or from a view of your own.
+    """
+
+    config: ServerConfig
+    project: KedroProject
+    runs: RunService
+
+
+def create_http_server(
+    project_path: str | Path | None = None,
+    env: str | None = None,
+    conf_source: str | Path | None = None,
+    **settings: object,
+) -> Flask:
+    """Return a WSGI application that serves a Kedro project.
+
+    It bootstraps the project and loads its pipelines; it starts no thread and handles no
+    request, so that routes, blueprints and middleware can be added to what it returns, and a
+    server can fork after it. A project whose pipelines cannot be loaded is served all the
+    same: `/run` and `/snapshot` say why, and every request tries again.
+
+    Args:
+        project_path: The project's folder; by default ``KEDRO_PROJECT_PATH``.
+        env: Kedro's configuration environment; by default ``KEDRO_SERVER_ENV``, then
+            ``KEDRO_ENV``, then the project's own default.
+        conf_source: The configuration's folder or archive; by default
+            ``KEDRO_SERVER_CONF_SOURCE``, then the project's own.
+        **settings: Any other setting of `kedro_flask_server.config.ServerConfig`.
+
+    Returns:
+        The application.
+
+    Raises:
+        ServerSettingsError: If the project is missing or cannot be opened, a setting is unknown
+            or has a value that is not allowed, or a blueprint of ``SERVER_BLUEPRINTS`` cannot
+            be imported.
+    """
+    path = resolve_project_path(project_path, os.environ)
+    project = KedroProject.bootstrap(path)
+    config = load_config(
+        path,
+        arguments={"env": env, "conf_source": conf_source, **settings},
+        environ=os.environ,
+        project_settings=project.setting("SERVER", {}),
+    )
+    install_safe_records(project.safe_text)
+    project.configure(env=config.env, conf_source=config.conf_source)
+    project.try_to_load()
+
+    executor = ThreadExecutor(project, workers=config.workers)
+    runs = RunService(executor, workers=config.workers, max_waiting=config.max_waiting)
+
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=0, x_proto=0, x_prefix=1)  # type: ignore[method-assign]
+    app.extensions[EXTENSION] = KedroServer(config=config, project=project, runs=runs)
+    register_error_handlers(app)
+    app.register_blueprint(
+        create_core_blueprint(project, runs, max_waiting=config.max_waiting)
+    )
+    app.register_blueprint(create_docs_blueprint())
+    for blueprint in _load_blueprints(project.setting("SERVER_BLUEPRINTS", ())):
+        app.register_blueprint(blueprint)
+    return app
+
+
+def _load_blueprints(places: Iterable[str]) -> list[Blueprint]:
+    """Return the blueprints at places such as ``my_project.api:bp``."""
+    if isinstance(places, str):
+        places = [places]
+    return [_load_blueprint(place) for place in places]
+
+
+def _load_blueprint(place: str) -> Blueprint:
+    module_name, _, name = str(place).partition(":")
+    try:
+        blueprint = getattr(import_module(module_name), name)
+    except Exception as error:  # the module is the project's: it can raise anything
+        raise ServerSettingsError(
+            f"SERVER_BLUEPRINTS in settings.py names {place!r}, which cannot be imported "
+            f"({type(error).__qualname__}: {error}). It takes places such as 'my_project.api:bp'."
+        ) from error
+    if not isinstance(blueprint, Blueprint):
+        raise ServerSettingsError(
+            f"SERVER_BLUEPRINTS in settings.py names {place!r}, which is no flask.Blueprint but "
+            f"{type(blueprint).__qualname__}."
+        )
+    return blueprint

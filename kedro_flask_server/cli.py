@@ -1,0 +1,103 @@
+"""The ``kedro server`` commands.
+
+Kedro imports this module for every command, ``kedro --help`` included: whatever takes time to
+import is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from kedro.framework.startup import ProjectMetadata
+
+
+@click.group(name="kedro")
+def commands() -> None:
+    """Hold the commands for Kedro, which lists them with its own of that name."""
+
+
+# Kedro shows the help of a group that brings commands; this one has nothing to add to it.
+commands.help = None
+
+
+@commands.group(name="server")
+def server() -> None:
+    """Commands for running Kedro as a server."""
+
+
+@server.command(name="start", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--host", "-H", help="Address to listen on.  [default: 127.0.0.1]")
+@click.option("--port", "-p", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]")
+@click.option(
+    "--reload",
+    is_flag=True,
+    help="Restart when the project's source or configuration changes. For development only.",
+)
+@click.option("--env", "-e", help="Kedro configuration environment of all runs.")
+@click.option("--conf-source", help="Folder or archive with the project's configuration.")
+@click.option(
+    "--workers",
+    type=int,
+    help="How many runs execute at a time.  [default: 4, or the processors if fewer]",
+)
+@click.pass_obj
+def start(metadata: ProjectMetadata, reload: bool, **settings: Any) -> None:
+    """Serve this project over HTTP.
+
+    Runs pipelines for whoever asks; /docs describes how to ask. Every option can be set in the
+    environment, too (KEDRO_SERVER_PORT, ...), and in SERVER of the project's settings.py.
+    """
+    from kedro_flask_server.errors import ServerSettingsError
+
+    try:
+        if reload:
+            _serve_with_reload(metadata, settings)
+        else:
+            sys.exit(_serve(metadata, settings))
+    except ServerSettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
+    from kedro_flask_server import __version__, create_http_server
+    from kedro_flask_server.serving import CUT_OFF, Server, end_process
+
+    app = create_http_server(metadata.project_path, **settings)
+    server = Server(app)
+    parts = app.extensions["kedro_flask_server"]
+    click.echo(
+        f"kedro-flask-server {__version__}, Kedro {parts.project.kedro_version}\n"
+        f"Project:       {parts.project.name} ({parts.project.path})\n"
+        f"Environment:   {parts.config.env or 'the default of the project'}\n"
+        f"Address:       {server.url}\n"
+        f"API reference: {server.url}/docs\n"
+        "Stop with Ctrl-C."
+    )
+    sys.stdout.flush()
+    code = server.serve_until_signalled()
+    if code == CUT_OFF:
+        click.echo("Stopped; runs that had not ended were cut off.", err=True)
+        end_process(code)
+    click.echo("Stopped; all runs had ended.")
+    return code
+
+
+def _serve_with_reload(metadata: ProjectMetadata, settings: dict[str, Any]) -> None:
+    from kedro_flask_server.project import watched_paths
+    from kedro_flask_server.reloading import serve_with_reload
+
+    click.echo("Restarting on changes (--reload): for development only.", err=True)
+    options = [
+        part
+        for name, value in settings.items()
+        if value is not None
+        for part in (f"--{name.replace('_', '-')}", str(value))
+    ]
+    source_dir, configuration = watched_paths(metadata, settings["conf_source"])
+    serve_with_reload(
+        ["server", "start", *options], source_dir=source_dir, configuration=configuration
+    )

@@ -1,0 +1,262 @@
+"""Every setting of the server, once: its name, type, unit, default and meaning.
+
+A setting is looked up in this order: argument of ``create_http_server`` or command-line
+option; environment variable; ``SERVER = {...}`` in the project's settings.py; default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from kedro_flask_server.errors import ServerSettingsError
+
+_PREFIX = "KEDRO_SERVER_"
+
+# Kubernetes describes each service of a namespace in the environment of its pods, and a
+# service may well be called kedro-server. https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_SERVICE_LINK = re.compile(
+    r"SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
+)
+_SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise ValueError
+    return value
+
+
+def _source(value: object) -> str:
+    """Return a configuration source that exists; one behind a URL is Kedro's to find."""
+    text = str(value) if isinstance(value, Path) else _text(value)
+    if "://" in text:
+        return text
+    path = Path(text).expanduser()
+    if not path.exists():
+        raise ValueError
+    return str(path.resolve())
+
+
+def _number(minimum: float) -> Callable[[object], float]:
+    def parse(value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise ValueError
+        number = float(value)
+        if not math.isfinite(number) or number < minimum:
+            raise ValueError
+        return number
+
+    return parse
+
+
+def _whole(minimum: int, maximum: int | None = None) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, (int, str)):
+            raise ValueError
+        number = int(value)
+        if number < minimum or (maximum is not None and number > maximum):
+            raise ValueError
+        return number
+
+    return parse
+
+
+def default_workers() -> int:
+    """Return how many runs execute at a time by default.
+
+    Returns:
+        4, or the number of processors that this process may use where that is less.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        return min(4, len(os.sched_getaffinity(0)))
+    return min(4, os.cpu_count() or 1)
+
+
+def _setting(
+    default: Any,
+    parse: Callable[[object], Any],
+    *,
+    allowed: str,
+    meaning: str,
+    variables: tuple[str, ...] = (),
+) -> Any:
+    metadata = {"parse": parse, "allowed": allowed, "meaning": meaning, "variables": variables}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """The settings of one server. Each field's metadata says what it means and allows."""
+
+    project_path: Path
+    env: str | None = _setting(
+        None,
+        _text,
+        allowed="the name of a configuration environment",
+        meaning="Kedro's configuration environment, for every endpoint alike",
+        variables=("KEDRO_SERVER_ENV", "KEDRO_ENV"),
+    )
+    conf_source: str | None = _setting(
+        None,
+        _source,
+        allowed="a folder or archive that exists, or a URL",
+        meaning="where the configuration is; None: the project's `CONF_SOURCE`",
+    )
+    host: str = _setting(
+        "127.0.0.1",
+        _text,
+        allowed="a host name or address",
+        meaning="the address that `kedro server start` listens on",
+    )
+    port: int = _setting(
+        8000,
+        _whole(0, 65_535),
+        allowed="a whole number from 0 to 65535",
+        meaning="the port that `kedro server start` listens on; 0 takes a free one",
+    )
+    workers: int = _setting(
+        default_workers,
+        _whole(1),
+        allowed="a whole number, 1 or more",
+        meaning="how many runs execute at a time (default: 4, or the processors that the "
+        "process may use where those are fewer)",
+    )
+    max_waiting: int = _setting(
+        32,
+        _whole(0),
+        allowed="a whole number, 0 or more",
+        meaning="how many requests may wait for a run to start, and as many for a snapshot; "
+        "the next is refused with 503",
+    )
+    drain_timeout_s: float = _setting(
+        20.0,
+        _number(0),
+        allowed="a number of seconds, 0 or more",
+        meaning="how many seconds the runs under way get to end once the server is told to stop",
+    )
+    max_body_bytes: int = _setting(
+        1_048_576,
+        _whole(1),
+        allowed="a whole number of bytes, 1 or more",
+        meaning="the largest request body in bytes; a larger one is refused with 413",
+    )
+
+
+def settings() -> tuple[Field[Any], ...]:
+    """Return the settings that have four ways to be set: all but the project's path."""
+    return tuple(each for each in fields(ServerConfig) if each.name != "project_path")
+
+
+def variables_of(setting: Field[Any]) -> tuple[str, ...]:
+    """Return the environment variables of a setting, the one that counts most first."""
+    return setting.metadata["variables"] or (_PREFIX + setting.name.upper(),)
+
+
+def resolve_project_path(argument: str | Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the path of the project to serve.
+
+    Args:
+        argument: The path given to ``create_http_server``.
+        environ: The environment, for ``KEDRO_PROJECT_PATH`` where there is no argument.
+
+    Returns:
+        An absolute path to a folder that exists.
+
+    Raises:
+        ServerSettingsError: If no path is given, or if it is not a folder.
+    """
+    given = argument if argument is not None else environ.get("KEDRO_PROJECT_PATH")
+    if not given:
+        raise ServerSettingsError(
+            "No Kedro project is given: pass project_path, or set KEDRO_PROJECT_PATH to the "
+            "folder that holds the project's pyproject.toml."
+        )
+    path = Path(given).expanduser().resolve()
+    if not path.is_dir():
+        raise ServerSettingsError(
+            f"The project path {str(given)!r} does not exist or is not a folder: project_path "
+            "and KEDRO_PROJECT_PATH take the folder that holds the project's pyproject.toml."
+        )
+    return path
+
+
+def load_config(
+    project_path: Path,
+    *,
+    arguments: Mapping[str, object],
+    environ: Mapping[str, str],
+    project_settings: Mapping[str, object],
+) -> ServerConfig:
+    """Return the settings of a server from the four places where they can be set.
+
+    Args:
+        project_path: The project that is served.
+        arguments: Settings given in the program or on the command line; None is not given.
+        environ: The process's environment.
+        project_settings: ``SERVER`` of the project's settings.py.
+
+    Returns:
+        The settings, each parsed and checked.
+
+    Raises:
+        ServerSettingsError: If a name is unknown or a value is not allowed.
+    """
+    _refuse_unknown(arguments, "an argument")
+    _refuse_unknown(project_settings, "SERVER in settings.py")
+    _refuse_unknown(_settings_in(environ), "an environment variable", prefix=_PREFIX)
+    values: dict[str, Any] = {}
+    for setting in settings():
+        name = setting.name
+        if arguments.get(name) is not None:
+            values[name] = _parse(setting, arguments[name], name)
+        elif variable := _set_variable(setting, environ):
+            values[name] = _parse(setting, environ[variable], variable)
+        elif project_settings.get(name) is not None:
+            values[name] = _parse(setting, project_settings[name], f"SERVER[{name!r}]")
+    return ServerConfig(project_path=project_path, **values)
+
+
+def _set_variable(setting: Field[Any], environ: Mapping[str, str]) -> str | None:
+    for variable in variables_of(setting):
+        value = environ.get(variable)
+        if value and not _SERVICE_ADDRESS.match(value):
+            return variable
+    return None
+
+
+def _settings_in(environ: Mapping[str, str]) -> list[str]:
+    """Return the names, in lower case, of the environment's variables that name a setting."""
+    names = (name.removeprefix(_PREFIX) for name in environ if name.startswith(_PREFIX))
+    return [name.lower() for name in names if not _SERVICE_LINK.fullmatch(name)]
+
+
+def _refuse_unknown(names: Mapping[str, object] | list[str], where: str, prefix: str = "") -> None:
+    known = [setting.name for setting in settings()]
+    for name in names:
+        if name in known:
+            continue
+        close = difflib.get_close_matches(str(name), known, n=1)
+        hint = f" Did you mean {close[0]!r}?" if close else ""
+        shown = prefix + name.upper() if prefix else str(name)
+        raise ServerSettingsError(
+            f"Unknown setting {shown!r}, given as {where}.{hint} The settings are: {', '.join(known)}."
+        )
+
+
+def _parse(setting: Field[Any], value: object, where: str) -> Any:
+    try:
+        return setting.metadata["parse"](value)
+    except ValueError as error:
+        raise ServerSettingsError(
+            f"Setting {setting.name!r} cannot be {value!r} (given by {where}): "
+            f"it takes {setting.metadata['allowed']}."
+        ) from error

@@ -1,0 +1,69 @@
+"""Keeps what is logged within bounds, whoever logs it.
+
+A node's exception ends up in Kedro's own log lines, too. Rich, which draws them, takes time
+that grows with the square of a line's length while every other thread waits; and a lone
+surrogate in one line fails that line and all that follow.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+# What rich highlights of a line in about 10 ms at worst (a line of digits).
+_MAX_HIGHLIGHTED_CHARS = 500
+
+
+def install_safe_records(safe: Callable[[str], str]) -> None:
+    """Make every log record of this process safe to write, from now on.
+
+    A record is left as it is unless it is long or its text has to change; then it is drawn
+    without highlighting, and an exception that comes with it is turned into text.
+
+    Args:
+        safe: Returns text that may be logged.
+    """
+    make = logging.getLogRecordFactory()
+    if not isinstance(make, _SafeRecords):
+        logging.setLogRecordFactory(_SafeRecords(make, safe))
+
+
+class _PlainRecord(logging.LogRecord):
+    """A record that ``rich.logging.RichHandler`` draws as it is; the names are that handler's.
+
+    They belong to the class because logging refuses an ``extra`` of a name that the record
+    itself has.
+    """
+
+    highlighter = None
+    markup = False
+
+
+class _SafeRecords:
+    """A log record factory (https://docs.python.org/3/library/logging.html#logrecord-objects)."""
+
+    def __init__(self, make: Callable[..., logging.LogRecord], safe: Callable[[str], str]) -> None:
+        self._make = make
+        self._safe = safe
+
+    def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
+        record = self._make(*args, **kwargs)
+        try:
+            text = record.getMessage()
+        except Exception:  # wrong arguments, which logging reports when it writes the record
+            return record
+        shown = self._safe(text)
+        raised = record.exc_info[1] if record.exc_info else None
+        if raised is not None:
+            parts = traceback.format_exception(raised)
+            safe_parts = [self._safe(part) for part in parts]
+            if safe_parts != parts or max(map(len, parts)) > _MAX_HIGHLIGHTED_CHARS:
+                shown = "\n".join([shown, "".join(safe_parts)])
+                record.exc_info = None
+        if shown != text:
+            record.msg, record.args = shown, ()
+        if shown != text or len(shown) > _MAX_HIGHLIGHTED_CHARS:
+            record.__class__ = _PlainRecord
+        return record

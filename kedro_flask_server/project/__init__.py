@@ -1,0 +1,7 @@
+"""The one door to Kedro: nothing outside this room imports Kedro to run or inspect."""
+
+from __future__ import annotations
+
+from kedro_flask_server.project.kedro_project import KedroProject, watched_paths
+
+__all__ = ["KedroProject", "watched_paths"]

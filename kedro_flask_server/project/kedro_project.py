@@ -1,0 +1,268 @@
+"""A Kedro project: bootstrapped once, inspected and executed many times."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import logging
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import kedro
+from kedro.framework.cli.utils import _split_params
+from kedro.framework.project import settings, validate_settings
+from kedro.framework.session import KedroServiceSession
+from kedro.framework.startup import ProjectMetadata, bootstrap_project
+from kedro.inspection import get_project_snapshot
+
+from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.project.config_loader import isolated
+from kedro_flask_server.project.failures import describe, safe, trace
+from kedro_flask_server.project.runner import create_runner, start_processes_safely
+from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest
+
+logger = logging.getLogger(__name__)
+
+# Others' text is no markup: rich.logging.RichHandler would stumble over a "[/]" in it.
+_PLAIN = {"markup": False}
+
+
+class KedroProject:
+    """A Kedro project: its settings, its snapshot and the execution of its pipelines.
+
+    Kedro keeps the project's settings and pipelines once for the process, so a process has one
+    `KedroProject`. All its methods may be called from any thread.
+    """
+
+    def __init__(self, metadata: ProjectMetadata) -> None:
+        """Take a project that is bootstrapped; `bootstrap` does both."""
+        self._metadata = metadata
+        self._env: str | None = None
+        self._conf_source: str | None = None
+        self._session: KedroServiceSession | None = None
+        self._loading = threading.Lock()
+        self._last_attempt_at = 0.0
+        self._last_failure: BaseException | None = None
+
+    @classmethod
+    def bootstrap(cls, project_path: Path) -> KedroProject:
+        """Make a project known to Kedro and read its settings.
+
+        Args:
+            project_path: The folder with the project's pyproject.toml.
+
+        Returns:
+            The project, with the configuration environment still to be chosen by `configure`.
+
+        Raises:
+            ServerSettingsError: If the folder holds no Kedro project, or its settings.py fails.
+        """
+        try:
+            metadata = bootstrap_project(project_path)
+            validate_settings()
+            loader_class = settings.CONFIG_LOADER_CLASS
+        except (Exception, SystemExit) as error:  # settings.py is the project's: it can raise anything
+            raise ServerSettingsError(
+                f"The Kedro project in '{project_path}' cannot be opened: {describe(error).type}: "
+                f"{describe(error).message}"
+            ) from error
+        # Both the session and the snapshot take the class from here.
+        settings.set("CONFIG_LOADER_CLASS", isolated(loader_class))
+        start_processes_safely(metadata.project_path)
+        return cls(metadata)
+
+    def configure(self, *, env: str | None, conf_source: str | None) -> None:
+        """Choose the configuration that every run and snapshot uses.
+
+        Args:
+            env: Kedro's configuration environment; None for the project's default.
+            conf_source: Where the configuration is; None for the project's own folder.
+        """
+        self._env = env
+        self._conf_source = conf_source
+
+    @property
+    def name(self) -> str:
+        """The project's name."""
+        return self._metadata.project_name
+
+    @property
+    def path(self) -> Path:
+        """The project's folder."""
+        return self._metadata.project_path
+
+    @property
+    def kedro_version(self) -> str:
+        """The version of Kedro that runs it."""
+        return kedro.__version__
+
+    @staticmethod
+    def safe_text(text: str) -> str:
+        """Return text that may be logged and sent: bounded, printable, without credentials."""
+        return safe(text)
+
+    def setting(self, name: str, default: Any) -> Any:
+        """Return a value of the project's settings.py.
+
+        Args:
+            name: Its name there, in capitals.
+            default: What to return where it is not set.
+
+        Returns:
+            The value.
+        """
+        return settings.get(name, default)
+
+    def try_to_load(self) -> None:
+        """Load the registered pipelines; if that fails, say so in the log.
+
+        Every snapshot and run tries again for as long as it fails.
+        """
+        try:
+            self._loaded_session()
+        except (Exception, SystemExit) as error:  # the registry is the project's
+            logger.error(
+                "The project's pipelines cannot be loaded. Until they can, /run and /snapshot "
+                "fail; each request tries again. %s",
+                trace(error),
+                extra=_PLAIN,
+            )
+
+    def _loaded_session(self) -> KedroServiceSession:
+        """Return the one session, its pipelines loaded, whatever it takes.
+
+        While it fails, each call tries again; those that came before an attempt began share
+        what it found.
+        """
+        asked_at = time.monotonic()
+        with self._loading:
+            if self._session is not None:
+                return self._session
+            if self._last_failure is not None and self._last_attempt_at > asked_at:
+                raise self._last_failure
+            self._last_attempt_at = time.monotonic()
+            try:
+                importlib.invalidate_caches()  # a mended registry may import new modules
+                self._session = KedroServiceSession.create(
+                    project_path=self.path,
+                    env=self._env,
+                    conf_source=self._conf_source,
+                    serving_mode=True,
+                )
+            except BaseException as error:
+                self._last_failure = error
+                raise
+            self._last_failure = None
+            return self._session
+
+    def snapshot(self, params: str | None = None) -> Mapping[str, Any] | ErrorDetail:
+        """Describe the project, without running anything.
+
+        Args:
+            params: Runtime parameters in the format of ``kedro run --params``.
+
+        Returns:
+            All fields of ``kedro.inspection``'s snapshot, as plain data; or why there is none.
+        """
+        try:
+            runtime_params = _parse_params(params) if params else None
+            self._loaded_session()
+            snapshot = get_project_snapshot(
+                env=self._env,
+                conf_source=self._conf_source,
+                metadata=self._metadata,
+                runtime_params=runtime_params,
+            )
+            return dataclasses.asdict(snapshot)
+        except BaseException as error:  # the project's code may raise anything
+            logger.error("Snapshot failed: %s", trace(error), extra=_PLAIN)
+            return describe(error)
+
+    def execute(self, run_id: str, request: RunRequest) -> RunOutcome:
+        """Run pipelines, here and now.
+
+        Args:
+            run_id: The run's id and the save version of its versioned datasets.
+            request: What to run.
+
+        Returns:
+            What became of it. Whatever the project's code raises, ``SystemExit`` and
+            ``KeyboardInterrupt`` included, is in the outcome: this never raises.
+        """
+        started_at = time.perf_counter()
+        error: ErrorDetail | None = None
+        try:
+            self._run(run_id, request)
+        except BaseException as raised:  # a node may raise anything, and only its own run fails
+            error = describe(raised)
+            logger.error("Run %s failed: %s", run_id, trace(raised), extra=_PLAIN)
+        duration_ms = round((time.perf_counter() - started_at) * 1000, 2)
+        if error is None:
+            logger.info("Run %s succeeded in %.2f ms", run_id, duration_ms)
+        return RunOutcome(run_id=run_id, duration_ms=duration_ms, error=error)
+
+    def _run(self, run_id: str, request: RunRequest) -> None:
+        session = self._loaded_session()
+        runner = create_runner(
+            request.runner, is_async=request.is_async, package_name=self._metadata.package_name
+        )
+        session.run(
+            run_id=run_id,
+            runner=runner,
+            pipeline_names=request.pipeline_names,
+            tags=request.tags and tuple(request.tags),
+            node_names=request.node_names and tuple(request.node_names),
+            from_nodes=request.from_nodes,
+            to_nodes=request.to_nodes,
+            from_inputs=request.from_inputs,
+            to_outputs=request.to_outputs,
+            load_versions=request.load_versions and dict(request.load_versions),
+            namespaces=request.namespaces,
+            only_missing_outputs=request.only_missing_outputs,
+            runtime_params=request.params and dict(request.params),
+        )
+
+    def close(self) -> None:
+        """End the session, if there is one."""
+        with self._loading:
+            if self._session is not None:
+                self._session.close()
+                self._session = None
+
+
+def watched_paths(metadata: ProjectMetadata, conf_source: str | None) -> tuple[Path, Path]:
+    """Return where the files are that make a project.
+
+    Args:
+        metadata: The project's, from its pyproject.toml.
+        conf_source: The configuration's folder or archive; None for the project's own.
+
+    Returns:
+        The source folder and the configuration.
+    """
+    if conf_source is None:
+        try:
+            conf_source = settings.CONF_SOURCE
+        except (Exception, SystemExit):  # a settings.py that is broken is about to be mended
+            conf_source = "conf"
+    return metadata.source_dir, metadata.project_path / conf_source
+
+
+def _parse_params(text: str) -> dict[str, Any]:
+    """Return runtime parameters from the format of ``kedro run --params``.
+
+    Raises:
+        ValueError: If the text is not of that format.
+    """
+    try:
+        # Kedro reports a fault through a click context: without one, as an AttributeError.
+        parsed: dict[str, Any] = _split_params(None, None, text)  # type: ignore[arg-type]
+    except Exception as error:
+        raise ValueError(
+            f"Invalid 'params' value: {text!r}. It takes key=value pairs separated by commas, "
+            "such as 'version=02,model.lr=0.01', and no commas within values."
+        ) from error
+    return parsed

@@ -1,0 +1,25 @@
+"""Opens the project when it is imported, for the process that starts ``ParallelRunner``'s.
+
+That process (``multiprocessing``'s forkserver) has one thread of Python and runs nothing, so
+its children may be forked; with the project imported once, each of them starts at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from kedro.framework import project
+from kedro.framework.startup import bootstrap_project
+
+from kedro_flask_server.project.runner import PRELOADED_PROJECT
+
+# What fails here fails again where it is told: in the run that needs it.
+with contextlib.suppress(Exception):
+    bootstrap_project(os.environ[PRELOADED_PROJECT])
+    list(project.pipelines)
+
+# A child in which Kedro finds the project's name configures it again for each node, and the
+# second time its logging configuration contains itself (RecursionError, seen in Kedro 1.7).
+# Without the name it takes the settings as they are.
+project.PACKAGE_NAME = None

@@ -1,0 +1,92 @@
+"""OmegaConf's resolvers, kept apart for each configuration loader.
+
+OmegaConf looks resolvers up in one table for the whole process, and Kedro's loader puts the
+runtime parameters of one run behind a name in it: two runs at a time, and each can read the
+other's. Here the table gets layers. What a loader registers or clears goes into a layer of
+its own, which counts only in the thread that works with that loader; beneath it lies the
+table that all share, for what a project registers once for the whole process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from omegaconf.basecontainer import BaseContainer
+
+_CLEARED = object()
+
+_installing = threading.Lock()
+
+
+class ResolverLayer:
+    """The resolvers of one configuration loader."""
+
+    def __init__(self) -> None:
+        self._own: dict[str, Any] = {}
+        # A loader may be asked by several threads of its run (ThreadRunner, a project's hooks).
+        self._lock = threading.RLock()
+
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Let OmegaConf, in this thread, see this layer's resolvers before all others."""
+        table = _LayeredTable.installed()
+        with self._lock:
+            token = table.layer.set(self._own)
+            try:
+                yield
+            finally:
+                table.layer.reset(token)
+
+
+class _LayeredTable(MutableMapping[str, Any]):
+    """Stands in for OmegaConf's resolver table (private there; there is no public door)."""
+
+    def __init__(self, shared: MutableMapping[str, Any]) -> None:
+        self._shared = shared
+        self.layer: ContextVar[dict[str, Any] | None] = ContextVar("resolver_layer", default=None)
+
+    @classmethod
+    def installed(cls) -> _LayeredTable:
+        """Return the table that OmegaConf uses, layered from the first call on.
+
+        ``OmegaConf.clear_resolvers`` replaces the table, hence the look each time.
+        """
+        table: Any = BaseContainer._resolvers
+        if not isinstance(table, cls):
+            with _installing:
+                table = BaseContainer._resolvers
+                if not isinstance(table, cls):
+                    table = cls(table)
+                    BaseContainer._resolvers = table
+        return table
+
+    def __getitem__(self, name: str) -> Any:
+        layer = self.layer.get()
+        found = self._shared[name] if layer is None or name not in layer else layer[name]
+        if found is _CLEARED:
+            raise KeyError(name)
+        return found
+
+    def __setitem__(self, name: str, resolver: Any) -> None:
+        layer = self.layer.get()
+        (self._shared if layer is None else layer)[name] = resolver
+
+    def __delitem__(self, name: str) -> None:
+        layer = self.layer.get()
+        if layer is None:
+            del self._shared[name]
+        elif name in self:
+            layer[name] = _CLEARED
+        else:
+            raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        layer = self.layer.get() or {}
+        return iter([name for name in {**self._shared, **layer} if layer.get(name) is not _CLEARED])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -1,0 +1,54 @@
+"""Restarts a server in development when its project changes."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from watchfiles import Change, DefaultFilter, run_process
+
+_CONFIGURATION_SUFFIXES = {".yml", ".yaml", ".json", ".toml"}
+
+
+# A server ends by itself once its runs have; this is for one that does not.
+_STOP_TIMEOUT_S = 120
+
+
+def serve_with_reload(arguments: Sequence[str], *, source_dir: Path, configuration: Path) -> None:
+    """Serve in a process of its own, started again whenever the project changes.
+
+    A server that cannot start, because of a syntax error for one, is started again at the next
+    change.
+
+    Args:
+        arguments: The arguments of ``kedro`` that start the server.
+        source_dir: The folder with the project's Python source.
+        configuration: The configuration's folder or archive; what does not exist, such as one
+            behind a URL, is not watched.
+    """
+    run_process(
+        *(path for path in (source_dir, configuration) if path.exists()),
+        target=shlex.join([sys.executable, "-m", "kedro", *arguments]),
+        target_type="command",
+        watch_filter=_ProjectFilter(configuration),
+        sigint_timeout=_STOP_TIMEOUT_S,
+    )
+
+
+class _ProjectFilter(DefaultFilter):
+    """Passes Python source and configuration, and not the data that runs write."""
+
+    def __init__(self, configuration: Path) -> None:
+        self._configuration = configuration.resolve()
+        super().__init__()
+
+    def __call__(self, change: Change, path: str) -> bool:
+        changed = Path(path)
+        if changed == self._configuration:
+            return True
+        suffixes = {".py"}
+        if changed.is_relative_to(self._configuration):
+            suffixes = _CONFIGURATION_SUFFIXES | {".py"}
+        return changed.suffix in suffixes and super().__call__(change, path)

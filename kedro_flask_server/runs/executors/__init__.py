@@ -1,0 +1,1 @@
+"""Where runs execute: a module for each way."""

@@ -1,0 +1,35 @@
+"""Run ids: Kedro's save-version timestamps, each given out once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+
+
+class RunIds:
+    """Gives out run ids that are unique and sort by time.
+
+    A run id is a UTC timestamp of 24 characters in Kedro's form for versions,
+    ``2024-01-01T00.00.00.000Z`` (``kedro.io.core.VERSION_FORMAT``). Where the millisecond is
+    taken, or the clock was set back, the next free one serves.
+    """
+
+    def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
+        """Start with the time that the clock shows.
+
+        Args:
+            clock_ns: Returns nanoseconds since 1970-01-01T00:00:00Z.
+        """
+        self._clock_ns = clock_ns
+        self._lock = threading.Lock()
+        self._last_ms = 0
+
+    def next(self) -> str:
+        """Return an id greater than all that were given out before."""
+        with self._lock:
+            self._last_ms = max(self._clock_ns() // 1_000_000, self._last_ms + 1)
+            seconds, milliseconds = divmod(self._last_ms, 1000)
+        moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+        return f"{moment:%Y-%m-%dT%H.%M.%S}.{milliseconds:03d}Z"

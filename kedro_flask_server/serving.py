@@ -1,0 +1,167 @@
+"""Serves an application with waitress: its limits, its signals and its end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+from waitress import create_server
+from waitress.channel import HTTPChannel
+from waitress.server import BaseWSGIServer
+from waitress.task import ErrorTask
+
+from kedro_flask_server.app import EXTENSION, KedroServer
+from kedro_flask_server.config import ServerConfig
+from kedro_flask_server.errors import ServerSettingsError
+
+DRAINED = 0
+"""The exit code of a server all of whose runs came to their end."""
+
+CUT_OFF = 1
+"""The exit code of a server that ended before its runs did."""
+
+_SPARE_THREADS = 4
+_FLUSH_TIMEOUT_S = 2.0
+
+
+def waitress_settings(config: ServerConfig) -> dict[str, Any]:
+    """Return waitress' settings (https://docs.pylonsproject.org/projects/waitress/).
+
+    Args:
+        config: The server's settings.
+
+    Returns:
+        Arguments for ``waitress.create_server``, each limit chosen here.
+    """
+    return {
+        "host": config.host,
+        "port": config.port,
+        # Whoever runs, waits for a run or is at a snapshot holds a thread: there are more.
+        "threads": config.workers + 2 * config.max_waiting + _SPARE_THREADS,
+        # Below the 1,024 open files that a process has by default. poll has no limit of its own.
+        "connection_limit": 800,
+        "asyncore_use_poll": True,
+        "backlog": 1024,
+        # An idle connection is closed after this many seconds; one that waits for its answer is not.
+        "channel_timeout": 120,
+        "cleanup_interval": 30,
+        "max_request_header_size": 65_536,
+        # waitress refuses a body of just this size, too.
+        "max_request_body_size": config.max_body_bytes + 1,
+        "expose_tracebacks": False,
+        "clear_untrusted_proxy_headers": True,
+        "ident": None,
+    }
+
+
+class Server:
+    """An application on a listening socket."""
+
+    def __init__(self, app: Flask) -> None:
+        """Listen; requests wait until `serve_until_signalled`.
+
+        Args:
+            app: What `create_http_server` returned.
+
+        Raises:
+            ServerSettingsError: If the address is taken or is none.
+        """
+        self._parts: KedroServer = app.extensions[EXTENSION]
+        config = self._parts.config
+        self._sockets: dict[int, Any] = {}
+        try:
+            self._waitress = create_server(app, map=self._sockets, **waitress_settings(config))
+        except (OSError, ValueError, OverflowError) as error:
+            raise ServerSettingsError(
+                f"Cannot listen on {config.host}, port {config.port}: {_reason(error)}. Choose "
+                "another with --host and --port."
+            ) from error
+        self._listeners = [each for each in self._sockets.values() if isinstance(each, BaseWSGIServer)]
+        for listener in self._listeners:
+            listener.channel_class = _Channel
+
+    @property
+    def url(self) -> str:
+        """The address that it listens on."""
+        host = self._parts.config.host
+        shown = f"[{host}]" if ":" in host else host
+        return f"http://{shown}:{self._listeners[0].effective_port}"
+
+    def serve_until_signalled(self) -> int:
+        """Serve until SIGTERM or SIGINT, then let the runs under way end.
+
+        A second signal ends the process at once, with `CUT_OFF`.
+
+        Returns:
+            `DRAINED` or `CUT_OFF`.
+        """
+        stop = threading.Event()
+
+        def on_signal(number: int, frame: FrameType | None) -> None:
+            if stop.is_set():
+                end_process(CUT_OFF)
+            stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, on_signal)
+        threading.Thread(target=self._waitress.run, name="waitress", daemon=True).start()
+        stop.wait()
+        drained = self._parts.runs.drain(self._parts.config.drain_timeout_s)
+        _wait_until(self._is_flushed, _FLUSH_TIMEOUT_S)
+        return DRAINED if drained else CUT_OFF
+
+    def _is_flushed(self) -> bool:
+        """Whether every request has its answer, and every answer is sent."""
+        channels = [channel for each in self._listeners for channel in [*each.active_channels.values()]]
+        return not any(channel.requests or channel.total_outbufs_len for channel in channels)
+
+
+def end_process(code: int) -> None:
+    """End this process at once, whatever its threads do, and the processes that it started.
+
+    Args:
+        code: The exit code.
+    """
+    for child in multiprocessing.active_children():
+        child.kill()
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+class _JsonErrorTask(ErrorTask):
+    """Refuses in JSON, as the application does, what waitress itself refuses."""
+
+    def execute(self) -> None:
+        error = self.request.error
+        body = json.dumps({"detail": f"{error.reason}: {error.body}"}).encode()
+        self.status = f"{error.code} {error.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):
+    error_task_class = _JsonErrorTask
+
+
+def _wait_until(is_true: Callable[[], bool], timeout_s: float) -> None:
+    ends_at = time.monotonic() + timeout_s
+    while not is_true() and time.monotonic() < ends_at:
+        time.sleep(0.01)
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -1,0 +1,1 @@
+"""HTTP: requests in, answers out. What takes longer to say belongs below."""

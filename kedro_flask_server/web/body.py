@@ -1,0 +1,140 @@
+"""Reads the JSON body of a request, and says what is wrong with it as Kedro's server does."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from flask import Request
+from marshmallow import Schema, ValidationError
+
+from kedro_flask_server.text import bounded, printable
+from kedro_flask_server.web.errors import InvalidRequestError, UnreadableBodyError
+from kedro_flask_server.web.schemas import Problem, problems_of
+
+MAX_DEPTH = 1_000
+"""How deep lists and objects in a body may nest. Python's own limit, on some versions, is far
+higher, and what is below here recurses."""
+
+MAX_PROBLEMS = 100
+"""How many problems of one body are listed; each costs more to say than to make."""
+
+_MAX_NAME_CHARS = 200
+
+_MISSING = Problem("missing", "Field required")
+_NOT_AN_OBJECT = Problem(
+    "model_attributes_type", "Input should be a valid dictionary, sent as application/json"
+)
+_NOT_JSON = Problem("json_invalid", "JSON decode error")
+
+
+def load_body(request: Request, schema: Schema) -> Any:
+    """Return what a schema makes of a request's JSON body.
+
+    Args:
+        request: The request, its body not read yet.
+        schema: What the body must be.
+
+    Returns:
+        What the schema loads.
+
+    Raises:
+        InvalidRequestError: If the body is missing, is not sent as JSON, or is not what the
+            schema says.
+        UnreadableBodyError: If the body cannot be parsed at all.
+        werkzeug.exceptions.RequestEntityTooLarge: If it is larger than ``max_body_bytes``.
+    """
+    content = _read_json(request)
+    try:
+        return schema.load(content)
+    except ValidationError as error:
+        problems = problems_of(error)[:MAX_PROBLEMS]
+        raise InvalidRequestError(
+            [_report(problem, path, _at(content, path)) for path, problem in problems]
+        ) from error
+
+
+def _read_json(request: Request) -> dict[str, Any]:
+    raw = request.get_data(cache=False)
+    if not raw:
+        raise InvalidRequestError([_report(_MISSING, (), None)])
+    if not _is_json(request.mimetype):
+        raise InvalidRequestError([_report(_NOT_AN_OBJECT, (), raw)])
+    content = _parse(raw)
+    if content is None:
+        raise InvalidRequestError([_report(_MISSING, (), None)])
+    if not isinstance(content, dict):
+        raise InvalidRequestError([_report(_NOT_AN_OBJECT, (), content)])
+    return content
+
+
+def _is_json(mimetype: str) -> bool:
+    """Whether a media type is JSON's, or one built on it (RFC 6839, section 3.1)."""
+    kind, _, subtype = mimetype.partition("/")
+    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        content = json.loads(raw)
+    except json.JSONDecodeError as error:
+        report = _report(_NOT_JSON, (error.pos,), {}, ctx={"error": error.msg})
+        raise InvalidRequestError([report]) from error
+    except (ValueError, RecursionError) as error:  # bytes that are no text; digits; depth
+        raise UnreadableBodyError from error
+    if _is_deeper_than(content, MAX_DEPTH):
+        raise UnreadableBodyError
+    return content
+
+
+def _is_deeper_than(content: Any, levels: int) -> bool:
+    layer = [content]
+    for _ in range(levels):
+        containers = [each for each in layer if isinstance(each, (dict, list))]
+        if not containers:
+            return False
+        layer = [
+            inner
+            for each in containers
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return any(isinstance(each, (dict, list)) for each in layer)
+
+
+def _report(
+    problem: Problem, path: tuple[str | int, ...], value: Any, **more: Any
+) -> dict[str, Any]:
+    location = [_short(step) if isinstance(step, str) else step for step in path]
+    return {
+        "type": problem.type,
+        "loc": ["body", *location],
+        "msg": problem.msg,
+        "input": _outline(value),
+        **more,
+    }
+
+
+def _at(content: Any, path: tuple[str | int, ...]) -> Any:
+    for step in path:
+        content = content[step]
+    return content
+
+
+def _outline(value: Any) -> Any:
+    """Return a value that is small and no secret as it is, and of all others type and size."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, (int, float)):
+        return value if math.isfinite(value) and abs(value) < 2**53 else "(a number)"
+    if isinstance(value, str):
+        return f"(a string of {len(value)} characters)"
+    if isinstance(value, list):
+        return f"(a list of {len(value)} items)"
+    if isinstance(value, dict):
+        return f"(an object of {len(value)} fields)"
+    return f"({len(value)} bytes)"
+
+
+def _short(name: str) -> str:
+    return printable(bounded(name, _MAX_NAME_CHARS))

@@ -1,0 +1,121 @@
+"""The OpenAPI document, made from the schemas that validate and the views' docstrings.
+
+A view's docstring describes it: its first line is the summary, what follows the description;
+after a line of ``---``, YAML can say more, in the words of an OpenAPI operation object
+(https://spec.openapis.org/oas/v3.1.0#operation-object).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from apispec.yaml_utils import load_yaml_from_docstring, trim_docstring
+from flask import Flask
+from werkzeug.routing import Rule
+
+from kedro_flask_server import __version__
+from kedro_flask_server.web.schemas import DOCUMENTED
+
+_VARIABLE = re.compile(r"<(?:(?P<converter>[A-Za-z_]\w*)(?:\([^)]*\))?:)?(?P<name>[A-Za-z_]\w*)>")
+_VARIABLE_SCHEMAS = {
+    "int": {"type": "integer"},
+    "float": {"type": "number"},
+    "uuid": {"type": "string", "format": "uuid"},
+}
+_METHODS = ("get", "put", "post", "delete", "patch")
+
+
+def _refusal(meaning: str, schema: str = "ErrorResponse") -> dict[str, Any]:
+    content = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
+    return {"description": meaning, "content": {"application/json": content}}
+
+
+_REFUSALS = {
+    "UnreadableBody": _refusal("The body cannot be parsed."),
+    "BodyTooLarge": _refusal("The body is larger than `max_body_bytes`."),
+    "InvalidRequest": _refusal("The request is not what it should be.", "HTTPValidationError"),
+    "ServerBusy": {
+        **_refusal("As many requests wait as may, or the server is stopping."),
+        "headers": {
+            "Retry-After": {
+                "description": "After how many seconds to ask again.",
+                "schema": {"type": "integer"},
+            }
+        },
+    },
+}
+
+
+def describe(app: Flask, *, prefix: str = "") -> dict[str, Any]:
+    """Return the OpenAPI document of an application.
+
+    Args:
+        app: The application, with whatever routes have been added to it.
+        prefix: The path under which it is served, such as ``/kedro``.
+
+    Returns:
+        An OpenAPI 3.1 document: every view that carries a docstring, but for the ``docs``
+        blueprint's own.
+    """
+    spec = APISpec(
+        title="Kedro Server",
+        version=__version__,
+        openapi_version="3.1.0",
+        info={"description": "Runs a Kedro project's pipelines, and tells what they are."},
+        plugins=[MarshmallowPlugin()],
+        **({"servers": [{"url": prefix}]} if prefix else {}),
+    )
+    for schema in DOCUMENTED:
+        spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
+    for name, refusal in _REFUSALS.items():
+        spec.components.response(name, refusal)
+    for rule in app.url_map.iter_rules():
+        operations = dict(_operations(app, rule))
+        if operations:
+            path = _VARIABLE.sub(r"{\g<name>}", rule.rule)
+            spec.path(path, operations=operations, parameters=list(_path_parameters(rule)))
+    return spec.to_dict()
+
+
+def _operations(app: Flask, rule: Rule) -> Iterator[tuple[str, dict[str, Any]]]:
+    if rule.endpoint.startswith("docs."):
+        return
+    view = app.view_functions[rule.endpoint]
+    for method in _METHODS:
+        if method.upper() in (rule.methods or ()):
+            docstring = _docstring(view, method)
+            if docstring:
+                yield method, _operation(docstring, rule, method)
+
+
+def _docstring(view: Callable[..., Any], method: str) -> str:
+    """Return what documents a view; a class-based view is documented by its methods."""
+    view_class = getattr(view, "view_class", None)
+    if view_class is None:
+        return view.__doc__ or ""
+    return getattr(getattr(view_class, method, None), "__doc__", None) or ""
+
+
+def _operation(docstring: str, rule: Rule, method: str) -> dict[str, Any]:
+    text, _, _ = trim_docstring(docstring).partition("---")
+    summary, _, description = text.strip().partition("\n")
+    operation: dict[str, Any] = {
+        "summary": summary.strip().removesuffix("."),
+        "operationId": re.sub(r"\W+", "_", f"{rule.endpoint}_{rule.rule}_{method}").strip("_"),
+        "responses": {"200": {"description": "Successful response"}},
+    }
+    if description.strip():
+        operation["description"] = description.strip()
+    more = load_yaml_from_docstring(docstring)
+    # YAML by method, as apispec's own plugins read it, or an operation for all methods.
+    return operation | more.get(method, {key: more[key] for key in more if key not in _METHODS})
+
+
+def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
+    for variable in _VARIABLE.finditer(rule.rule):
+        schema = _VARIABLE_SCHEMAS.get(variable["converter"] or "", {"type": "string"})
+        yield {"name": variable["name"], "in": "path", "required": True, "schema": schema}

@@ -1,0 +1,328 @@
+"""The JSON of requests and answers: one declaration validates, dumps and documents.
+
+Requests are read with ``unknown = RAISE``. What is wrong with one is reported as Kedro's own
+server does it, in a list of ``{type, loc, msg, input}`` whose types are Pydantic's
+(https://docs.pydantic.dev/latest/errors/validation_errors/).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from marshmallow import RAISE, Schema, ValidationError, fields, post_load
+
+from kedro_flask_server.runs.model import RunRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one value.
+
+    Attributes:
+        type: Pydantic's name for the kind of error.
+        msg: The same for a person.
+    """
+
+    type: str
+    msg: str
+
+
+_NOT_A_STRING = [Problem("string_type", "Input should be a valid string")]
+_NOT_A_LIST = [Problem("list_type", "Input should be a valid list")]
+_NOT_AN_OBJECT = [Problem("dict_type", "Input should be a valid dictionary")]
+_NOT_A_BOOL = [Problem("bool_type", "Input should be a valid boolean")]
+_NOT_READABLE_AS_BOOL = [
+    Problem("bool_parsing", "Input should be a valid boolean, unable to interpret input")
+]
+_UNKNOWN_FIELD = Problem("extra_forbidden", "Extra inputs are not permitted")
+_NOT_A_RUNNER = [
+    Problem(
+        "value_error",
+        "Value error, a runner is the name of a class or its dotted path, "
+        "such as 'SequentialRunner' or 'my_package.runners.MyRunner'",
+    )
+]
+
+_RUNNER_FORM = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
+_TRUE = {"true", "yes", "on", "t", "y", "1"}
+_FALSE = {"false", "no", "off", "f", "n", "0"}
+_INT64 = range(-(2**63), 2**63)
+
+
+class _Flag(fields.Boolean):
+    """A boolean as Pydantic reads it: true, 1, 1.0, or a word such as "yes" in any case."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self._read(value.lower(), _TRUE, _FALSE)
+        if isinstance(value, (int, float)) and value in _INT64:
+            return self._read(value, {1}, {0})
+        raise ValidationError(_NOT_A_BOOL)
+
+    @staticmethod
+    def _read(value: Any, true: set[Any], false: set[Any]) -> bool:
+        if value in true:
+            return True
+        if value in false:
+            return False
+        raise ValidationError(_NOT_READABLE_AS_BOOL)
+
+
+def _check_runner(name: str) -> None:
+    if not re.fullmatch(_RUNNER_FORM, name):
+        raise ValidationError(_NOT_A_RUNNER)
+
+
+def _text(meaning: str = "", **options: Any) -> fields.String:
+    pattern = options.pop("pattern", None)
+    metadata = {"description": meaning} if meaning else {}
+    if pattern:
+        metadata["pattern"] = f"^{pattern}$"
+    return fields.String(
+        error_messages={"invalid": _NOT_A_STRING, "null": _NOT_A_STRING},
+        metadata=metadata,
+        **options,
+    )
+
+
+def _texts(meaning: str) -> fields.List:
+    return fields.List(
+        _text(),
+        load_default=None,
+        allow_none=True,
+        error_messages={"invalid": _NOT_A_LIST},
+        metadata={"description": meaning},
+    )
+
+
+def _object(meaning: str, values: fields.Field[Any] | None = None) -> fields.Dict:
+    return fields.Dict(
+        keys=_text() if values else None,
+        values=values,
+        load_default=None,
+        allow_none=True,
+        error_messages={"invalid": _NOT_AN_OBJECT},
+        metadata={"description": meaning},
+    )
+
+
+def _flag(meaning: str) -> fields.Boolean:
+    return _Flag(
+        load_default=False,
+        error_messages={"null": _NOT_A_BOOL},
+        metadata={"description": meaning},
+    )
+
+
+class RunRequestSchema(Schema):
+    """What to run; the fields mean what ``kedro run``'s options mean."""
+
+    class Meta:
+        unknown = RAISE
+
+    error_messages = {"unknown": _UNKNOWN_FIELD}
+
+    from_inputs = _texts("Datasets to start from.")
+    to_outputs = _texts("Datasets to end with.")
+    from_nodes = _texts("Nodes to start from.")
+    to_nodes = _texts("Nodes to end with.")
+    node_names = _texts("Nodes to run, and no others.")
+    runner = _text(
+        "A class of `kedro.runner`, or the dotted path of a permitted one.",
+        load_default=None,
+        allow_none=True,
+        validate=_check_runner,
+        pattern=_RUNNER_FORM,
+    )
+    is_async = _flag("Load and save each node's datasets in threads.")
+    tags = _texts("Run the nodes that carry any of these tags.")
+    load_versions = _object("The version to load, by dataset.", values=_text())
+    pipeline_names = _texts("Registered pipelines to run; `__default__` if none is given.")
+    namespaces = _texts("Run the nodes in these namespaces.")
+    params = _object("Runtime parameters.")
+    only_missing_outputs = _flag("Leave out nodes whose outputs exist.")
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> RunRequest:
+        return RunRequest(**data)
+
+
+def problems_of(error: ValidationError) -> list[tuple[tuple[str | int, ...], Problem]]:
+    """Return what a schema found wrong, each with the place where it is.
+
+    Args:
+        error: What `RunRequestSchema` raised.
+
+    Returns:
+        Pairs of a path into the body (names and indexes) and what is wrong there.
+    """
+    found: list[tuple[tuple[str | int, ...], Problem]] = []
+    _collect(error.messages, (), found.append)
+    return found
+
+
+def _collect(messages: Any, path: tuple[Any, ...], add: Callable[[Any], None]) -> None:
+    if isinstance(messages, dict):
+        for step, inner in messages.items():
+            _collect(inner, (*path, step), add)
+        return
+    # marshmallow says for an object's entry whether its key or its value is wrong.
+    place = path[:-1] if len(path) == 3 and path[-1] in ("key", "value") else path
+    for problem in messages:
+        add((place, problem))
+
+
+def _answer(meaning: str, **metadata: Any) -> fields.String:
+    return fields.String(required=True, metadata={"description": meaning, **metadata})
+
+
+def _answers(meaning: str) -> fields.List:
+    return fields.List(fields.String(), metadata={"description": meaning})
+
+
+class HealthResponseSchema(Schema):
+    """How the server is."""
+
+    status = _answer("`healthy` as long as the server answers.", enum=["healthy", "unhealthy"])
+    kedro_version = _answer("The version of Kedro that runs the pipelines.")
+
+
+class ErrorDetailSchema(Schema):
+    """Why something failed."""
+
+    type = _answer("The exception's name.")
+    message = _answer("The exception's message.")
+
+
+class RunSuccessSchema(Schema):
+    """A run that succeeded."""
+
+    status = _answer("How the run ended.", const="success")
+    run_id = _answer("The run's id, and the save version of its versioned datasets.")
+    duration_ms = fields.Float(
+        required=True, metadata={"description": "How long the run took, in milliseconds."}
+    )
+
+
+class RunFailureSchema(RunSuccessSchema):
+    """A run that failed."""
+
+    status = _answer("How the run ended.", const="failure")
+    error = fields.Nested(ErrorDetailSchema, required=True)
+
+
+class ProjectMetadataSnapshotSchema(Schema):
+    """What the project's pyproject.toml says of it."""
+
+    project_name = _answer("The project's name.")
+    package_name = _answer("The project's Python package.")
+    kedro_version = _answer("The version of Kedro that the project was made with.")
+
+
+class NodeSourceSnapshotSchema(Schema):
+    """Where a node's function stands."""
+
+    filepath = _answer("The file, from the project's folder.")
+    line_start = fields.Integer(required=True, metadata={"description": "Its first line, from 1."})
+    line_end = fields.Integer(required=True, metadata={"description": "Its last line."})
+
+
+class NodeSnapshotSchema(Schema):
+    """A node of a pipeline."""
+
+    name = _answer("The node's name, its namespace included.")
+    func_name = fields.String(metadata={"description": "Its function's name."})
+    namespace = fields.String(allow_none=True, metadata={"description": "Its namespace."})
+    tags = _answers("Its tags, sorted.")
+    inputs = _answers("The datasets that it loads, in order.")
+    outputs = _answers("The datasets that it saves, in order.")
+    source = fields.Nested(NodeSourceSnapshotSchema, allow_none=True)
+
+
+class PipelineSnapshotSchema(Schema):
+    """A registered pipeline."""
+
+    name = _answer("Its name in the registry.")
+    nodes = fields.List(fields.Nested(NodeSnapshotSchema), required=True)
+    inputs = _answers("The datasets that it needs, sorted.")
+    outputs = _answers("The datasets that it ends with, sorted.")
+
+
+class DatasetSnapshotSchema(Schema):
+    """A dataset of the catalog."""
+
+    name = _answer("The dataset's name.")
+    type = _answer("Its class, as the catalog has it.")
+    filepath = fields.String(allow_none=True, metadata={"description": "Its file, if it has one."})
+
+
+class SnapshotSuccessSchema(Schema):
+    """The project: its pipelines, datasets and parameters."""
+
+    status = _answer("Whether there is a snapshot.", const="success")
+    metadata = fields.Nested(ProjectMetadataSnapshotSchema, required=True)
+    pipelines = fields.List(fields.Nested(PipelineSnapshotSchema), required=True)
+    datasets = fields.Dict(
+        keys=fields.String(), values=fields.Nested(DatasetSnapshotSchema), required=True
+    )
+    parameters = fields.List(
+        fields.String(), required=True, metadata={"description": "Parameter names, sorted."}
+    )
+
+
+class SnapshotFailureSchema(Schema):
+    """Why there is no snapshot."""
+
+    status = _answer("Whether there is a snapshot.", const="failure")
+    error = fields.Nested(ErrorDetailSchema, required=True)
+
+
+class ErrorResponseSchema(Schema):
+    """Why a request was not served."""
+
+    detail = _answer("What is wrong, and what to do.")
+
+
+class ValidationErrorSchema(Schema):
+    """One thing that is wrong with a request."""
+
+    type = _answer("The kind of error, by Pydantic's name for it.")
+    loc = fields.List(
+        fields.Raw(metadata={"anyOf": [{"type": "string"}, {"type": "integer"}]}),
+        required=True,
+        metadata={"description": "Where it is: `body`, then names and indexes."},
+    )
+    msg = _answer("What is wrong.")
+    input = fields.Raw(metadata={"description": "What was sent, or its type and size."})
+    ctx = fields.Dict(metadata={"description": "More about the error."})
+
+
+class HTTPValidationErrorSchema(Schema):
+    """All that is wrong with a request."""
+
+    detail = fields.List(fields.Nested(ValidationErrorSchema), required=True)
+
+
+DOCUMENTED: tuple[type[Schema], ...] = (
+    RunRequestSchema,
+    HealthResponseSchema,
+    ErrorDetailSchema,
+    RunSuccessSchema,
+    RunFailureSchema,
+    ProjectMetadataSnapshotSchema,
+    NodeSourceSnapshotSchema,
+    NodeSnapshotSchema,
+    PipelineSnapshotSchema,
+    DatasetSnapshotSchema,
+    SnapshotSuccessSchema,
+    SnapshotFailureSchema,
+    ErrorResponseSchema,
+    ValidationErrorSchema,
+    HTTPValidationErrorSchema,
+)
+"""Every schema that openapi.json names; there, each without its ``Schema``."""
