@@ -1,0 +1,1 @@
+"""A project whose pipelines do what a server must withstand."""

@@ -1,0 +1,70 @@
+"""Node functions: some work, some do what no node should."""
+
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+
+def start(tag):
+    return {"tag": tag}
+
+
+def step(value):
+    return value
+
+
+def echo(tag, nested):
+    return {"parameter": tag, "nested": nested["tag"]}
+
+
+def tag_with(tag, other):
+    return {"tag": tag, "other": other, "pid": os.getpid()}
+
+
+def write_where(where):
+    return {"where": where}
+
+
+def sleep(seconds):
+    marks = os.environ.get("PROBE_MARKS")
+    if marks:
+        Path(marks, f"started-{threading.get_ident()}-{time.time_ns()}").touch()
+    time.sleep(seconds)
+
+
+def count(loops):
+    total = 0
+    for i in range(int(loops)):
+        total += i
+    return total
+
+
+class UnprintableError(Exception):
+    """Fails when it is asked what it has to say."""
+
+    def __str__(self):
+        raise RuntimeError("no words")
+
+
+def fail(what):
+    if what == "exit":
+        sys.exit(3)
+    if what == "interrupt":
+        raise KeyboardInterrupt("from a node")
+    if what == "generator_exit":
+        raise GeneratorExit("from a node")
+    if what == "unprintable":
+        raise UnprintableError
+    if what == "surrogate":
+        raise ValueError("lone \ud800 surrogate")
+    if what == "long":
+        raise ValueError("7" * 2_000_000)
+    if what == "markup":
+        raise ValueError("[/] [bold]not markup[/nothing]")
+    if what == "url":
+        raise ValueError("cannot read https://user:canary@example.invalid/x?token=canary#canary")
+    if what == "recursion":
+        return fail(what)
+    raise ValueError(f"failed: {what}")

@@ -1,0 +1,45 @@
+"""The probe's pipelines."""
+
+import os
+from pathlib import Path
+
+from kedro.pipeline import Node, Pipeline
+
+from probe import nodes
+
+
+def _one(function, inputs, outputs, name=None, **options) -> Pipeline:
+    return Pipeline([Node(function, inputs, outputs, name=name or function.__name__, **options)])
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Return the pipelines by name."""
+    if os.environ.get("PROBE_BROKEN") and Path(os.environ["PROBE_BROKEN"]).exists():
+        exec(Path(os.environ["PROBE_BROKEN"]).read_text())  # noqa: S102
+    twenty = [Node(nodes.start, "params:tag", "step_0", name="step_0")]
+    twenty += [
+        Node(nodes.step, f"step_{i}", f"step_{i + 1}", name=f"step_{i + 1}") for i in range(19)
+    ]
+    wide = [
+        Node(nodes.tag_with, ["params:tag", f"params:{name}"], f"wide_{name}", name=f"wide_{name}")
+        for name in ("where", "what")
+    ]
+    return {
+        "__default__": _one(nodes.echo, ["params:tag", "params:nested"], "echo", tags=["one"]),
+        "versioned": _one(nodes.start, "params:tag", "versioned", name="save_version"),
+        "fail": _one(nodes.fail, "params:what", None),
+        "sleep": _one(nodes.sleep, "params:seconds", None),
+        "cpu": _one(nodes.count, "params:loops", "counted"),
+        "chosen": _one(nodes.start, "params:tag", "chosen", name="choose"),
+        "where": _one(nodes.write_where, "params:where", "stored_a"),
+        "secret": _one(nodes.start, "params:tag", "secret_place", name="save_secretly"),
+        "twenty": Pipeline(twenty),
+        "wide": Pipeline(wide),
+        "spaced": Pipeline(
+            [Node(nodes.start, "tag_in", "stored_b", name="in_space")],
+            namespace="space",
+            inputs={"tag_in": "params:tag"},
+            outputs={"stored_b"},
+            tags=["spaced"],
+        ),
+    }
