@@ -13,7 +13,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from kedro_flask_server.config import ServerConfig, load_config, resolve_project_path
 from kedro_flask_server.errors import ServerSettingsError
-from kedro_flask_server.logs import install_safe_records
+from kedro_flask_server.logs import set_up_logging
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
 from kedro_flask_server.runs.service import RunService
@@ -78,7 +78,7 @@ def create_http_server(
         environ=os.environ,
         project_settings=project.setting("SERVER", {}),
     )
-    install_safe_records(project.safe_text)
+    set_up_logging(project.safe_text)
     project.configure(env=config.env, conf_source=config.conf_source)
     project.try_to_load()
 
@@ -91,9 +91,7 @@ def create_http_server(
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=0, x_proto=0, x_prefix=1)  # type: ignore[method-assign]
     app.extensions[EXTENSION] = KedroServer(config=config, project=project, runs=runs)
     register_error_handlers(app)
-    app.register_blueprint(
-        create_core_blueprint(project, runs, max_waiting=config.max_waiting)
-    )
+    app.register_blueprint(create_core_blueprint(project, runs, max_waiting=config.max_waiting))
     app.register_blueprint(create_docs_blueprint())
     for blueprint in _load_blueprints(project.setting("SERVER_BLUEPRINTS", ())):
         app.register_blueprint(blueprint)

@@ -31,7 +31,9 @@ def server() -> None:
 
 @server.command(name="start", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--host", "-H", help="Address to listen on.  [default: 127.0.0.1]")
-@click.option("--port", "-p", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]")
+@click.option(
+    "--port", "-p", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]"
+)
 @click.option(
     "--reload",
     is_flag=True,
@@ -45,7 +47,7 @@ def server() -> None:
     help="How many runs execute at a time.  [default: 4, or the processors if fewer]",
 )
 @click.pass_obj
-def start(metadata: ProjectMetadata, reload: bool, **settings: Any) -> None:
+def start(metadata: ProjectMetadata, /, reload: bool, **settings: Any) -> None:
     """Serve this project over HTTP.
 
     Runs pipelines for whoever asks; /docs describes how to ask. Every option can be set in the

@@ -248,7 +248,8 @@ def _refuse_unknown(names: Mapping[str, object] | list[str], where: str, prefix:
         hint = f" Did you mean {close[0]!r}?" if close else ""
         shown = prefix + name.upper() if prefix else str(name)
         raise ServerSettingsError(
-            f"Unknown setting {shown!r}, given as {where}.{hint} The settings are: {', '.join(known)}."
+            f"Unknown setting {shown!r}, given as {where}.{hint} "
+            f"The settings are: {', '.join(known)}."
         )
 
 

@@ -16,15 +16,19 @@ from typing import Any
 _MAX_HIGHLIGHTED_CHARS = 500
 
 
-def install_safe_records(safe: Callable[[str], str]) -> None:
-    """Make every log record of this process safe to write, from now on.
+def set_up_logging(safe: Callable[[str], str]) -> None:
+    """Show the server's own log lines, and make every record of this process safe to write.
 
-    A record is left as it is unless it is long or its text has to change; then it is drawn
+    The server's lines are shown from INFO on, as Kedro's and the project's are, unless the
+    project's logging configuration says otherwise for ``kedro_flask_server``. A record is left as it is unless it is long or its text has to change; then it is drawn
     without highlighting, and an exception that comes with it is turned into text.
 
     Args:
         safe: Returns text that may be logged.
     """
+    own = logging.getLogger("kedro_flask_server")
+    if own.level == logging.NOTSET:
+        own.setLevel(logging.INFO)
     make = logging.getLogRecordFactory()
     if not isinstance(make, _SafeRecords):
         logging.setLogRecordFactory(_SafeRecords(make, safe))

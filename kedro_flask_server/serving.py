@@ -52,12 +52,13 @@ def waitress_settings(config: ServerConfig) -> dict[str, Any]:
         "connection_limit": 800,
         "asyncore_use_poll": True,
         "backlog": 1024,
-        # An idle connection is closed after this many seconds; one that waits for its answer is not.
+        # In seconds, for an idle connection; one that waits for its answer is not idle.
         "channel_timeout": 120,
         "cleanup_interval": 30,
         "max_request_header_size": 65_536,
-        # waitress refuses a body of just this size, too.
-        "max_request_body_size": config.max_body_bytes + 1,
+        # Flask keeps the limit to the byte. waitress counts the framing of chunks, too, which
+        # for chunks of one byte is five times the body (RFC 9112, section 7.1).
+        "max_request_body_size": 8 * config.max_body_bytes,
         "expose_tracebacks": False,
         "clear_untrusted_proxy_headers": True,
         "ident": None,
@@ -86,7 +87,9 @@ class Server:
                 f"Cannot listen on {config.host}, port {config.port}: {_reason(error)}. Choose "
                 "another with --host and --port."
             ) from error
-        self._listeners = [each for each in self._sockets.values() if isinstance(each, BaseWSGIServer)]
+        self._listeners = [
+            each for each in self._sockets.values() if isinstance(each, BaseWSGIServer)
+        ]
         for listener in self._listeners:
             listener.channel_class = _Channel
 
@@ -122,7 +125,9 @@ class Server:
 
     def _is_flushed(self) -> bool:
         """Whether every request has its answer, and every answer is sent."""
-        channels = [channel for each in self._listeners for channel in [*each.active_channels.values()]]
+        channels = [
+            channel for each in self._listeners for channel in [*each.active_channels.values()]
+        ]
         return not any(channel.requests or channel.total_outbufs_len for channel in channels)
 
 

@@ -29,14 +29,16 @@ class IsolatedConfigLoader(AbstractConfigLoader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         guarded = bool(kwargs.get(_GUARD))
-        kwargs = {name: value for name, value in kwargs.items() if self._takes(name)}
-        self.__dict__["_layer"] = ResolverLayer()
+        unguarded = {name: value for name, value in kwargs.items() if name != _GUARD}
+        if guarded and not self._takes_guard():
+            kwargs = unguarded
+        self._layer = ResolverLayer()
         with self._layer.active():
             super().__init__(*args, **kwargs)
         has_guard = isinstance(self, OmegaConfigLoader)
         if guarded and has_guard:
             self.restrict_runtime_params_type_selection = True
-        self._probe_arguments = (args, kwargs) if guarded and not has_guard else None
+        self._probe_arguments = (args, unguarded) if guarded and not has_guard else None
 
     def __getitem__(self, key: str) -> Any:
         with self._layer.active():
@@ -46,12 +48,10 @@ class IsolatedConfigLoader(AbstractConfigLoader):
         return config
 
     @classmethod
-    def _takes(cls, argument: str) -> bool:
-        """Whether to pass an argument on; only Kedro's guard is ever left out."""
-        if argument != _GUARD:
-            return True
+    def _takes_guard(cls) -> bool:
+        """Whether the project's class takes the newest of Kedro's arguments."""
         parameters = inspect.signature(cls._project_class.__init__).parameters.values()
-        return any(each.name == argument or each.kind is each.VAR_KEYWORD for each in parameters)
+        return any(each.name == _GUARD or each.kind is each.VAR_KEYWORD for each in parameters)
 
     def _refuse_chosen_types(self, config: dict[str, Any]) -> None:
         """Refuse a catalog whose dataset types depend on the values of runtime parameters.
@@ -60,7 +60,9 @@ class IsolatedConfigLoader(AbstractConfigLoader):
         same places: the types must come out the same.
         """
         args, kwargs = self._probe_arguments or ((), {})
-        probe = type(self)(*args, **{**kwargs, "runtime_params": _with_other_values(self.runtime_params)})
+        probe = type(self)(
+            *args, **{**kwargs, "runtime_params": _with_other_values(self.runtime_params)}
+        )
         try:
             expected = dict(_types(probe["catalog"]))
         except Exception as error:

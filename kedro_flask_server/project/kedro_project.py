@@ -64,7 +64,10 @@ class KedroProject:
             metadata = bootstrap_project(project_path)
             validate_settings()
             loader_class = settings.CONFIG_LOADER_CLASS
-        except (Exception, SystemExit) as error:  # settings.py is the project's: it can raise anything
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # settings.py is the project's: it can raise anything
             raise ServerSettingsError(
                 f"The Kedro project in '{project_path}' cannot be opened: {describe(error).type}: "
                 f"{describe(error).message}"
@@ -219,10 +222,10 @@ class KedroProject:
             to_nodes=request.to_nodes,
             from_inputs=request.from_inputs,
             to_outputs=request.to_outputs,
-            load_versions=request.load_versions and dict(request.load_versions),
+            load_versions=request.load_versions,
             namespaces=request.namespaces,
             only_missing_outputs=request.only_missing_outputs,
-            runtime_params=request.params and dict(request.params),
+            runtime_params=request.params,
         )
 
     def close(self) -> None:

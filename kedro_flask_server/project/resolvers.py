@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 from omegaconf.basecontainer import BaseContainer
 
@@ -62,7 +62,7 @@ class _LayeredTable(MutableMapping[str, Any]):
                 if not isinstance(table, cls):
                     table = cls(table)
                     BaseContainer._resolvers = table
-        return table
+        return cast("_LayeredTable", table)
 
     def __getitem__(self, name: str) -> Any:
         layer = self.layer.get()

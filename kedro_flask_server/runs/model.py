@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,8 +39,8 @@ class RunRequest:
     runner: str | None = None
     is_async: bool = False
     only_missing_outputs: bool = False
-    load_versions: Mapping[str, str] | None = None
-    params: Mapping[str, Any] | None = None
+    load_versions: dict[str, str] | None = None
+    params: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -62,8 +62,6 @@ def _read_json(request: Request) -> dict[str, Any]:
     if not _is_json(request.mimetype):
         raise InvalidRequestError([_report(_NOT_AN_OBJECT, (), raw)])
     content = _parse(raw)
-    if content is None:
-        raise InvalidRequestError([_report(_MISSING, (), None)])
     if not isinstance(content, dict):
         raise InvalidRequestError([_report(_NOT_AN_OBJECT, (), content)])
     return content

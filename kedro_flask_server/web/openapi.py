@@ -7,13 +7,14 @@ after a line of ``---``, YAML can say more, in the words of an OpenAPI operation
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from apispec.yaml_utils import load_yaml_from_docstring, trim_docstring
+from apispec.yaml_utils import load_yaml_from_docstring
 from flask import Flask
 from werkzeug.routing import Rule
 
@@ -101,7 +102,7 @@ def _docstring(view: Callable[..., Any], method: str) -> str:
 
 
 def _operation(docstring: str, rule: Rule, method: str) -> dict[str, Any]:
-    text, _, _ = trim_docstring(docstring).partition("---")
+    text, _, _ = inspect.cleandoc(docstring).partition("---")
     summary, _, description = text.strip().partition("\n")
     operation: dict[str, Any] = {
         "summary": summary.strip().removesuffix("."),
@@ -110,7 +111,7 @@ def _operation(docstring: str, rule: Rule, method: str) -> dict[str, Any]:
     }
     if description.strip():
         operation["description"] = description.strip()
-    more = load_yaml_from_docstring(docstring)
+    more: dict[str, Any] = load_yaml_from_docstring(docstring)
     # YAML by method, as apispec's own plugins read it, or an operation for all methods.
     return operation | more.get(method, {key: more[key] for key in more if key not in _METHODS})
 

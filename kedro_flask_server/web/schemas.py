@@ -49,7 +49,10 @@ _NOT_A_RUNNER = [
 _RUNNER_FORM = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
 _TRUE = {"true", "yes", "on", "t", "y", "1"}
 _FALSE = {"false", "no", "off", "f", "n", "0"}
-_INT64 = range(-(2**63), 2**63)
+
+
+def _is_int64(value: float) -> bool:
+    return -(2**63) <= value < 2**63 and value == int(value)
 
 
 class _Flag(fields.Boolean):
@@ -60,7 +63,7 @@ class _Flag(fields.Boolean):
             return value
         if isinstance(value, str):
             return self._read(value.lower(), _TRUE, _FALSE)
-        if isinstance(value, (int, float)) and value in _INT64:
+        if isinstance(value, (int, float)) and _is_int64(value):
             return self._read(value, {1}, {0})
         raise ValidationError(_NOT_A_BOOL)
 
@@ -90,7 +93,7 @@ def _text(meaning: str = "", **options: Any) -> fields.String:
     )
 
 
-def _texts(meaning: str) -> fields.List:
+def _texts(meaning: str) -> fields.List[Any]:
     return fields.List(
         _text(),
         load_default=None,
@@ -125,7 +128,7 @@ class RunRequestSchema(Schema):
     class Meta:
         unknown = RAISE
 
-    error_messages = {"unknown": _UNKNOWN_FIELD}
+    error_messages = {"unknown": _UNKNOWN_FIELD}  # type: ignore[dict-item]  # noqa: RUF012
 
     from_inputs = _texts("Datasets to start from.")
     to_outputs = _texts("Datasets to end with.")
@@ -181,7 +184,7 @@ def _answer(meaning: str, **metadata: Any) -> fields.String:
     return fields.String(required=True, metadata={"description": meaning, **metadata})
 
 
-def _answers(meaning: str) -> fields.List:
+def _answers(meaning: str) -> fields.List[Any]:
     return fields.List(fields.String(), metadata={"description": meaning})
 
 

@@ -1,0 +1,213 @@
+"""Other WSGI servers, a prefix, nginx, and what users add to the application."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.conftest import require
+from tests.servers import (
+    PROJECTS,
+    RunningServer,
+    copy_project,
+    free_port,
+    kedro_flask_server,
+)
+
+NGINX_CONFIGURATION = Path(__file__).parents[2] / "docs" / "nginx.conf"
+
+OWN_SERVER = """
+import sys
+import waitress
+from flask import Blueprint
+from kedro.framework.project import pipelines
+from kedro_flask_server import create_http_server
+
+app = create_http_server(project_path=sys.argv[1], env="prod", workers=2)
+
+@app.get("/pipelines")
+def list_pipelines():
+    '''List the pipelines.
+
+    By name, with the number of their nodes.
+    '''
+    return {name: len(pipeline.nodes) for name, pipeline in pipelines.items()}
+
+bp = Blueprint("own", __name__, url_prefix="/own")
+
+@bp.route("/things/<int:number>", methods=["GET", "DELETE"])
+def thing(number):
+    '''Handle a thing.
+    ---
+    get:
+      tags: [things]
+      responses: {200: {description: The thing.}}
+    '''
+    return {"number": number, "runs": type(app.extensions["kedro_flask_server"].runs).__name__}
+
+@bp.get("/undocumented")
+def undocumented():
+    return "hello"
+
+app.register_blueprint(bp)
+
+class Middleware:
+    def __init__(self, wsgi):
+        self.wsgi = wsgi
+    def __call__(self, environ, start_response):
+        def start(status, headers, *rest):
+            return start_response(status, [*headers, ("X-Middleware", "yes")], *rest)
+        return self.wsgi(environ, start)
+
+app.wsgi_app = Middleware(app.wsgi_app)
+waitress.serve(app, host="127.0.0.1", port=int(sys.argv[2]))
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return copy_project(PROJECTS / "probe", tmp_path)
+
+
+def test_application_takes_routes_blueprints_and_middleware(project: Path) -> None:
+    port = free_port()
+    command = [sys.executable, "-c", OWN_SERVER, str(project), str(port)]
+    with RunningServer(command, cwd=project, url=f"http://127.0.0.1:{port}") as server:
+        listed = server.client.get("/pipelines")
+        assert listed.json()["twenty"] == 20
+        assert listed.headers["X-Middleware"] == "yes"
+        assert server.client.get("/own/things/3").json() == {"number": 3, "runs": "RunService"}
+        missing = server.client.get("/own/nope")
+        assert (missing.status_code, missing.json()) == (404, {"detail": "Not Found"})
+        assert server.run(pipeline_names=["where"])["status"] == "success"
+        document = server.client.get("/openapi.json").json()
+    assert (project / "data/stored_a.json").read_text() == '{"where": "prod"}'
+    described = document["paths"]["/pipelines"]["get"]
+    assert described["summary"] == "List the pipelines"
+    assert described["description"] == "By name, with the number of their nodes."
+    things = document["paths"]["/own/things/{number}"]
+    assert things["get"]["tags"] == ["things"]
+    assert things["parameters"][0]["schema"] == {"type": "integer"}
+    assert "/own/undocumented" not in document["paths"]
+    assert "/docs" not in document["paths"]
+
+
+def test_project_adds_blueprints_to_kedro_server_start(project: Path) -> None:
+    (project / "src/probe/api.py").write_text(
+        "from flask import Blueprint\n"
+        "bp = Blueprint('api', __name__)\n"
+        "@bp.get('/hello')\n"
+        "def hello():\n"
+        "    '''Say hello.'''\n"
+        "    return {'hello': 'world'}\n"
+    )
+    with kedro_flask_server(project, PROBE_BLUEPRINTS="probe.api:bp") as server:
+        assert server.client.get("/hello").json() == {"hello": "world"}
+        paths = server.client.get("/openapi.json").json()["paths"]
+    assert paths["/hello"]["get"]["summary"] == "Say hello"
+
+
+WSGI_SERVERS = {
+    "gunicorn": [
+        *("-m", "gunicorn", "kedro_flask_server:create_http_server()", "--threads", "8"),
+        *("--bind", "127.0.0.1:{port}"),
+    ],
+    "gunicorn that forks after loading": [
+        *("-m", "gunicorn", "kedro_flask_server:create_http_server()", "--threads", "8"),
+        *("--bind", "127.0.0.1:{port}", "--preload"),
+    ],
+    "waitress-serve": [
+        *("-m", "waitress", "--host=127.0.0.1", "--port={port}"),
+        *("--call", "kedro_flask_server:create_http_server"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", WSGI_SERVERS)
+def test_other_wsgi_servers_serve_the_project_of_the_environment(project: Path, name: str) -> None:
+    port = free_port()
+    command = [sys.executable, *(part.format(port=port) for part in WSGI_SERVERS[name])]
+    env = {"KEDRO_PROJECT_PATH": str(project), "KEDRO_SERVER_ENV": "prod"}
+    url = f"http://127.0.0.1:{port}"
+    with RunningServer(command, cwd=project.parent, url=url, env=env) as server:
+        assert server.run(pipeline_names=["where"])["status"] == "success"
+        assert server.client.get("/snapshot").json()["status"] == "success"
+        assert server.client.post("/run", json={"nope": 1}).status_code == 422
+        parallel = server.run(pipeline_names=["wide"], runner="ParallelRunner")
+        assert parallel["status"] == "success"
+    assert (project / "data/stored_a.json").read_text() == '{"where": "prod"}'
+
+
+@contextmanager
+def nginx_before(server: RunningServer, folder: Path) -> Iterator[str]:
+    """Run real nginx, with the configuration that the docs give, before a server."""
+    program = require("nginx")
+    port = free_port()
+    documented = NGINX_CONFIGURATION.read_text()
+    assert "127.0.0.1:8000" in documented
+    assert "listen 80;" in documented
+    site = documented.replace("127.0.0.1:8000", server.url.removeprefix("http://"))
+    site = site.replace("listen 80;", f"listen 127.0.0.1:{port};")
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};"
+        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    configuration = folder / "nginx.conf"
+    configuration.write_text(
+        f"daemon off; pid {folder}/nginx.pid; error_log stderr; events {{}}\n"
+        f"http {{ {temporary} access_log off; {site} }}\n"
+    )
+    process = subprocess.Popen([program, "-c", str(configuration), "-p", str(folder)])
+    url = f"http://127.0.0.1:{port}"
+    try:
+        transport = httpx.HTTPTransport(retries=8)
+        with httpx.Client(transport=transport) as client:
+            client.get(url)
+        yield url
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_nginx_serves_it_under_a_prefix_as_documented(
+    ours: RunningServer, tmp_path: Path
+) -> None:
+    with nginx_before(ours, tmp_path) as url:
+        assert httpx.get(f"{url}/kedro/health").json()["status"] == "healthy"
+        run = httpx.post(f"{url}/kedro/run", json={"pipeline_names": ["twenty"]}, timeout=60)
+        assert run.json()["status"] == "success"
+        assert httpx.get(f"{url}/kedro/health/").headers["location"].endswith("/kedro/health")
+        document = httpx.get(f"{url}/kedro/openapi.json").json()
+        assert document["servers"] == [{"url": "/kedro"}]
+        page = httpx.get(f"{url}/kedro/docs")
+        assert page.status_code == 200
+        assert httpx.get(f"{url}/kedro/docs/swagger-ui/swagger-ui-bundle.js").status_code == 200
+
+
+def test_script_name_is_a_prefix_too(project: Path) -> None:
+    port = free_port()
+    command = [
+        *(sys.executable, "-m", "waitress", "--host=127.0.0.1", f"--port={port}"),
+        *("--url-prefix=/below", "--call", "kedro_flask_server:create_http_server"),
+    ]
+    url = f"http://127.0.0.1:{port}/below"
+    env = {"KEDRO_PROJECT_PATH": str(project)}
+    with RunningServer(command, cwd=project, url=url, env=env):
+        assert httpx.get(f"{url}/openapi.json").json()["servers"] == [{"url": "/below"}]
+        assert httpx.get(f"{url}/health/").headers["location"].endswith("/below/health")
+
+
+def test_it_works_without_kedros_own_server(project: Path, tmp_path: Path) -> None:
+    """Kedro's server needs FastAPI; ours must start where it cannot be imported."""
+    hidden = tmp_path / "hidden"
+    for name in ("fastapi", "uvicorn", "pydantic"):
+        (hidden / name).mkdir(parents=True)
+        (hidden / name / "__init__.py").write_text(f"raise ModuleNotFoundError(name={name!r})\n")
+    with kedro_flask_server(project, PYTHONPATH=str(hidden)) as server:
+        assert server.run(pipeline_names=["where"])["status"] == "success"

@@ -1,0 +1,164 @@
+"""Starts real servers on real projects, ours and Kedro's own, each in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+PROJECTS = Path(__file__).parent / "projects"
+EXAMPLE = Path(__file__).parent.parent / "examples" / "breast_cancer"
+
+_KEDRO_SERVER = """
+import sys, uvicorn
+from kedro.server import create_http_server
+uvicorn.run(create_http_server(sys.argv[1]), port=int(sys.argv[2]), log_level="warning")
+"""
+
+
+def copy_project(source: Path, folder: Path) -> Path:
+    """Return a copy of a project that a test may change and write data to."""
+    ignored = shutil.ignore_patterns("__pycache__", "*.json", "*.pickle", "*.csv", "echo")
+    return Path(shutil.copytree(source, folder / source.name, ignore=ignored))
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Return the environment of a server: this one's without settings, and `variables`."""
+    inherited = {name: value for name, value in os.environ.items() if "KEDRO" not in name}
+    return inherited | {"DO_NOT_TRACK": "1", "PYTHONUNBUFFERED": "1", "COLUMNS": "500"} | variables
+
+
+class RunningServer:
+    """A server in a process, to be used in a ``with`` statement."""
+
+    def __init__(
+        self,
+        command: list[str],
+        *,
+        cwd: Path,
+        url: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        self._command = command
+        self._cwd = cwd
+        self._env = environment(**(env or {}))
+        self._announced = threading.Event()
+        self.url = url or ""
+        self.lines: list[str] = []
+
+    @property
+    def log(self) -> str:
+        """All that the server has printed."""
+        return "".join(self.lines)
+
+    def __enter__(self) -> RunningServer:
+        self.process = subprocess.Popen(
+            self._command,
+            cwd=self._cwd,
+            env=self._env,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        try:
+            self._wait_until_it_answers()
+        except BaseException:
+            self.stop(signal.SIGKILL)
+            raise
+        self.client = httpx.Client(base_url=self.url, timeout=120)
+        return self
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.client.close()
+        if self.process.poll() is None:
+            self.stop(signal.SIGTERM)
+
+    def stop(self, number: int = signal.SIGTERM, timeout_s: float = 40) -> int:
+        """Send a signal, wait for the process to end, and return its exit code."""
+        self.process.send_signal(number)
+        try:
+            code = self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            raise AssertionError(f"the server did not stop:\n{self.log}") from None
+        self._reader.join(10)
+        return code
+
+    def run(self, **request: object) -> dict[str, object]:
+        """Send a run, and return the answer's body."""
+        response = self.client.post("/run", json=request)
+        assert response.status_code == 200, response.text
+        body: dict[str, object] = response.json()
+        return body
+
+    def wait_for_line(self, text: str, timeout_s: float = 60) -> None:
+        """Wait until the server has printed a text."""
+        ends_at = time.monotonic() + timeout_s
+        while text not in self.log:
+            assert time.monotonic() < ends_at, f"no {text!r} in:\n{self.log}"
+            time.sleep(0.02)
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append(line)
+            address = re.search(r"^Address: +(http://\S+)", line)
+            if address:
+                self.url = address[1]
+                self._announced.set()
+
+    def _wait_until_it_answers(self, timeout_s: float = 90) -> None:
+        ends_at = time.monotonic() + timeout_s
+        while True:
+            assert self.process.poll() is None, f"the server ended:\n{self.log}"
+            assert time.monotonic() < ends_at, f"the server did not start:\n{self.log}"
+            try:
+                if self.url and httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.05)
+
+
+def start_command(*options: str) -> list[str]:
+    """Return the command line of ``kedro server start`` on a free port."""
+    return [sys.executable, "-m", "kedro", "server", "start", "--port", "0", *options]
+
+
+def kedro_flask_server(project: Path, *options: str, **env: str) -> RunningServer:
+    """Return our server, as ``kedro server start`` starts it."""
+    return RunningServer(start_command(*options), cwd=project, env=env)
+
+
+def kedro_own_server(project: Path, **env: str) -> RunningServer:
+    """Return Kedro's own server."""
+    port = free_port()
+    command = [sys.executable, "-c", _KEDRO_SERVER, str(project), str(port)]
+    return RunningServer(command, cwd=project, url=f"http://127.0.0.1:{port}", env=env)
