@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -162,3 +163,9 @@ def kedro_own_server(project: Path, **env: str) -> RunningServer:
     port = free_port()
     command = [sys.executable, "-c", _KEDRO_SERVER, str(project), str(port)]
     return RunningServer(command, cwd=project, url=f"http://127.0.0.1:{port}", env=env)
+
+
+def read_where(project: Path) -> str:
+    """Return which configuration environment the probe's pipeline `where` ran with."""
+    where: str = json.loads((project / "data/stored_a.json").read_text())["where"]
+    return where

@@ -18,6 +18,7 @@ from tests.servers import (
     copy_project,
     free_port,
     kedro_flask_server,
+    read_where,
 )
 
 NGINX_CONFIGURATION = Path(__file__).parents[2] / "docs" / "nginx.conf"
@@ -87,7 +88,7 @@ def test_application_takes_routes_blueprints_and_middleware(project: Path) -> No
         assert (missing.status_code, missing.json()) == (404, {"detail": "Not Found"})
         assert server.run(pipeline_names=["where"])["status"] == "success"
         document = server.client.get("/openapi.json").json()
-    assert (project / "data/stored_a.json").read_text() == '{"where": "prod"}'
+    assert read_where(project) == "prod"
     described = document["paths"]["/pipelines"]["get"]
     assert described["summary"] == "List the pipelines"
     assert described["description"] == "By name, with the number of their nodes."
@@ -141,7 +142,7 @@ def test_other_wsgi_servers_serve_the_project_of_the_environment(project: Path, 
         assert server.client.post("/run", json={"nope": 1}).status_code == 422
         parallel = server.run(pipeline_names=["wide"], runner="ParallelRunner")
         assert parallel["status"] == "success"
-    assert (project / "data/stored_a.json").read_text() == '{"where": "prod"}'
+    assert read_where(project) == "prod"
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from tests.servers import (
     environment,
     free_port,
     kedro_flask_server,
+    read_where,
     start_command,
 )
 
@@ -107,7 +108,7 @@ def test_start_says_what_it_serves_and_where(project: Path) -> None:
         assert "Environment:   prod" in server.log
         assert f"API reference: {server.url}/docs" in server.log
         assert server.run(pipeline_names=["where"])["status"] == "success"
-    assert (project / "data/stored_a.json").read_text() == '{"where": "prod"}'
+    assert read_where(project) == "prod"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +128,7 @@ def test_environment_is_the_same_for_runs_and_snapshots(
     with kedro_flask_server(project, **given) as server:
         assert server.run(pipeline_names=["where"])["status"] == "success"
         datasets = server.client.get("/snapshot").json()["datasets"]
-    assert (project / "data/stored_a.json").read_text() == f'{{"where": "{where}"}}'
+    assert read_where(project) == where
     assert ("only_prod" in datasets) == (where == "prod")
 
 
@@ -170,11 +171,6 @@ def test_start_refuses_bad_options_and_settings(project: Path) -> None:
     assert "SERVER" in refuse(project, PROBE_SERVER="[1]")
     assert "probe.nope" in refuse(project, PROBE_BLUEPRINTS="probe.nope:bp")
     assert "probe.nodes:start" in refuse(project, PROBE_BLUEPRINTS="probe.nodes:start")
-
-
-def test_start_refuses_a_project_whose_settings_fail(project: Path) -> None:
-    (project / "src/probe/settings.py").write_text("this is no Python\n")
-    assert "SyntaxError" in refuse(project)
 
 
 def test_start_outside_a_project_says_so(tmp_path: Path) -> None:
@@ -260,7 +256,7 @@ def test_reload_follows_source_and_configuration_and_survives_a_syntax_error(
     settings = project / "src/probe/settings.py"
     sound = settings.read_text()
     settings.write_text("broken (\n")
-    reloading.wait_for_line("cannot be opened")
+    reloading.wait_for_line("SyntaxError: ")
     settings.write_text(sound)
     wait_for_run(reloading, "success")
 

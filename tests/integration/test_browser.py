@@ -1,0 +1,88 @@
+"""The API reference in a real browser, on a closed network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.conftest import require
+from tests.integration.test_hosting import nginx_before
+from tests.servers import RunningServer
+
+# A name that is not loopback's; the browser is told that it is here.
+HOST = "kedro.example"
+
+
+@contextmanager
+def browse() -> Iterator[tuple[Page, list[str], list[str]]]:
+    """Open a page, and record each URL that it asks for and each complaint of its console."""
+    program = require("chromium")
+    options = [
+        *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
+        *("--no-first-run", "--disable-component-update", "--disable-quic"),
+        f"--host-resolver-rules=MAP {HOST} 127.0.0.1",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=options)
+        try:
+            page = browser.new_page()
+            asked: list[str] = []
+            complaints: list[str] = []
+            page.on("request", lambda request: asked.append(request.url))
+            page.on(
+                "console",
+                lambda message: complaints.append(message.text) if message.type == "error" else None,
+            )
+            page.on("pageerror", lambda error: complaints.append(str(error)))
+            yield page, asked, complaints
+        finally:
+            browser.close()
+
+
+def try_it_out(page: Page, operation: str) -> str:
+    """Open an operation, press "Try it out" and "Execute", and return what the server said."""
+    block = page.locator(f"#operations-{operation}")
+    block.locator(".opblock-summary").click()
+    block.get_by_role("button", name="Try it out").click()
+    if operation.startswith("pipeline"):
+        block.locator("textarea").fill('{"pipeline_names": ["twenty"]}')
+    block.get_by_role("button", name="Execute").click()
+    response = block.locator(".live-responses-table .highlight-code").first
+    response.wait_for()
+    return response.inner_text()
+
+
+def check_the_page(url: str) -> None:
+    with browse() as (page, asked, complaints):
+        page.goto(f"{url}/docs")
+        page.locator("#operations-health-health_health_get").wait_for()
+        assert "healthy" in try_it_out(page, "health-health_health_get")
+        assert re.search(r'"run_id"', try_it_out(page, "pipeline-run_pipeline_run_post"))
+    assert complaints == []
+    assert {urlsplit(each).hostname for each in asked if not each.startswith("data:")} == {HOST}
+
+
+def test_reference_works_and_asks_nobody_else(ours: RunningServer) -> None:
+    check_the_page(ours.url.replace("127.0.0.1", HOST))
+
+
+def test_reference_works_behind_nginx_under_a_prefix(ours: RunningServer, tmp_path: Path) -> None:
+    with nginx_before(ours, tmp_path) as url:
+        check_the_page(url.replace("127.0.0.1", HOST) + "/kedro")
+
+
+@pytest.mark.parametrize("width", [1200])
+def test_picture_of_the_reference(ours: RunningServer, tmp_path: Path, width: int) -> None:
+    """Keep a picture for the README where one is asked for, and see that it is none of nothing."""
+    with browse() as (page, _, _):
+        page.set_viewport_size({"width": width, "height": 700})
+        page.goto(f"{ours.url}/docs")
+        page.locator("#operations-health-health_health_get").wait_for()
+        picture = page.screenshot(path=str(tmp_path / "reference.png"))
+    assert len(picture) > 10_000

@@ -1,0 +1,101 @@
+"""The API's description is valid, agrees with Kedro's, and holds for every answer."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from openapi_spec_validator import validate
+
+from tests.servers import RunningServer
+
+EXAMPLES = int(os.environ.get("SERVER_TEST_EXAMPLES", "100"))
+
+
+def fetch(server: RunningServer) -> dict[str, Any]:
+    document: dict[str, Any] = server.client.get("/openapi.json").json()
+    return document
+
+
+def test_document_is_valid_openapi(ours: RunningServer) -> None:
+    document = fetch(ours)
+    assert document["openapi"].startswith("3.1")
+    validate(document)
+
+
+def test_document_has_all_that_a_generated_client_uses_of_kedros(
+    ours: RunningServer, kedros: RunningServer
+) -> None:
+    our, kedro = fetch(ours), fetch(kedros)
+    for path, operations in kedro["paths"].items():
+        for method, operation in operations.items():
+            same = our["paths"][path][method]
+            assert same["operationId"] == operation["operationId"]
+            assert same["tags"] == operation["tags"]
+            ours_200 = same["responses"]["200"]["content"]["application/json"]["schema"]
+            schema = operation["responses"]["200"]["content"]["application/json"]["schema"]
+            assert {k: ours_200[k] for k in ours_200} == {
+                k: v for k, v in schema.items() if k != "title"
+            }
+    our_schemas, kedro_schemas = our["components"]["schemas"], kedro["components"]["schemas"]
+    assert set(kedro_schemas) <= set(our_schemas)
+    for name, schema in kedro_schemas.items():
+        assert set(schema["properties"]) <= set(our_schemas[name]["properties"]), name
+    closed = [name for name, each in our_schemas.items() if "additionalProperties" in each]
+    assert closed == ["RunRequest"]
+    assert our_schemas["RunRequest"]["additionalProperties"] is False
+
+
+def test_every_answer_is_as_described(ours: RunningServer) -> None:
+    schema = schemathesis.openapi.from_url(f"{ours.url}/openapi.json")
+    operations = [result.ok() for result in schema.get_all_operations()]
+    assert len(operations) == 3
+    for operation in operations:
+
+        @given(case=operation.as_strategy())
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            phases=[Phase.explicit, Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        def check(case: schemathesis.Case) -> None:
+            case.call_and_validate()
+
+        check()
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
+ANY_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
+    max_leaves=15,
+)
+FIELDS = st.sampled_from(
+    ["tags", "pipeline_names", "runner", "is_async", "load_versions", "params", "node_names"]
+)
+
+
+@given(body=st.one_of(ANY_JSON, st.dictionaries(FIELDS | ANY_TEXT, ANY_JSON), st.binary()))
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_body_is_answered_with_5xx(ours: RunningServer, body: Any) -> None:
+    if isinstance(body, dict):
+        body.setdefault("from_nodes", ["no_such_node"])
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    response = ours.client.post(
+        "/run", content=content, headers={"Content-Type": "application/json"}
+    )
+    assert response.status_code in (200, 400, 422)
+    answer = response.json()
+    assert ("status" in answer) == (response.status_code == 200)
+    assert len(response.content) < 100_000
+
+
+def test_errors_of_one_body_are_bounded(ours: RunningServer) -> None:
+    response = ours.client.post("/run", json={"tags": [1] * 100_000, "x" * 100_000: 1})
+    assert response.status_code == 422
+    assert len(response.content) < 50_000

@@ -1,0 +1,80 @@
+"""Kedro's privates and arguments that the isolation relies on are where it looks for them."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kedro.config import AbstractConfigLoader, OmegaConfigLoader
+from kedro.framework.cli.utils import _split_params
+from kedro.framework.session import KedroServiceSession
+from kedro.io.core import _redact_url_credentials
+from omegaconf.basecontainer import BaseContainer
+from omegaconf.errors import InterpolationResolutionError
+
+from kedro_flask_server.project.config_loader import _GUARD, isolated
+
+
+def test_names_relied_on_are_there() -> None:
+    assert _GUARD in inspect.signature(OmegaConfigLoader.__init__).parameters
+    assert _GUARD in inspect.getsource(KedroServiceSession)
+    assert _redact_url_credentials("https://a:b@c/?d") == "https://<redacted>@c/?<redacted>"
+    assert _split_params(None, None, "a.b=1") == {"a": {"b": 1}}
+    assert isinstance(BaseContainer._resolvers, (dict, type(BaseContainer._resolvers)))
+    assert "oc.decode" in BaseContainer._resolvers
+
+
+class Pickle(AbstractConfigLoader):
+    """Takes a dataset's type from runtime parameters, as no loader of Kedro's does."""
+
+    def __init__(
+        self,
+        conf_source: str,
+        env: str | None = None,
+        runtime_params: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(conf_source, env, runtime_params)
+
+    def __getitem__(self, key: str) -> Any:
+        kinds = {"p": "pickle.PickleDataset"}
+        return {
+            "fixed": {"type": "json.JSONDataset", "filepath": self.runtime_params.get("path")},
+            "nested": {"wrapped": [{"type": kinds.get(self.runtime_params.get("kind"), "json")}]},
+        }
+
+
+def load(params: dict[str, Any], *, guarded: bool = True) -> Any:
+    loader = isolated(Pickle)("conf", runtime_params=params, **({_GUARD: True} if guarded else {}))
+    return loader["catalog"]
+
+
+def test_loader_without_a_guard_gets_one() -> None:
+    assert load({"path": "a.json", "n": 1, "list": ["a", True, 1.5, None]})["fixed"]
+    with pytest.raises(InterpolationResolutionError, match="nested"):
+        load({"kind": "p"})
+    assert load({"kind": "p"}, guarded=False)["nested"]
+
+
+def test_isolated_class_is_a_subclass_made_once() -> None:
+    made = isolated(OmegaConfigLoader)
+    assert issubclass(made, OmegaConfigLoader)
+    assert isolated(made) is made
+    assert made.__name__ == "OmegaConfigLoader"
+
+
+def test_guard_holds_for_a_class_that_does_not_know_its_argument(tmp_path: Path) -> None:
+    class Old(OmegaConfigLoader):
+        def __init__(
+            self, conf_source: str, env: Any = None, runtime_params: Any = None, *, base_env: str
+        ) -> None:
+            super().__init__(conf_source, env, runtime_params, base_env=base_env)
+
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "catalog.yml").write_text("a: {type: '${runtime_params:kind, json.JSONDataset}'}\n")
+    arguments = {"env": "base", "base_env": "base", _GUARD: True}
+    assert isolated(Old)(str(tmp_path), runtime_params={}, **arguments)["catalog"]
+    with pytest.raises(InterpolationResolutionError, match="not permitted"):
+        _ = isolated(Old)(str(tmp_path), runtime_params={"kind": "pickle"}, **arguments)["catalog"]

@@ -1,0 +1,78 @@
+"""What is logged is bounded and can be written, whoever logs it."""
+
+from __future__ import annotations
+
+import io
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+from rich.console import Console
+from rich.logging import RichHandler
+
+from kedro_flask_server.logs import set_up_logging
+from kedro_flask_server.project.failures import safe
+
+
+@pytest.fixture
+def drawn() -> Iterator[io.TextIOWrapper]:
+    """Return a logger's file, drawn by rich as Kedro's is, encoded as UTF-8."""
+    factory = logging.getLogRecordFactory()
+    set_up_logging(safe)
+    file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+    handler = RichHandler(console=Console(file=file, width=200), markup=True, rich_tracebacks=True)
+    logger = logging.getLogger("somebody.else")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    yield file
+    logger.removeHandler(handler)
+    logging.setLogRecordFactory(factory)
+
+
+def text_of(file: io.TextIOWrapper) -> str:
+    return file.buffer.getvalue().decode()  # type: ignore[attr-defined,no-any-return]
+
+
+def test_huge_line_is_cut_and_costs_little(drawn: io.TextIOWrapper) -> None:
+    started_at = time.monotonic()
+    logging.getLogger("somebody.else").error("failed: %s", "7" * 2_000_000)
+    assert time.monotonic() - started_at < 2  # uncut, rich takes minutes
+    assert len(text_of(drawn)) < 20_000
+
+
+def test_lone_surrogate_is_written_and_so_is_what_follows(drawn: io.TextIOWrapper) -> None:
+    logger = logging.getLogger("somebody.else")
+    logger.info("lone %s", "\ud800")
+    logger.info("after")
+    assert "lone \\ud800" in text_of(drawn)
+    assert "after" in text_of(drawn)
+
+
+def test_exception_with_a_huge_message_is_logged_with_its_traceback(
+    drawn: io.TextIOWrapper,
+) -> None:
+    try:
+        raise ValueError("7" * 2_000_000)
+    except ValueError:
+        logging.getLogger("somebody.else").exception("failed", extra={"markup": True})
+    assert "Traceback" in text_of(drawn)
+    assert "test_logs.py" in text_of(drawn)
+    assert len(text_of(drawn)) < 20_000
+
+
+def test_plain_line_is_left_as_it_is(drawn: io.TextIOWrapper) -> None:
+    record = logging.getLogRecordFactory()("n", logging.INFO, "p", 1, "%s is %d", ("one", 1), None)
+    assert (record.msg, record.args) == ("%s is %d", ("one", 1))
+    assert type(record) is logging.LogRecord
+
+
+def test_wrong_arguments_are_left_to_logging(drawn: io.TextIOWrapper) -> None:
+    record = logging.getLogRecordFactory()("n", logging.INFO, "p", 1, "%d", ("one",), None)
+    assert record.args == ("one",)
+
+
+def test_credentials_in_a_url_are_not_logged(drawn: io.TextIOWrapper) -> None:
+    logging.getLogger("somebody.else").info("read %s", "https://user:canary@host/x?token=canary")
+    assert "canary" not in text_of(drawn)
