@@ -20,7 +20,9 @@ def set_up_logging(safe: Callable[[str], str]) -> None:
     """Show the server's own log lines, and make every record of this process safe to write.
 
     The server's lines are shown from INFO on, as Kedro's and the project's are, unless the
-    project's logging configuration says otherwise for ``kedro_flask_server``. A record is left as it is unless it is long or its text has to change; then it is drawn
+    project's logging configuration says otherwise for ``kedro_flask_server``.
+
+    A record is left as it is unless it is long or its text has to change; then it is drawn
     without highlighting, and an exception that comes with it is turned into text.
 
     Args:

@@ -113,7 +113,9 @@ def _operation(docstring: str, rule: Rule, method: str) -> dict[str, Any]:
         operation["description"] = description.strip()
     more: dict[str, Any] = load_yaml_from_docstring(docstring)
     # YAML by method, as apispec's own plugins read it, or an operation for all methods.
-    return operation | more.get(method, {key: more[key] for key in more if key not in _METHODS})
+    for_all_methods = {key: more[key] for key in more if key not in _METHODS}
+    operation.update(more.get(method, for_all_methods))
+    return operation
 
 
 def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:

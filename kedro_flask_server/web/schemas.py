@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from marshmallow import RAISE, Schema, ValidationError, fields, post_load
+from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, post_load
 
 from kedro_flask_server.runs.model import RunRequest
 
@@ -188,21 +188,28 @@ def _answers(meaning: str) -> fields.List[Any]:
     return fields.List(fields.String(), metadata={"description": meaning})
 
 
-class HealthResponseSchema(Schema):
+class _AnswerSchema(Schema):
+    """An answer: open, so that a client made from the description takes what comes to be added."""
+
+    class Meta:
+        unknown = INCLUDE
+
+
+class HealthResponseSchema(_AnswerSchema):
     """How the server is."""
 
     status = _answer("`healthy` as long as the server answers.", enum=["healthy", "unhealthy"])
     kedro_version = _answer("The version of Kedro that runs the pipelines.")
 
 
-class ErrorDetailSchema(Schema):
+class ErrorDetailSchema(_AnswerSchema):
     """Why something failed."""
 
     type = _answer("The exception's name.")
     message = _answer("The exception's message.")
 
 
-class RunSuccessSchema(Schema):
+class RunSuccessSchema(_AnswerSchema):
     """A run that succeeded."""
 
     status = _answer("How the run ended.", const="success")
@@ -219,7 +226,7 @@ class RunFailureSchema(RunSuccessSchema):
     error = fields.Nested(ErrorDetailSchema, required=True)
 
 
-class ProjectMetadataSnapshotSchema(Schema):
+class ProjectMetadataSnapshotSchema(_AnswerSchema):
     """What the project's pyproject.toml says of it."""
 
     project_name = _answer("The project's name.")
@@ -227,7 +234,7 @@ class ProjectMetadataSnapshotSchema(Schema):
     kedro_version = _answer("The version of Kedro that the project was made with.")
 
 
-class NodeSourceSnapshotSchema(Schema):
+class NodeSourceSnapshotSchema(_AnswerSchema):
     """Where a node's function stands."""
 
     filepath = _answer("The file, from the project's folder.")
@@ -235,7 +242,7 @@ class NodeSourceSnapshotSchema(Schema):
     line_end = fields.Integer(required=True, metadata={"description": "Its last line."})
 
 
-class NodeSnapshotSchema(Schema):
+class NodeSnapshotSchema(_AnswerSchema):
     """A node of a pipeline."""
 
     name = _answer("The node's name, its namespace included.")
@@ -247,7 +254,7 @@ class NodeSnapshotSchema(Schema):
     source = fields.Nested(NodeSourceSnapshotSchema, allow_none=True)
 
 
-class PipelineSnapshotSchema(Schema):
+class PipelineSnapshotSchema(_AnswerSchema):
     """A registered pipeline."""
 
     name = _answer("Its name in the registry.")
@@ -256,7 +263,7 @@ class PipelineSnapshotSchema(Schema):
     outputs = _answers("The datasets that it ends with, sorted.")
 
 
-class DatasetSnapshotSchema(Schema):
+class DatasetSnapshotSchema(_AnswerSchema):
     """A dataset of the catalog."""
 
     name = _answer("The dataset's name.")
@@ -264,7 +271,7 @@ class DatasetSnapshotSchema(Schema):
     filepath = fields.String(allow_none=True, metadata={"description": "Its file, if it has one."})
 
 
-class SnapshotSuccessSchema(Schema):
+class SnapshotSuccessSchema(_AnswerSchema):
     """The project: its pipelines, datasets and parameters."""
 
     status = _answer("Whether there is a snapshot.", const="success")
@@ -278,20 +285,20 @@ class SnapshotSuccessSchema(Schema):
     )
 
 
-class SnapshotFailureSchema(Schema):
+class SnapshotFailureSchema(_AnswerSchema):
     """Why there is no snapshot."""
 
     status = _answer("Whether there is a snapshot.", const="failure")
     error = fields.Nested(ErrorDetailSchema, required=True)
 
 
-class ErrorResponseSchema(Schema):
+class ErrorResponseSchema(_AnswerSchema):
     """Why a request was not served."""
 
     detail = _answer("What is wrong, and what to do.")
 
 
-class ValidationErrorSchema(Schema):
+class ValidationErrorSchema(_AnswerSchema):
     """One thing that is wrong with a request."""
 
     type = _answer("The kind of error, by Pydantic's name for it.")
@@ -305,7 +312,7 @@ class ValidationErrorSchema(Schema):
     ctx = fields.Dict(metadata={"description": "More about the error."})
 
 
-class HTTPValidationErrorSchema(Schema):
+class HTTPValidationErrorSchema(_AnswerSchema):
     """All that is wrong with a request."""
 
     detail = fields.List(fields.Nested(ValidationErrorSchema), required=True)

@@ -15,6 +15,8 @@ from tests.conftest import require
 from tests.integration.test_hosting import nginx_before
 from tests.servers import RunningServer
 
+pytestmark = pytest.mark.once
+
 # A name that is not loopback's; the browser is told that it is here.
 HOST = "kedro.example"
 
@@ -37,7 +39,9 @@ def browse() -> Iterator[tuple[Page, list[str], list[str]]]:
             page.on("request", lambda request: asked.append(request.url))
             page.on(
                 "console",
-                lambda message: complaints.append(message.text) if message.type == "error" else None,
+                lambda message: (
+                    complaints.append(message.text) if message.type == "error" else None
+                ),
             )
             page.on("pageerror", lambda error: complaints.append(str(error)))
             yield page, asked, complaints

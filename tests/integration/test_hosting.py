@@ -176,9 +176,7 @@ def nginx_before(server: RunningServer, folder: Path) -> Iterator[str]:
         process.wait(10)
 
 
-def test_nginx_serves_it_under_a_prefix_as_documented(
-    ours: RunningServer, tmp_path: Path
-) -> None:
+def test_nginx_serves_it_under_a_prefix_as_documented(ours: RunningServer, tmp_path: Path) -> None:
     with nginx_before(ours, tmp_path) as url:
         assert httpx.get(f"{url}/kedro/health").json()["status"] == "healthy"
         run = httpx.post(f"{url}/kedro/run", json={"pipeline_names": ["twenty"]}, timeout=60)

@@ -35,7 +35,9 @@ def check_tagged_runs(project: Path, answers: list[dict[str, object]]) -> None:
     """Check that every run succeeded, and wrote its own tag, once, everywhere."""
     assert [each for each in answers if each["status"] != "success"] == []
     assert len({each["run_id"] for each in answers}) == len(answers)
-    written = {path.stem: json.loads(path.read_text()) for path in (project / "data/echo").iterdir()}
+    written = {
+        path.stem: json.loads(path.read_text()) for path in (project / "data/echo").iterdir()
+    }
     assert written == {
         tag: dict.fromkeys(("parameter", "nested", "argument", "credential"), tag)
         for tag in (f"tag-{number}" for number in range(len(answers)))
@@ -44,7 +46,13 @@ def check_tagged_runs(project: Path, answers: list[dict[str, object]]) -> None:
 
 @pytest.mark.parametrize(
     ("loader", "count"),
-    [("", RUNS), ("OldArgumentsLoader", 100), ("OwnResolversLoader", 100), ("ForeignLoader", 100)],
+    [
+        pytest.param("", RUNS, marks=pytest.mark.once),
+        *(
+            (loader, 100)
+            for loader in ("", "OldArgumentsLoader", "OwnResolversLoader", "ForeignLoader")
+        ),
+    ],
 )
 def test_runs_at_the_same_time_keep_their_own_parameters(
     project: Path, loader: str, count: int
@@ -94,6 +102,7 @@ def wide_open(project: Path) -> Iterator[RunningServer]:
         yield server
 
 
+@pytest.mark.once
 def test_versioned_saves_at_the_same_time_never_collide(
     project: Path, wide_open: RunningServer
 ) -> None:

@@ -19,6 +19,7 @@ def send_sleeping_run(server: RunningServer, seconds: float) -> httpx.Response:
     return httpx.post(f"{server.url}/run", json=body, timeout=120)
 
 
+@pytest.mark.once
 def test_full_server_refuses_runs_and_answers_health(probe: Path) -> None:
     with (
         kedro_flask_server(

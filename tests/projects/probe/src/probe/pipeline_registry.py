@@ -31,6 +31,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "sleep": _one(nodes.sleep, "params:seconds", None),
         "cpu": _one(nodes.count, "params:loops", "counted"),
         "chosen": _one(nodes.start, "params:tag", "chosen", name="choose"),
+        "one": _one(nodes.start, "params:tag", "started", name="start"),
         "where": _one(nodes.write_where, "params:where", "stored_a"),
         "secret": _one(nodes.start, "params:tag", "secret_place", name="save_secretly"),
         "twenty": Pipeline(twenty),

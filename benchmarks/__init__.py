@@ -1,0 +1,1 @@
+"""Ours beside Kedro's own server: ``python -m benchmarks``."""

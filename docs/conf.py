@@ -1,0 +1,9 @@
+"""Sphinx's settings."""
+
+project = "kedro-flask-server"
+author = "The kedro-flask-server founders"
+extensions = ["myst_parser"]
+html_theme = "furo"
+html_title = "kedro-flask-server"
+exclude_patterns = ["_build"]
+myst_heading_anchors = 3
