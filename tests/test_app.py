@@ -75,7 +75,8 @@ app = create_http_server("probe", env="prod", workers=3)
 assert set(threading.enumerate()) == before
 app.add_url_rule("/added", "added", lambda: "added")  # Flask refuses this after a request
 parts = app.extensions["kedro_flask_server"]
-print(parts.config.env, parts.config.workers, parts.project.name, app.test_client().get("/added").text)
+added = app.test_client().get("/added").text
+print(parts.config.env, parts.config.workers, parts.project.name, added)
 """
     assert python(code, project.parent) == "prod 3 probe added"
 
