@@ -79,14 +79,3 @@ def test_reference_works_and_asks_nobody_else(ours: RunningServer) -> None:
 def test_reference_works_behind_nginx_under_a_prefix(ours: RunningServer, tmp_path: Path) -> None:
     with nginx_before(ours, tmp_path) as url:
         check_the_page(url.replace("127.0.0.1", HOST) + "/kedro")
-
-
-@pytest.mark.parametrize("width", [1200])
-def test_picture_of_the_reference(ours: RunningServer, tmp_path: Path, width: int) -> None:
-    """Keep a picture for the README where one is asked for, and see that it is none of nothing."""
-    with browse() as (page, _, _):
-        page.set_viewport_size({"width": width, "height": 700})
-        page.goto(f"{ours.url}/docs")
-        page.locator("#operations-health-health_health_get").wait_for()
-        picture = page.screenshot(path=str(tmp_path / "reference.png"))
-    assert len(picture) > 10_000
