@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+import kedro.framework.cli  # noqa: F401  each child imports the program that started the server
 from kedro.framework import project
 from kedro.framework.startup import bootstrap_project
 
@@ -18,6 +19,10 @@ from kedro_flask_server.project.runner import PRELOADED_PROJECT
 with contextlib.suppress(Exception):
     bootstrap_project(os.environ[PRELOADED_PROJECT])
     list(project.pipelines)
+
+# Kedro's MemoryDataset looks for pandas in every process, whether the project uses it or not.
+with contextlib.suppress(ImportError):
+    import pandas  # noqa: F401
 
 # A child in which Kedro finds the project's name configures it again for each node, and the
 # second time its logging configuration contains itself (RecursionError, seen in Kedro 1.7).

@@ -212,7 +212,7 @@ class ErrorDetailSchema(_AnswerSchema):
 class RunSuccessSchema(_AnswerSchema):
     """A run that succeeded."""
 
-    status = _answer("How the run ended.", const="success")
+    status = _answer("How the run ended.", enum=["success"])
     run_id = _answer("The run's id, and the save version of its versioned datasets.")
     duration_ms = fields.Float(
         required=True, metadata={"description": "How long the run took, in milliseconds."}
@@ -222,7 +222,7 @@ class RunSuccessSchema(_AnswerSchema):
 class RunFailureSchema(RunSuccessSchema):
     """A run that failed."""
 
-    status = _answer("How the run ended.", const="failure")
+    status = _answer("How the run ended.", enum=["failure"])
     error = fields.Nested(ErrorDetailSchema, required=True)
 
 
@@ -274,7 +274,7 @@ class DatasetSnapshotSchema(_AnswerSchema):
 class SnapshotSuccessSchema(_AnswerSchema):
     """The project: its pipelines, datasets and parameters."""
 
-    status = _answer("Whether there is a snapshot.", const="success")
+    status = _answer("Whether there is a snapshot.", enum=["success"])
     metadata = fields.Nested(ProjectMetadataSnapshotSchema, required=True)
     pipelines = fields.List(fields.Nested(PipelineSnapshotSchema), required=True)
     datasets = fields.Dict(
@@ -288,7 +288,7 @@ class SnapshotSuccessSchema(_AnswerSchema):
 class SnapshotFailureSchema(_AnswerSchema):
     """Why there is no snapshot."""
 
-    status = _answer("Whether there is a snapshot.", const="failure")
+    status = _answer("Whether there is a snapshot.", enum=["failure"])
     error = fields.Nested(ErrorDetailSchema, required=True)
 
 

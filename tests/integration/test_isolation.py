@@ -12,6 +12,7 @@ import pytest
 
 from tests.servers import PROJECTS, RunningServer, copy_project, kedro_flask_server
 
+PLAIN_LOGGING = str(PROJECTS / "plain_logging.yml")
 CLIENTS = 16
 RUNS = 1_000
 
@@ -19,6 +20,11 @@ RUNS = 1_000
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     return copy_project(PROJECTS / "probe", tmp_path)
+
+
+def start(project: Path, **env: str) -> RunningServer:
+    """Return a server for many runs."""
+    return kedro_flask_server(project, "--workers", "8", KEDRO_LOGGING_CONFIG=PLAIN_LOGGING, **env)
 
 
 def send_tagged_runs(server: RunningServer, count: int) -> list[dict[str, object]]:
@@ -57,7 +63,7 @@ def check_tagged_runs(project: Path, answers: list[dict[str, object]]) -> None:
 def test_runs_at_the_same_time_keep_their_own_parameters(
     project: Path, loader: str, count: int
 ) -> None:
-    with kedro_flask_server(project, "--workers", "8", PROBE_LOADER=loader) as server:
+    with start(project, PROBE_LOADER=loader) as server:
         check_tagged_runs(project, send_tagged_runs(server, count))
 
 
@@ -70,7 +76,7 @@ def test_caller_never_chooses_a_dataset_type(project: Path, loader: str) -> None
         return server.run(**(chosen if number % 2 else harmless))
 
     with (
-        kedro_flask_server(project, "--workers", "8", PROBE_LOADER=loader) as server,
+        start(project, PROBE_LOADER=loader) as server,
         ThreadPoolExecutor(CLIENTS) as clients,
     ):
         answers = list(clients.map(send, range(100)))
@@ -87,7 +93,7 @@ def test_snapshots_and_runs_keep_their_own_parameters(project: Path) -> None:
         return str(body["datasets"]["echo"]["filepath"])
 
     with (
-        kedro_flask_server(project, "--workers", "4") as server,
+        start(project) as server,
         ThreadPoolExecutor(8) as clients,
     ):
         runs = clients.submit(send_tagged_runs, server, 100)
@@ -98,7 +104,7 @@ def test_snapshots_and_runs_keep_their_own_parameters(project: Path) -> None:
 
 @pytest.fixture
 def wide_open(project: Path) -> Iterator[RunningServer]:
-    with kedro_flask_server(project, "--workers", "8") as server:
+    with start(project) as server:
         yield server
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_isolation import check_tagged_runs, send_tagged_runs
-from tests.servers import PROJECTS, copy_project, kedro_flask_server
+from tests.integration.test_isolation import check_tagged_runs, send_tagged_runs, start
+from tests.servers import PROJECTS, copy_project
 
 RUNS = int(os.environ.get("SOAK_RUNS", "10000"))
 
@@ -17,5 +17,5 @@ RUNS = int(os.environ.get("SOAK_RUNS", "10000"))
 @pytest.mark.timeout(3600)
 def test_runs_keep_their_own_parameters_to_the_last(tmp_path: Path) -> None:
     project = copy_project(PROJECTS / "probe", tmp_path)
-    with kedro_flask_server(project, "--workers", "8") as server:
+    with start(project) as server:
         check_tagged_runs(project, send_tagged_runs(server, RUNS))
