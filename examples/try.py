@@ -19,14 +19,18 @@ def main() -> int:
     command = [sys.executable, "-u", "-m", "kedro", "server", "start", *sys.argv[1:]]
     server = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
     address = ""
-    for line in server.stdout:
-        print(line, end="")
-        found = re.match(r"Address: +(\S+)", line)
-        if found:
-            address = found[1]
-        if address and "Stop with" in line:
-            _send_run(address)
-    return server.wait()
+    try:
+        for line in server.stdout:
+            print(line, end="", flush=True)
+            found = re.match(r"Address: +(\S+)", line)
+            if found:
+                address = found[1]
+            if address and "Stop with" in line:
+                _send_run(address)
+    finally:
+        server.terminate()
+        code = server.wait()
+    return code
 
 
 def _send_run(address: str) -> None:

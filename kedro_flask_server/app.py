@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -93,16 +92,24 @@ def create_http_server(
     register_error_handlers(app)
     app.register_blueprint(create_core_blueprint(project, runs, max_waiting=config.max_waiting))
     app.register_blueprint(create_docs_blueprint())
-    for blueprint in _load_blueprints(project.setting("SERVER_BLUEPRINTS", ())):
-        app.register_blueprint(blueprint)
+    _register_blueprints(app, project.setting("SERVER_BLUEPRINTS", ()))
     return app
 
 
-def _load_blueprints(places: Iterable[str]) -> list[Blueprint]:
-    """Return the blueprints at places such as ``my_project.api:bp``."""
-    if isinstance(places, str):
-        places = [places]
-    return [_load_blueprint(place) for place in places]
+def _register_blueprints(app: Flask, places: object) -> None:
+    if not isinstance(places, (list, tuple)):
+        raise ServerSettingsError(
+            f"SERVER_BLUEPRINTS in settings.py cannot be {places!r}: it takes a list of places "
+            "such as 'my_project.api:bp'."
+        )
+    for place in places:
+        blueprint = _load_blueprint(place)
+        try:
+            app.register_blueprint(blueprint)
+        except ValueError as error:  # another of that name
+            raise ServerSettingsError(
+                f"SERVER_BLUEPRINTS in settings.py names {place!r}: {error}"
+            ) from error
 
 
 def _load_blueprint(place: str) -> Blueprint:

@@ -6,6 +6,7 @@ import is imported where it is needed.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -99,7 +100,8 @@ def _serve_with_reload(metadata: ProjectMetadata, settings: dict[str, Any]) -> N
         if value is not None
         for part in (f"--{name.replace('_', '-')}", str(value))
     ]
-    source_dir, configuration = watched_paths(metadata, settings["conf_source"])
+    conf_source = settings["conf_source"] or os.environ.get("KEDRO_SERVER_CONF_SOURCE")
+    source_dir, configuration = watched_paths(metadata, conf_source)
     serve_with_reload(
         ["server", "start", *options], source_dir=source_dir, configuration=configuration
     )

@@ -20,9 +20,9 @@ from kedro_flask_server.errors import ServerSettingsError
 _PREFIX = "KEDRO_SERVER_"
 
 # Kubernetes describes each service of a namespace in the environment of its pods, and a
-# service may well be called kedro-server. https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+# service may well be called kedro-server, or kedro-server-test. https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _SERVICE_LINK = re.compile(
-    r"SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?"
+    r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
 
@@ -125,15 +125,15 @@ class ServerConfig:
     )
     workers: int = _setting(
         default_workers,
-        _whole(1),
-        allowed="a whole number, 1 or more",
+        _whole(1, 128),
+        allowed="a whole number from 1 to 128",
         meaning="how many runs execute at a time (default: 4, or the processors that the "
         "process may use where those are fewer)",
     )
     max_waiting: int = _setting(
         32,
-        _whole(0),
-        allowed="a whole number, 0 or more",
+        _whole(0, 256),
+        allowed="a whole number from 0 to 256",
         meaning="how many requests may wait for a run to start, and as many for a snapshot; "
         "the next is refused with 503",
     )
@@ -180,7 +180,7 @@ def resolve_project_path(argument: str | Path | None, environ: Mapping[str, str]
             "No Kedro project is given: pass project_path, or set KEDRO_PROJECT_PATH to the "
             "folder that holds the project's pyproject.toml."
         )
-    path = Path(given).expanduser().resolve()
+    path = Path(os.path.expanduser(given)).resolve()  # noqa: PTH111  it takes any "~"
     if not path.is_dir():
         raise ServerSettingsError(
             f"The project path {str(given)!r} does not exist or is not a folder: project_path "
@@ -210,6 +210,11 @@ def load_config(
     Raises:
         ServerSettingsError: If a name is unknown or a value is not allowed.
     """
+    if not isinstance(project_settings, Mapping):
+        raise ServerSettingsError(
+            f"SERVER in settings.py cannot be {project_settings!r}: it takes a dictionary, such as "
+            "{'workers': 2}."
+        )
     _refuse_unknown(arguments, "an argument")
     _refuse_unknown(project_settings, "SERVER in settings.py")
     _refuse_unknown(_settings_in(environ), "an environment variable", prefix=_PREFIX)
@@ -221,7 +226,10 @@ def load_config(
         elif variable := _set_variable(setting, environ):
             values[name] = _parse(setting, environ[variable], variable)
         elif project_settings.get(name) is not None:
-            values[name] = _parse(setting, project_settings[name], f"SERVER[{name!r}]")
+            value = project_settings[name]
+            if name == "conf_source" and isinstance(value, str) and "://" not in value:
+                value = project_path / value
+            values[name] = _parse(setting, value, f"SERVER[{name!r}]")
     return ServerConfig(project_path=project_path, **values)
 
 
@@ -235,8 +243,11 @@ def _set_variable(setting: Field[Any], environ: Mapping[str, str]) -> str | None
 
 def _settings_in(environ: Mapping[str, str]) -> list[str]:
     """Return the names, in lower case, of the environment's variables that name a setting."""
-    names = (name.removeprefix(_PREFIX) for name in environ if name.startswith(_PREFIX))
-    return [name.lower() for name in names if not _SERVICE_LINK.fullmatch(name)]
+    names = [name.removeprefix(_PREFIX) for name in environ if name.startswith(_PREFIX)]
+    own = {setting.name for setting in settings()}
+    return [
+        name.lower() for name in names if name.lower() in own or not _SERVICE_LINK.fullmatch(name)
+    ]
 
 
 def _refuse_unknown(names: Mapping[str, object] | list[str], where: str, prefix: str = "") -> None:
@@ -256,7 +267,7 @@ def _refuse_unknown(names: Mapping[str, object] | list[str], where: str, prefix:
 def _parse(setting: Field[Any], value: object, where: str) -> Any:
     try:
         return setting.metadata["parse"](value)
-    except ValueError as error:
+    except (ValueError, OSError, RuntimeError) as error:  # the latter two: paths that cannot be
         raise ServerSettingsError(
             f"Setting {setting.name!r} cannot be {value!r} (given by {where}): "
             f"it takes {setting.metadata['allowed']}."

@@ -30,6 +30,8 @@ DRAINED = 0
 CUT_OFF = 1
 """The exit code of a server that ended before its runs did."""
 
+# A terminal sends Ctrl-C to the reloader and to the server, and the reloader passes it on.
+_SAME_SIGNAL_S = 0.5
 _SPARE_THREADS = 4
 _FLUSH_TIMEOUT_S = 2.0
 
@@ -48,7 +50,8 @@ def waitress_settings(config: ServerConfig) -> dict[str, Any]:
         "port": config.port,
         # Whoever runs, waits for a run or is at a snapshot holds a thread: there are more.
         "threads": config.workers + 2 * config.max_waiting + _SPARE_THREADS,
-        # Below the 1,024 open files that a process has by default. poll has no limit of its own.
+        # More than there can be threads, and below the 1,024 open files that a process has by
+        # default. poll has no limit of its own.
         "connection_limit": 800,
         "asyncore_use_poll": True,
         "backlog": 1024,
@@ -103,17 +106,22 @@ class Server:
     def serve_until_signalled(self) -> int:
         """Serve until SIGTERM or SIGINT, then let the runs under way end.
 
-        A second signal ends the process at once, with `CUT_OFF`.
+        A second signal, half a second later or more, ends the process at once, with `CUT_OFF`.
 
         Returns:
             `DRAINED` or `CUT_OFF`.
         """
         stop = threading.Event()
 
+        first_at = 0.0
+
         def on_signal(number: int, frame: FrameType | None) -> None:
-            if stop.is_set():
+            nonlocal first_at
+            if not stop.is_set():
+                first_at = time.monotonic()
+                stop.set()
+            elif time.monotonic() - first_at > _SAME_SIGNAL_S:
                 end_process(CUT_OFF)
-            stop.set()
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
@@ -121,6 +129,8 @@ class Server:
         stop.wait()
         drained = self._parts.runs.drain(self._parts.config.drain_timeout_s)
         _wait_until(self._is_flushed, _FLUSH_TIMEOUT_S)
+        if drained:
+            self._parts.project.close()
         return DRAINED if drained else CUT_OFF
 
     def _is_flushed(self) -> bool:

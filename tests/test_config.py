@@ -58,6 +58,10 @@ def test_env_falls_back_to_kedro_env(tmp_path: Path) -> None:
         ("port", 80.5),
         ("workers", 0),
         ("workers", "1.5"),
+        ("workers", 129),
+        ("max_waiting", 257),
+        ("conf_source", "~no-such-user/conf"),
+        ("conf_source", "x" * 5_000),
         ("workers", []),
         ("max_waiting", -1),
         ("drain_timeout_s", -0.1),
@@ -111,6 +115,9 @@ def test_what_kubernetes_puts_into_the_environment_is_no_setting(tmp_path: Path)
         "KEDRO_SERVER_PORT": "tcp://10.0.0.1:80",
         "KEDRO_SERVER_PORT_80_TCP": "tcp://10.0.0.1:80",
         "KEDRO_SERVER_PORT_80_TCP_ADDR": "10.0.0.1",
+        "KEDRO_SERVER_CANARY_SERVICE_HOST": "10.0.0.1",
+        "KEDRO_SERVER_CANARY_PORT": "tcp://10.0.0.1:80",
+        "KEDRO_SERVER_CANARY_PORT_80_TCP": "tcp://10.0.0.1:80",
     }
     assert load(tmp_path, environ=environ).port == 8000
 
@@ -120,6 +127,12 @@ def test_conf_source_is_made_absolute_and_a_url_is_kept(tmp_path: Path) -> None:
     assert load(tmp_path, {"conf_source": relative}).conf_source == str(tmp_path)
     assert load(tmp_path, {"conf_source": tmp_path}).conf_source == str(tmp_path)
     assert load(tmp_path, {"conf_source": "s3://bucket/conf"}).conf_source == "s3://bucket/conf"
+
+
+def test_conf_source_of_the_project_is_relative_to_it(tmp_path: Path) -> None:
+    (tmp_path / "own_conf").mkdir()
+    config = load(tmp_path, project={"conf_source": "own_conf"})
+    assert config.conf_source == str(tmp_path / "own_conf")
 
 
 def test_project_path_comes_from_argument_then_environment(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from kedro.config import AbstractConfigLoader, OmegaConfigLoader
+from kedro.config import AbstractConfigLoader
 from omegaconf.errors import InterpolationResolutionError
 
 from kedro_flask_server.project.resolvers import ResolverLayer
@@ -21,62 +21,65 @@ class IsolatedConfigLoader(AbstractConfigLoader):
 
     - Its OmegaConf resolvers are its own, so no run resolves another's runtime parameters.
     - A class that does not take the newest of Kedro's arguments works without it.
-    - Kedro's guard against runtime parameters that choose a dataset's ``type`` holds, be it
-      the class's own or, where it has none, the one of this class.
+    - Kedro's guard against runtime parameters that choose a dataset's ``type`` holds, whatever
+      the class makes of the argument that asks for it.
     """
 
     _project_class: type[AbstractConfigLoader]
+    _is_guarded = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        guarded = bool(kwargs.get(_GUARD))
-        unguarded = {name: value for name, value in kwargs.items() if name != _GUARD}
-        if guarded and not self._takes_guard():
-            kwargs = unguarded
+        is_guarded = bool(kwargs.pop(_GUARD, False))
         self._layer = ResolverLayer()
+        self._arguments = args, dict(kwargs)
+        self._is_guarded = is_guarded
+        if is_guarded and _GUARD in inspect.signature(self._project_class.__init__).parameters:
+            kwargs[_GUARD] = True
         with self._layer.active():
             super().__init__(*args, **kwargs)
-        has_guard = isinstance(self, OmegaConfigLoader)
-        if guarded and has_guard:
-            self.restrict_runtime_params_type_selection = True
-        self._probe_arguments = (args, unguarded) if guarded and not has_guard else None
+
+    @property
+    def restrict_runtime_params_type_selection(self) -> bool:
+        """Whether Kedro's own loader keeps its guard; once it is on, nothing turns it off."""
+        return self._is_guarded
+
+    @restrict_runtime_params_type_selection.setter
+    def restrict_runtime_params_type_selection(self, value: bool) -> None:
+        self._is_guarded = self._is_guarded or value
 
     def __getitem__(self, key: str) -> Any:
         with self._layer.active():
             config = super().__getitem__(key)
-        if key == "catalog" and self._probe_arguments and self.runtime_params:
+        if key == "catalog" and self._is_guarded and self.runtime_params:
             self._refuse_chosen_types(config)
         return config
 
-    @classmethod
-    def _takes_guard(cls) -> bool:
-        """Whether the project's class takes the newest of Kedro's arguments."""
-        parameters = inspect.signature(cls._project_class.__init__).parameters.values()
-        return any(each.name == _GUARD or each.kind is each.VAR_KEYWORD for each in parameters)
-
     def _refuse_chosen_types(self, config: dict[str, Any]) -> None:
-        """Refuse a catalog whose dataset types depend on the values of runtime parameters.
+        """Refuse a catalog in which runtime parameters made a dataset's type what it is.
 
-        The class resolves in ways unknown here, so it is asked again with other values in the
-        same places: the types must come out the same.
+        A class may resolve in ways unknown here, and Kedro's own guard compares text. So the
+        types must be those that come out without the parameters or, where some are required,
+        with other values in the same places.
         """
-        args, kwargs = self._probe_arguments or ((), {})
-        probe = type(self)(
-            *args, **{**kwargs, "runtime_params": _with_other_values(self.runtime_params)}
-        )
-        try:
-            expected = dict(_types(probe["catalog"]))
-        except Exception as error:
-            raise InterpolationResolutionError(
-                "The configuration loader has no guard of its own against runtime parameters "
-                "that choose a dataset's 'type', and with other values for the same parameters "
-                f"it fails ({type(error).__qualname__}), so that nothing can be shown."
-            ) from error
+        expected = self._types_with({})
+        if expected is None:
+            expected = self._types_with(_with_other_values(self.runtime_params))
         for path, dataset_type in _types(config):
-            if expected.get(path) != dataset_type:
+            if expected is None or expected.get(path) != dataset_type:
                 raise InterpolationResolutionError(
-                    f"Dataset '{path[0]}' takes its 'type' from runtime parameters, which is not "
-                    "permitted: they must not select which dataset class is instantiated."
+                    f"Dataset '{path[0]}' has a 'type' that cannot be told from one that runtime "
+                    "parameters chose, which is not permitted: they must not select which dataset "
+                    "class is instantiated."
                 )
+
+    def _types_with(self, runtime_params: dict[str, Any]) -> dict[tuple[Any, ...], Any] | None:
+        """Return the types in the catalog with other parameters; None where it needs those."""
+        args, kwargs = self._arguments
+        try:
+            other = type(self)(*args, **{**kwargs, "runtime_params": runtime_params})
+            return dict(_types(other["catalog"]))
+        except Exception:  # whatever the project's class raises for a parameter it misses
+            return None
 
 
 def isolated(loader_class: type[AbstractConfigLoader]) -> type[AbstractConfigLoader]:
@@ -98,7 +101,7 @@ def isolated(loader_class: type[AbstractConfigLoader]) -> type[AbstractConfigLoa
 
 
 def _with_other_values(value: Any) -> Any:
-    """Return runtime parameters of the same shape and types, with none of the same values."""
+    """Return runtime parameters of the same shape and types, with other values."""
     if isinstance(value, dict):
         return {key: _with_other_values(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -117,6 +120,6 @@ def _types(config: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any,
     entries = config.items() if isinstance(config, dict) else enumerate(config)
     for key, value in entries:
         if key == "type":
-            yield path, value
+            yield (*path, key), value
         elif isinstance(value, (dict, list)):
             yield from _types(value, (*path, key))

@@ -45,11 +45,15 @@ def trace(error: BaseException) -> str:
     Returns:
         The text that Python would print, each part of it safe to log.
     """
-    return "".join(safe(part) for part in traceback.format_exception(error))
+    try:
+        parts = traceback.format_exception(error)
+    except BaseException as failure:  # as in _message
+        parts = [f"(no traceback: writing it raised {type(failure).__qualname__})"]
+    return "".join(safe(part) for part in parts)
 
 
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as failure:  # an exception class of the project's own can fail in any way
+    except BaseException as failure:  # an exception class of the project's own can raise anything
         return f"(no message: str() of the exception raised {type(failure).__qualname__})"

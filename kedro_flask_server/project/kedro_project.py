@@ -181,8 +181,15 @@ class KedroProject:
             )
             return dataclasses.asdict(snapshot)
         except BaseException as error:  # the project's code may raise anything
-            logger.error("Snapshot failed: %s", trace(error), extra=_PLAIN)
-            return describe(error)
+            failure = describe(error)
+            logger.error(
+                "Snapshot failed: %s: %s\n%s",
+                failure.type,
+                failure.message,
+                trace(error),
+                extra=_PLAIN,
+            )
+            return failure
 
     def execute(self, run_id: str, request: RunRequest) -> RunOutcome:
         """Run pipelines, here and now.
@@ -201,7 +208,14 @@ class KedroProject:
             self._run(run_id, request)
         except BaseException as raised:  # a node may raise anything, and only its own run fails
             error = describe(raised)
-            logger.error("Run %s failed: %s", run_id, trace(raised), extra=_PLAIN)
+            logger.error(
+                "Run %s failed: %s: %s\n%s",
+                run_id,
+                error.type,
+                error.message,
+                trace(raised),
+                extra=_PLAIN,
+            )
         duration_ms = round((time.perf_counter() - started_at) * 1000, 2)
         if error is None:
             logger.info("Run %s succeeded in %.2f ms", run_id, duration_ms)
@@ -246,12 +260,13 @@ def watched_paths(metadata: ProjectMetadata, conf_source: str | None) -> tuple[P
     Returns:
         The source folder and the configuration.
     """
-    if conf_source is None:
-        try:
-            conf_source = settings.CONF_SOURCE
-        except (Exception, SystemExit):  # a settings.py that is broken is about to be mended
-            conf_source = "conf"
-    return metadata.source_dir, metadata.project_path / conf_source
+    if conf_source is not None:
+        return metadata.source_dir, Path(conf_source).expanduser().resolve()
+    try:
+        own = settings.get("SERVER", {}).get("conf_source") or settings.CONF_SOURCE
+    except (Exception, SystemExit):  # a settings.py that is broken is about to be mended
+        own = "conf"
+    return metadata.source_dir, metadata.project_path / own
 
 
 def _parse_params(text: str) -> dict[str, Any]:

@@ -13,7 +13,11 @@ import kedro.framework.cli  # noqa: F401  each child imports the program that st
 from kedro.framework import project
 from kedro.framework.startup import bootstrap_project
 
+from kedro_flask_server.logs import set_up_logging
+from kedro_flask_server.project.failures import safe
 from kedro_flask_server.project.runner import PRELOADED_PROJECT
+
+set_up_logging(safe)
 
 # What fails here fails again where it is told: in the run that needs it.
 with contextlib.suppress(Exception):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from typing import Any
 
 from flask import Request
@@ -11,14 +10,11 @@ from marshmallow import Schema, ValidationError
 
 from kedro_flask_server.text import bounded, printable
 from kedro_flask_server.web.errors import InvalidRequestError, UnreadableBodyError
-from kedro_flask_server.web.schemas import Problem, problems_of
+from kedro_flask_server.web.schemas import MAX_PROBLEMS, Problem, problems_of
 
 MAX_DEPTH = 1_000
 """How deep lists and objects in a body may nest. Python's own limit, on some versions, is far
 higher, and what is below here recurses."""
-
-MAX_PROBLEMS = 100
-"""How many problems of one body are listed; each costs more to say than to make."""
 
 _MAX_NAME_CHARS = 200
 
@@ -124,7 +120,7 @@ def _outline(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, (int, float)):
-        return value if math.isfinite(value) and abs(value) < 2**53 else "(a number)"
+        return value if abs(value) < 2**53 else "(a number)"
     if isinstance(value, str):
         return f"(a string of {len(value)} characters)"
     if isinstance(value, list):

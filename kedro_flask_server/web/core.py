@@ -33,9 +33,9 @@ def create_core_blueprint(
         max_waiting: How many snapshots may be asked for at a time.
 
     Returns:
-        A blueprint named ``core``.
+        A blueprint.
     """
-    core = Blueprint("core", __name__)
+    core = Blueprint("kedro_server_core", __name__)
     run_request = RunRequestSchema()
     answers = {"success": RunSuccessSchema(), "failure": RunFailureSchema()}
     max_snapshots = max(1, max_waiting)

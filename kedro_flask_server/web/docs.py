@@ -7,9 +7,7 @@ from importlib.resources import files
 from flask import Blueprint, current_app, jsonify, render_template, request, send_from_directory
 from flask.typing import ResponseReturnValue
 
-from kedro_flask_server.web.openapi import describe
-
-BLUEPRINT_NAME = "docs"
+from kedro_flask_server.web.openapi import DOCS_BLUEPRINT, describe
 
 
 def create_docs_blueprint() -> Blueprint:
@@ -19,9 +17,9 @@ def create_docs_blueprint() -> Blueprint:
     from an installed package, so that it works on a closed network.
 
     Returns:
-        A blueprint named ``docs``; its own routes are not described.
+        A blueprint; its own routes are not described.
     """
-    docs = Blueprint(BLUEPRINT_NAME, __name__, static_folder="static", template_folder="templates")
+    docs = Blueprint(DOCS_BLUEPRINT, __name__, static_folder="static", template_folder="templates")
     docs.static_url_path = "/docs/page"
     swagger_ui = str(files("flask_swagger_ui") / "dist")
 

@@ -8,18 +8,21 @@ after a line of ``---``, YAML can say more, in the words of an OpenAPI operation
 from __future__ import annotations
 
 import inspect
+import logging
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import yaml
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
-from apispec.yaml_utils import load_yaml_from_docstring
 from flask import Flask
 from werkzeug.routing import Rule
 
 from kedro_flask_server import __version__
 from kedro_flask_server.web.schemas import DOCUMENTED
+
+logger = logging.getLogger(__name__)
 
 _VARIABLE = re.compile(r"<(?:(?P<converter>[A-Za-z_]\w*)(?:\([^)]*\))?:)?(?P<name>[A-Za-z_]\w*)>")
 _VARIABLE_SCHEMAS = {
@@ -27,6 +30,9 @@ _VARIABLE_SCHEMAS = {
     "float": {"type": "number"},
     "uuid": {"type": "string", "format": "uuid"},
 }
+DOCS_BLUEPRINT = "kedro_server_docs"
+"""The blueprint that serves the description, and is not described."""
+
 _METHODS = ("get", "put", "post", "delete", "patch")
 
 
@@ -83,7 +89,7 @@ def describe(app: Flask, *, prefix: str = "") -> dict[str, Any]:
 
 
 def _operations(app: Flask, rule: Rule) -> Iterator[tuple[str, dict[str, Any]]]:
-    if rule.endpoint.startswith("docs."):
+    if rule.endpoint.startswith(f"{DOCS_BLUEPRINT}."):
         return
     view = app.view_functions[rule.endpoint]
     for method in _METHODS:
@@ -102,7 +108,7 @@ def _docstring(view: Callable[..., Any], method: str) -> str:
 
 
 def _operation(docstring: str, rule: Rule, method: str) -> dict[str, Any]:
-    text, _, _ = inspect.cleandoc(docstring).partition("---")
+    text, _, more_yaml = f"{inspect.cleandoc(docstring)}\n".partition("\n---\n")
     summary, _, description = text.strip().partition("\n")
     operation: dict[str, Any] = {
         "summary": summary.strip().removesuffix("."),
@@ -111,11 +117,23 @@ def _operation(docstring: str, rule: Rule, method: str) -> dict[str, Any]:
     }
     if description.strip():
         operation["description"] = description.strip()
-    more: dict[str, Any] = load_yaml_from_docstring(docstring)
+    more = _load(more_yaml, rule)
     # YAML by method, as apispec's own plugins read it, or an operation for all methods.
     for_all_methods = {key: more[key] for key in more if key not in _METHODS}
     operation.update(more.get(method, for_all_methods))
     return operation
+
+
+def _load(text: str, rule: Rule) -> dict[str, Any]:
+    try:
+        more = yaml.safe_load(text) or {}
+        if isinstance(more, dict):
+            return more
+        fault = f"it is no mapping but {type(more).__name__}"
+    except yaml.YAMLError as error:
+        fault = str(error)
+    logger.warning("What is below --- in the docstring of %s is not used: %s", rule.endpoint, fault)
+    return {}
 
 
 def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:

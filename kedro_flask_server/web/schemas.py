@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, post_load
 
 from kedro_flask_server.runs.model import RunRequest
+
+MAX_PROBLEMS = 100
+"""How many problems of one body are listed; each costs more to say than to make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +97,24 @@ def _text(meaning: str = "", **options: Any) -> fields.String:
     )
 
 
+class _Texts(fields.List[Any]):
+    """A list of strings, of whose wrong items the first are told: there can be very many."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
+        if not isinstance(value, list):
+            raise ValidationError(_NOT_A_LIST)
+        wrong = (index for index, item in enumerate(value) if not isinstance(item, str))
+        problems = dict.fromkeys(islice(wrong, MAX_PROBLEMS), _NOT_A_STRING)
+        if problems:
+            raise ValidationError(problems)
+        return value
+
+
 def _texts(meaning: str) -> fields.List[Any]:
-    return fields.List(
+    return _Texts(
         _text(),
         load_default=None,
         allow_none=True,
-        error_messages={"invalid": _NOT_A_LIST},
         metadata={"description": meaning},
     )
 

@@ -96,7 +96,19 @@ _LISTS = (
     "pipeline_names",
     "namespaces",
 )
-_WRONG_LISTS: list[Any] = ["one", 1, 1.5, True, {}, {"a": 1}, [1], ["a", None], [["a"]], [True, 2]]
+_WRONG_LISTS: list[Any] = [
+    "one",
+    1,
+    10**400,
+    1.5,
+    True,
+    {},
+    {"a": 1},
+    [1],
+    ["a", None],
+    [["a"]],
+    [True, 2],
+]
 _BOOLS: list[Any] = [
     *(True, False, 1, 0, 1.0, 0.0, "true", "FALSE", "Yes", "nO", "on", "OFF", "t", "F", "y", "N"),
     *("1", "0", None, [], {}, [True], 1.5, 2, -1, 2.0, -0.0, 2**63 - 1, 2**63, 2**70, -(2**63)),
@@ -139,6 +151,10 @@ FIELDS = [
     _run("params null", {"pipeline_names": ["twenty"], "params": None}),
     _run("params NaN", b'{"pipeline_names": ["twenty"], "params": {"a": NaN, "b": -Infinity}}'),
     _run("params nested", {"pipeline_names": ["twenty"], "params": {"nested": {"a": [1, None]}}}),
+    *(
+        _run(f"{name} a number of 401 digits", {name: 10**400})
+        for name in ("tags", "is_async", "runner", "load_versions", "params", "nope")
+    ),
     _run("unknown field", {"nope": 1}),
     _run("env is no field", {"env": "prod", "conf_source": "conf"}),
     _run("two unknown and one wrong", {"a": 1, "b": [], "tags": 1}),

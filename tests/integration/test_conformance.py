@@ -12,6 +12,8 @@ import pytest
 from tests.integration.conformance import DIFFERENCES, EXCHANGES, Exchange
 from tests.servers import RunningServer
 
+pytestmark = pytest.mark.once
+
 RUN_ID = re.compile(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z")
 
 

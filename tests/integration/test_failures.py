@@ -64,6 +64,18 @@ def test_credentials_of_urls_are_in_no_answer_and_no_log(probe: Path) -> None:
     assert "canary" not in server.log
 
 
+@pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner", "ParallelRunner"])
+def test_what_a_node_logs_is_safe_whatever_runs_it(probe: Path, runner: str) -> None:
+    with kedro_flask_server(probe) as server:
+        answer = server.run(pipeline_names=["log"], runner=runner)
+        assert answer["status"] == "success"
+        server.wait_for_line("lone \\ud800")
+        server.stop()
+    assert "canary" not in server.log
+    assert "Logging error" not in server.log
+    assert len(server.log) < 300_000
+
+
 def test_broken_registry_is_told_and_tried_again(probe: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise ImportError('not today')")

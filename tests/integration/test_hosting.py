@@ -52,6 +52,25 @@ def thing(number):
     '''
     return {"number": number, "runs": type(app.extensions["kedro_flask_server"].runs).__name__}
 
+@bp.get("/numpy")
+def numpy_style():
+    '''Turn a --- b into c.
+
+    Parameters
+    ----------
+    none : nothing
+    '''
+    return "numpy"
+
+@bp.get("/broken")
+def broken_yaml():
+    '''Break.
+
+    ---
+    tags: [a
+    '''
+    return "broken"
+
 @bp.get("/undocumented")
 def undocumented():
     return "hello"
@@ -95,6 +114,8 @@ def test_application_takes_routes_blueprints_and_middleware(project: Path) -> No
     things = document["paths"]["/own/things/{number}"]
     assert things["get"]["tags"] == ["things"]
     assert things["parameters"][0]["schema"] == {"type": "integer"}
+    assert document["paths"]["/own/numpy"]["get"]["summary"] == "Turn a --- b into c"
+    assert document["paths"]["/own/broken"]["get"]["summary"] == "Break"
     assert "/own/undocumented" not in document["paths"]
     assert "/docs" not in document["paths"]
 
@@ -130,6 +151,7 @@ WSGI_SERVERS = {
 }
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("name", WSGI_SERVERS)
 def test_other_wsgi_servers_serve_the_project_of_the_environment(project: Path, name: str) -> None:
     port = free_port()
@@ -176,6 +198,7 @@ def nginx_before(server: RunningServer, folder: Path) -> Iterator[str]:
         process.wait(10)
 
 
+@pytest.mark.once
 def test_nginx_serves_it_under_a_prefix_as_documented(ours: RunningServer, tmp_path: Path) -> None:
     with nginx_before(ours, tmp_path) as url:
         assert httpx.get(f"{url}/kedro/health").json()["status"] == "healthy"

@@ -67,6 +67,7 @@ def test_runs_at_the_same_time_keep_their_own_parameters(
         check_tagged_runs(project, send_tagged_runs(server, count))
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("loader", ["", "OldArgumentsLoader", "ForeignLoader"])
 def test_caller_never_chooses_a_dataset_type(project: Path, loader: str) -> None:
     chosen = {"pipeline_names": ["chosen"], "params": {"type": "pickle.PickleDataset"}}
@@ -86,6 +87,7 @@ def test_caller_never_chooses_a_dataset_type(project: Path, loader: str) -> None
     assert not (project / "data/chosen.json").exists()
 
 
+@pytest.mark.once
 def test_snapshots_and_runs_keep_their_own_parameters(project: Path) -> None:
     def snapshot(number: int) -> str:
         query = {"params": f"tag=snap-{number}"}
@@ -121,7 +123,10 @@ def test_versioned_saves_at_the_same_time_never_collide(
     assert versions == {each["run_id"] for each in answers}
 
 
-@pytest.mark.parametrize("runner", ["ParallelRunner", "probe.runners.OwnParallelRunner"])
+@pytest.mark.parametrize(
+    "runner",
+    ["ParallelRunner", pytest.param("probe.runners.OwnParallelRunner", marks=pytest.mark.once)],
+)
 def test_parallel_runner_never_hangs(wide_open: RunningServer, runner: str) -> None:
     def send(_: int) -> dict[str, object]:
         return wide_open.run(pipeline_names=["wide"], runner=runner)

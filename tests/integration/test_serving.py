@@ -88,6 +88,7 @@ def test_second_signal_ends_the_server_at_once(project: Path, tmp_path: Path) ->
         wait_for_file(marks)
         server.process.send_signal(signal.SIGTERM)
         server.wait_for_line("Waiting up to")
+        time.sleep(0.6)  # a second signal sooner than half a second is the first again
         assert server.stop(signal.SIGTERM, timeout_s=5) == 1
         with pytest.raises(httpx.TransportError):
             executing.result()
@@ -170,7 +171,7 @@ def test_start_refuses_bad_options_and_settings(project: Path) -> None:
     assert "--port" in refuse(project, "--port", "http")
     assert "KEDRO_SERVER_WORKRES" in refuse(project, KEDRO_SERVER_WORKRES="2")
     assert "wokers" in refuse(project, PROBE_SERVER='{"wokers": 2}')
-    assert "SERVER" in refuse(project, PROBE_SERVER="[1]")
+    assert "SERVER" in refuse(project, PROBE_SERVER="[]")
     assert "probe.nope" in refuse(project, PROBE_BLUEPRINTS="probe.nope:bp")
     assert "probe.nodes:start" in refuse(project, PROBE_BLUEPRINTS="probe.nodes:start")
 
@@ -199,7 +200,8 @@ def test_kedro_help_lists_the_server_once_and_imports_nothing_heavy(project: Pat
     listed = [line for line in result.stdout.splitlines() if line.startswith("  server ")]
     assert len(listed) == 1
     imported = {line.rpartition("|")[2].strip() for line in result.stderr.splitlines()}
-    for heavy in ("flask", "waitress", "marshmallow", "apispec", "watchfiles"):
+    # dynaconf, which Kedro imports, imports Flask by itself wherever it is installed.
+    for heavy in ("waitress", "marshmallow", "apispec", "watchfiles", "kedro_flask_server.app"):
         assert heavy not in imported
 
 

@@ -22,7 +22,6 @@ def test_names_relied_on_are_there() -> None:
     assert _GUARD in inspect.getsource(KedroServiceSession)
     assert _redact_url_credentials("https://a:b@c/?d") == "https://<redacted>@c/?<redacted>"
     assert _split_params(None, None, "a.b=1") == {"a": {"b": 1}}
-    assert isinstance(BaseContainer._resolvers, (dict, type(BaseContainer._resolvers)))
     assert "oc.decode" in BaseContainer._resolvers
 
 
@@ -52,6 +51,7 @@ def load(params: dict[str, Any], *, guarded: bool = True) -> Any:
 
 def test_loader_without_a_guard_gets_one() -> None:
     assert load({"path": "a.json", "n": 1, "list": ["a", True, 1.5, None]})["fixed"]
+    assert load({})["nested"]
     with pytest.raises(InterpolationResolutionError, match="nested"):
         load({"kind": "p"})
     assert load({"kind": "p"}, guarded=False)["nested"]
@@ -78,3 +78,64 @@ def test_guard_holds_for_a_class_that_does_not_know_its_argument(tmp_path: Path)
     assert isolated(Old)(str(tmp_path), runtime_params={}, **arguments)["catalog"]
     with pytest.raises(InterpolationResolutionError, match="not permitted"):
         _ = isolated(Old)(str(tmp_path), runtime_params={"kind": "pickle"}, **arguments)["catalog"]
+
+
+class Caching(OmegaConfigLoader):
+    """Asks for the catalog while it is being made, and keeps it."""
+
+    def __init__(
+        self, conf_source: str, env: Any = None, runtime_params: Any = None, *, base_env: str
+    ) -> None:
+        super().__init__(conf_source, env, runtime_params, base_env=base_env)
+        self["catalog"] = self["catalog"]
+
+
+class Passing(Caching):
+    """Passes on whatever it is given to a class that does not take it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+
+
+class Resolving(OmegaConfigLoader):
+    """Resolves without Kedro's guard."""
+
+    def _merge_and_resolve(self, key: str, config_per_file: Any) -> Any:
+        return super()._merge_and_resolve(key if key == "parameters" else "other", config_per_file)
+
+
+CHOSEN = {
+    "directly": "a: {type: '${runtime_params:kind, json.JSONDataset}'}",
+    "through another key": "_k: '${runtime_params:kind, json.JSONDataset}'\na: {type: '${_k}'}",
+    "in a list": "a: {type: x, inner: [{type: '${runtime_params:kind, json.JSONDataset}'}]}",
+    "where it is required": "a: {type: '${runtime_params:kind}'}",
+}
+
+
+@pytest.mark.parametrize("loader_class", [OmegaConfigLoader, Caching, Passing, Resolving])
+@pytest.mark.parametrize("catalog", CHOSEN.values(), ids=CHOSEN)
+def test_no_loader_lets_a_type_be_chosen(
+    tmp_path: Path, loader_class: type[AbstractConfigLoader], catalog: str
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "catalog.yml").write_text(catalog)
+    arguments = {"env": "base", "base_env": "base", _GUARD: True}
+    with pytest.raises(InterpolationResolutionError):
+        _ = isolated(loader_class)(
+            str(tmp_path), runtime_params={"kind": "pickle.PickleDataset"}, **arguments
+        )["catalog"]
+
+
+@pytest.mark.parametrize("loader_class", [OmegaConfigLoader, Caching, Passing, Resolving])
+def test_every_loader_takes_parameters_elsewhere(
+    tmp_path: Path, loader_class: type[AbstractConfigLoader]
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "catalog.yml").write_text("a: {type: x, filepath: '${runtime_params:path}'}")
+    arguments = {"env": "base", "base_env": "base", _GUARD: True}
+    loader = isolated(loader_class)(
+        str(tmp_path), runtime_params={"path": "p", "n": 1, "l": ["a", True, None]}, **arguments
+    )
+    assert loader["catalog"] == {"a": {"type": "x", "filepath": "p"}}

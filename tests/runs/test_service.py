@@ -21,6 +21,7 @@ class ControlledProject:
         self.may_end = threading.Event()
         self.started = threading.Semaphore(0)
         self.fault: BaseException | None = None
+        self.executors: list[ThreadExecutor] = []
 
     def execute(self, run_id: str, request: RunRequest) -> RunOutcome:
         self.started.release()
@@ -35,6 +36,8 @@ def project() -> Iterator[ControlledProject]:
     controlled = ControlledProject()
     yield controlled
     controlled.may_end.set()
+    for executor in controlled.executors:
+        executor.close()
 
 
 @pytest.fixture
@@ -45,6 +48,7 @@ def clients() -> Iterator[ThreadPoolExecutor]:
 
 def make_service(project: ControlledProject, workers: int, max_waiting: int) -> RunService:
     executor = ThreadExecutor(project, workers=workers)  # type: ignore[arg-type]
+    project.executors.append(executor)
     return RunService(executor, workers=workers, max_waiting=max_waiting)
 
 

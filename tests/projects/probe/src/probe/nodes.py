@@ -1,5 +1,6 @@
 """Node functions: some work, some do what no node should."""
 
+import logging
 import os
 import sys
 import threading
@@ -46,6 +47,14 @@ class UnprintableError(Exception):
 
     def __str__(self):
         raise RuntimeError("no words")
+
+
+def log_strangely(what):
+    logger = logging.getLogger(__name__)
+    logger.warning("reading %s", "https://user:canary@example.invalid/x?token=canary")
+    logger.warning("digits %s", "7" * 2_000_000)
+    logger.warning("lone %s", "\ud800")
+    return what
 
 
 def fail(what):

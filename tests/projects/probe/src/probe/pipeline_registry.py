@@ -28,6 +28,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "__default__": _one(nodes.echo, ["params:tag", "params:nested"], "echo", tags=["one"]),
         "versioned": _one(nodes.start, "params:tag", "versioned", name="save_version"),
         "fail": _one(nodes.fail, "params:what", None),
+        "log": _one(nodes.log_strangely, "params:what", "logged"),
         "sleep": _one(nodes.sleep, "params:seconds", None),
         "cpu": _one(nodes.count, "params:loops", "counted"),
         "chosen": _one(nodes.start, "params:tag", "chosen", name="choose"),

@@ -1,0 +1,87 @@
+"""The example project over a real socket, and the README's first command."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import EXAMPLE, RunningServer, copy_project, environment, kedro_flask_server
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return copy_project(EXAMPLE, tmp_path_factory.mktemp("example"))
+
+
+@pytest.fixture(scope="module")
+def server(project: Path) -> Iterator[RunningServer]:
+    with kedro_flask_server(project) as running:
+        yield running
+
+
+def test_whole_project_runs_and_its_model_is_versioned(
+    project: Path, server: RunningServer
+) -> None:
+    assert server.client.get("/scores/forest").status_code == 404
+    answer = server.run(params={"forest": {"trees": 5}})
+    assert answer["status"] == "success"
+    versions = [path.name for path in (project / "data/models/forest.pickle").iterdir()]
+    assert versions == [answer["run_id"]]
+    assert server.client.get("/scores/forest").json()["accuracy"] > 0.8
+    assert json.loads((project / "data/best_model.json").read_text())["model"]
+
+
+def test_parts_of_it_run_by_pipeline_namespace_tag_and_version(server: RunningServer) -> None:
+    prepared = server.run(pipeline_names=["data_preparation"], tags=["data"])
+    trained = server.run(pipeline_names=["training"], namespaces=["linear"])
+    both = server.run(pipeline_names=["training"], tags=["training"])
+    version = {"linear.model": trained["run_id"]}
+    scored = server.run(pipeline_names=["evaluation"], load_versions=version)
+    assert [each["status"] for each in (prepared, trained, both, scored)] == ["success"] * 4
+
+
+def test_snapshot_shows_pipelines_datasets_and_parameters(server: RunningServer) -> None:
+    snapshot = server.client.get("/snapshot").json()
+    names = {each["name"] for each in snapshot["pipelines"]}
+    assert names == {"__default__", "data_preparation", "training", "evaluation"}
+    assert snapshot["datasets"]["forest.model"]["type"] == "pickle.PickleDataset"
+    assert snapshot["parameters"] == ["forest", "linear", "seed", "test_fraction"]
+
+
+def test_first_command_of_the_readme_runs_the_example_and_stays_up(tmp_path: Path) -> None:
+    readme = (REPOSITORY / "README.md").read_text()
+    tox = (REPOSITORY / "tox.ini").read_text()
+    assert "python -m tox -e example" in readme
+    assert "commands = python examples/try.py" in tox
+    examples = tmp_path / "examples"
+    examples.mkdir()
+    copy_project(EXAMPLE, examples)
+    (examples / "try.py").write_text((REPOSITORY / "examples/try.py").read_text())
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(examples / "try.py"), "--port", "0"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    printed = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        printed.append(line)
+        if "Try it yourself" in line:
+            break
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    process.stdout.read()
+    process.stdout.close()
+    process.wait(30)
+    text = "".join(printed)
+    assert '200 {"status":"success"' in text
+    assert '"accuracy"' in text
