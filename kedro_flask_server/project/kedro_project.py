@@ -64,10 +64,7 @@ class KedroProject:
             metadata = bootstrap_project(project_path)
             validate_settings()
             loader_class = settings.CONFIG_LOADER_CLASS
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # settings.py is the project's: it can raise anything
+        except (Exception, SystemExit) as error:  # settings.py is the project's
             raise ServerSettingsError(
                 f"The Kedro project in '{project_path}' cannot be opened: {describe(error).type}: "
                 f"{describe(error).message}"

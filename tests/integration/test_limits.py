@@ -47,6 +47,7 @@ def test_full_server_refuses_runs_and_answers_health(probe: Path) -> None:
     assert served == ["success"] * (WORKERS + WAITING)
 
 
+@pytest.mark.once
 def test_two_hundred_runs_at_once_are_each_served_or_refused(probe: Path) -> None:
     with kedro_flask_server(probe) as server, ThreadPoolExecutor(200) as clients:
         responses = list(clients.map(lambda _: send_sleeping_run(server, 0.01), range(200)))
