@@ -36,13 +36,13 @@ class Load:
         self._server = server
         self._seconds = seconds
         self._sent = iter(range(10**9))
+        self.failed = 0
 
     def run(self, **request: object) -> None:
-        """Send a run and see that it succeeds."""
+        """Send a run, and count it if it fails: Kedro's own server fails some under load."""
         params = {"tag": f"{os.getpid()}-{id(self)}-{next(self._sent)}"}
         answer = self._server.run(params=params, **request)
-        if answer["status"] != "success":
-            raise RuntimeError(f"a run failed: {answer}")
+        self.failed += answer["status"] != "success"
 
     def get(self, path: str) -> None:
         """Get a path and see that it is there."""
@@ -105,6 +105,7 @@ def measure(server: RunningServer, seconds: float, started_at: float) -> Figures
     )
     figures["/snapshot, 8 clients, requests/s"] = load.rate(lambda: load.get("/snapshot"), 8)
     figures["/health, 8 clients, requests/s"] = load.rate(lambda: load.get("/health"), 8)
+    figures["runs that failed"] = load.failed
     return figures
 
 
@@ -139,7 +140,11 @@ def report(rounds: dict[str, list[Figures]]) -> None:
         ours, kedro = (
             statistics.median(each[figure] for each in rounds[name]) for name in ("ours", "kedro")
         )
-        print(f"{figure:42} {ours:10.2f} {kedro:10.2f} {ours / kedro:11.2f}")
+        print(f"{figure:42} {ours:10.2f} {kedro:10.2f} {_ratio(ours, kedro)}")
+
+
+def _ratio(ours: float, kedro: float) -> str:
+    return f"{ours / kedro:11.2f}" if kedro else f"{'-':>11}"
 
 
 if __name__ == "__main__":
