@@ -16,11 +16,17 @@ from kedro_flask_server.logs import set_up_logging
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
 from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.runs.store import Database, RunStore, locate
 from kedro_flask_server.web.core import create_core_blueprint
 from kedro_flask_server.web.docs import create_docs_blueprint
 from kedro_flask_server.web.errors import register_error_handlers
+from kedro_flask_server.web.health import create_health_blueprint
+from kedro_flask_server.web.runs import create_runs_blueprint
 
 EXTENSION = "kedro_flask_server"
+
+STATE_DIR = ".kedro_server"
+"""The folder of a project in which its server keeps its runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +87,10 @@ def create_http_server(
     project.configure(env=config.env, conf_source=config.conf_source)
     project.try_to_load()
 
-    executor = ThreadExecutor(project, workers=config.workers)
-    runs = RunService(executor, workers=config.workers, max_waiting=config.max_waiting)
+    state_dir = Path(config.state_dir or path / STATE_DIR)
+    database = Database(locate(config.database_url, state_dir))
+    store = RunStore(database, project=project.name, env=project.env)
+    runs = RunService(store, ThreadExecutor(project, workers=config.workers), config)
 
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
@@ -90,7 +98,12 @@ def create_http_server(
     app.wsgi_app = ProxyFix(app.wsgi_app, x_for=0, x_proto=0, x_prefix=1)  # type: ignore[method-assign]
     app.extensions[EXTENSION] = KedroServer(config=config, project=project, runs=runs)
     register_error_handlers(app)
-    app.register_blueprint(create_core_blueprint(project, runs, max_waiting=config.max_waiting))
+    max_wait_s = config.max_sync_wait_s
+    app.register_blueprint(create_health_blueprint(project, runs))
+    app.register_blueprint(
+        create_core_blueprint(project, runs, max_waiting=config.max_waiting, max_wait_s=max_wait_s)
+    )
+    app.register_blueprint(create_runs_blueprint(runs, max_wait_s=max_wait_s))
     app.register_blueprint(create_docs_blueprint())
     _register_blueprints(app, project.setting("SERVER_BLUEPRINTS", ()))
     return app

@@ -7,10 +7,11 @@ option; environment variable; ``SERVER = {...}`` in the project's settings.py; d
 from __future__ import annotations
 
 import difflib
+import json
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from typing import Any
 from kedro_flask_server.errors import ServerSettingsError
 
 _PREFIX = "KEDRO_SERVER_"
+_SHORTEST_TIMEOUT_S = 0.001
+
+# In settings.py, these are relative to the project.
+_PATHS = ("conf_source", "state_dir")
 
 # Kubernetes describes each service of a namespace in the environment of its pods, and a
 # service may well be called kedro-server, or kedro-server-test. https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
@@ -68,6 +73,31 @@ def _whole(minimum: int, maximum: int | None = None) -> Callable[[object], int]:
     return parse
 
 
+def _folder(value: object) -> str:
+    """Return the path of a folder, which need not exist yet."""
+    text = str(value) if isinstance(value, Path) else _text(value)
+    return str(Path(text).expanduser().resolve())
+
+
+def _by_pipeline(parse: Callable[[object], Any]) -> Callable[[object], dict[str, Any]]:
+    """Return what parses a value for each of some pipelines; in a variable, as JSON."""
+
+    def parse_all(value: object) -> dict[str, Any]:
+        given = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(given, Mapping):
+            raise ValueError
+        return {_text(name): parse(each) for name, each in given.items()}
+
+    return parse_all
+
+
+def _seconds_or_by_pipeline(value: object) -> float | dict[str, float]:
+    is_json = isinstance(value, str) and value.lstrip().startswith("{")
+    if is_json or isinstance(value, Mapping):
+        return _by_pipeline(_number(_SHORTEST_TIMEOUT_S))(value)
+    return _number(_SHORTEST_TIMEOUT_S)(value)
+
+
 def default_workers() -> int:
     """Return how many runs execute at a time by default.
 
@@ -86,8 +116,15 @@ def _setting(
     allowed: str,
     meaning: str,
     variables: tuple[str, ...] = (),
+    is_secret: bool = False,
 ) -> Any:
-    metadata = {"parse": parse, "allowed": allowed, "meaning": meaning, "variables": variables}
+    metadata = {
+        "parse": parse,
+        "allowed": allowed,
+        "meaning": meaning,
+        "variables": variables,
+        "is_secret": is_secret,
+    }
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -134,8 +171,75 @@ class ServerConfig:
         32,
         _whole(0, 256),
         allowed="a whole number from 0 to 256",
-        meaning="how many requests may wait for a run to start, and as many for a snapshot; "
-        "the next is refused with 503",
+        meaning="how many requests may wait for runs, besides one for each of `workers`, and as "
+        "many for a snapshot; the next is refused with 503",
+    )
+    max_queued: int = _setting(
+        1_000,
+        _whole(1),
+        allowed="a whole number, 1 or more",
+        meaning="how many runs may be queued; the next is refused with 503",
+    )
+    concurrency: Mapping[str, int] = _setting(
+        dict,
+        _by_pipeline(_whole(1)),
+        allowed='a mapping of pipelines to whole numbers, such as {"train": 1}',
+        meaning="how many runs of a pipeline execute at a time, for those that are named, over "
+        "all servers of the project and environment together",
+    )
+    run_timeout_s: float | Mapping[str, float] | None = _setting(
+        None,
+        _seconds_or_by_pipeline,
+        allowed="a number of seconds above 0, or a mapping of pipelines to such numbers, such as "
+        '{"train": 3600}',
+        meaning="how many seconds a run may take, all of them or those of the pipelines that are "
+        "named; a longer one fails with `RunTimeout`",
+    )
+    max_sync_wait_s: float | None = _setting(
+        None,
+        _number(0),
+        allowed="a number of seconds, 0 or more",
+        meaning="how many seconds a request may wait for its run; after that it is answered with "
+        "202 and the run, which goes on",
+    )
+    idempotency_hours: float = _setting(
+        24.0,
+        _number(0),
+        allowed="a number of hours, 0 or more",
+        meaning="how many hours an `Idempotency-Key` counts",
+    )
+    state_dir: str | None = _setting(
+        None,
+        _folder,
+        allowed="the path of a folder",
+        meaning="the folder in which the server keeps its runs; None: `.kedro_server` in the "
+        "project",
+    )
+    database_url: str | None = _setting(
+        None,
+        _text,
+        allowed="postgresql://user:password@host:port/name or sqlite:////folder/file",
+        meaning="the database of the runs; None: SQLite, in `state_dir`",
+        is_secret=True,
+    )
+    lease_s: float = _setting(
+        60.0,
+        _number(3),
+        allowed="a number of seconds, 3 or more",
+        meaning="after how many seconds without a word a server is taken for dead by servers on "
+        "other machines",
+    )
+    keep_runs: int = _setting(
+        100_000,
+        _whole(0),
+        allowed="a whole number, 0 or more",
+        meaning="how many runs that have ended are kept, the newest",
+    )
+    keep_days: float = _setting(
+        90.0,
+        _number(0),
+        allowed="a number of days, 0 or more",
+        meaning="how many days a run that has ended is kept",
     )
     drain_timeout_s: float = _setting(
         20.0,
@@ -149,6 +253,19 @@ class ServerConfig:
         allowed="a whole number of bytes, 1 or more",
         meaning="the largest request body in bytes; a larger one is refused with 413",
     )
+
+
+def timeout_of(config: ServerConfig, pipelines: Iterable[str]) -> float | None:
+    """Return how many seconds a run may take; None for any time.
+
+    Args:
+        config: The settings.
+        pipelines: The pipelines of the run; where several have a limit, the shortest counts.
+    """
+    limit = config.run_timeout_s
+    if isinstance(limit, Mapping):
+        return min((limit[name] for name in pipelines if name in limit), default=None)
+    return limit
 
 
 def settings() -> tuple[Field[Any], ...]:
@@ -227,7 +344,7 @@ def load_config(
             values[name] = _parse(setting, environ[variable], variable)
         elif project_settings.get(name) is not None:
             value = project_settings[name]
-            if name == "conf_source" and isinstance(value, str) and "://" not in value:
+            if name in _PATHS and isinstance(value, str) and "://" not in value:
                 value = project_path / value
             values[name] = _parse(setting, value, f"SERVER[{name!r}]")
     return ServerConfig(project_path=project_path, **values)
@@ -268,7 +385,8 @@ def _parse(setting: Field[Any], value: object, where: str) -> Any:
     try:
         return setting.metadata["parse"](value)
     except (ValueError, OSError, RuntimeError) as error:  # the latter two: paths that cannot be
+        shown = "what it is" if setting.metadata["is_secret"] else repr(value)
         raise ServerSettingsError(
-            f"Setting {setting.name!r} cannot be {value!r} (given by {where}): "
+            f"Setting {setting.name!r} cannot be {shown} (given by {where}): "
             f"it takes {setting.metadata['allowed']}."
         ) from error

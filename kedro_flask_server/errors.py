@@ -15,20 +15,22 @@ class ServerSettingsError(ServerError):
 
 
 class ServerBusyError(ServerError):
-    """Raised when every place in which a request may wait is taken.
+    """Raised when every place in which a request or a run may wait is taken.
 
     Args:
-        waiting_for: What the places are for, such as "a run".
-        max_waiting: How many requests may wait for it.
+        waiting_for: What the places are for, such as "a snapshot".
+        limit: How many there are.
+        setting: The setting that says so.
         retry_after_s: After how many seconds it is worth asking again.
     """
 
-    def __init__(self, waiting_for: str, *, max_waiting: int, retry_after_s: int = 5) -> None:
+    def __init__(
+        self, waiting_for: str, *, limit: int, setting: str, retry_after_s: int = 5
+    ) -> None:
         super().__init__(
-            f"The server is busy: {max_waiting} requests wait for {waiting_for} already, "
-            f"and no more may (setting max_waiting). Try again later."
+            f"The server is busy: {limit} wait for {waiting_for} already, and no more may "
+            f"(setting {setting}). Try again later."
         )
-        self.max_waiting = max_waiting
         self.retry_after_s = retry_after_s
 
 
@@ -41,4 +43,60 @@ class ServerStoppingError(ServerError):
 
     def __init__(self, *, retry_after_s: int = 5) -> None:
         super().__init__("The server is stopping and starts no more runs. Try again later.")
+        self.retry_after_s = retry_after_s
+
+
+class StoreUnavailableError(ServerError):
+    """Raised when the store of the runs cannot be reached, or cannot be written.
+
+    Args:
+        reason: What its database says.
+        retry_after_s: After how many seconds it is worth asking again.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: int = 5) -> None:
+        super().__init__(f"The store of the runs is not available: {reason}")
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class UnknownRunError(ServerError):
+    """Raised when there is no run with an id.
+
+    Args:
+        run_id: The id.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"There is no run {run_id!r}.")
+
+
+class RunEndedError(ServerError):
+    """Raised when a run that has ended is to be cancelled.
+
+    Args:
+        run_id: Its id.
+        status: How it ended.
+    """
+
+    def __init__(self, run_id: str, status: str) -> None:
+        super().__init__(f"Run {run_id} has ended ({status}): there is nothing to cancel.")
+
+
+class KeyReusedError(ServerError):
+    """Raised when an idempotency key comes again with another request."""
+
+    def __init__(self) -> None:
+        super().__init__("This key was sent before, with another request body.")
+
+
+class KeyInUseError(ServerError):
+    """Raised when an idempotency key comes again while its first request is taken in.
+
+    Args:
+        retry_after_s: After how many seconds it is worth asking again.
+    """
+
+    def __init__(self, *, retry_after_s: int = 1) -> None:
+        super().__init__("The first request with this key is being taken in. Try again.")
         self.retry_after_s = retry_after_s

@@ -125,6 +125,7 @@ class Server:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
+        self._parts.runs.start()
         threading.Thread(target=self._waitress.run, name="waitress", daemon=True).start()
         stop.wait()
         drained = self._parts.runs.drain(self._parts.config.drain_timeout_s)

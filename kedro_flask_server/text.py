@@ -34,6 +34,18 @@ def bounded(text: str, max_chars: int = MAX_MESSAGE_CHARS) -> str:
     return f"{head}… [cut: {len(text):,} characters in all]"
 
 
+def bounded_end(text: str, max_chars: int) -> str:
+    """Return the end of `text`, about `max_chars` characters, saying so where it was cut.
+
+    Args:
+        text: Any text that may be shown whole, credentials in it replaced.
+        max_chars: How many characters are kept.
+    """
+    if len(text) <= max_chars:
+        return text
+    return f"[cut: {len(text):,} characters in all] …{text[-max_chars:]}"
+
+
 def printable(text: str) -> str:
     r"""Return `text` with lone surrogates written as escapes, so that UTF-8 can encode it.
 

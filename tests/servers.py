@@ -30,7 +30,9 @@ uvicorn.run(create_http_server(sys.argv[1]), port=int(sys.argv[2]), log_level="w
 
 def copy_project(source: Path, folder: Path) -> Path:
     """Return a copy of a project that a test may change and write data to."""
-    ignored = shutil.ignore_patterns("__pycache__", "*.json", "*.pickle", "*.csv", "echo")
+    ignored = shutil.ignore_patterns(
+        "__pycache__", ".kedro_server", "*.json", "*.pickle", "*.csv", "echo"
+    )
     return Path(shutil.copytree(source, folder / source.name, ignore=ignored))
 
 

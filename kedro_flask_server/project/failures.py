@@ -5,9 +5,13 @@ from __future__ import annotations
 import traceback
 
 from kedro.io.core import _redact_url_credentials
+from kedro.runner import Task
 
 from kedro_flask_server.runs.model import ErrorDetail
-from kedro_flask_server.text import bounded, printable
+from kedro_flask_server.text import bounded, bounded_end, printable
+
+MAX_TRACEBACK_CHARS = 16_384
+"""How much of a traceback is kept with a run, in characters: its end, which says most."""
 
 
 def safe(text: str) -> str:
@@ -34,6 +38,38 @@ def describe(error: BaseException) -> ErrorDetail:
         Its type's ``__qualname__`` and its message.
     """
     return ErrorDetail(type=safe(type(error).__qualname__), message=safe(_message(error)))
+
+
+def describe_run(error: BaseException) -> ErrorDetail:
+    """Return all that is kept of the exception that a run failed with.
+
+    Args:
+        error: The exception.
+
+    Returns:
+        What `describe` says, the node that it came from where that is known, and the end of the
+        traceback.
+    """
+    short = describe(error)
+    return ErrorDetail(
+        type=short.type,
+        message=short.message,
+        node=_node_of(error),
+        traceback=bounded_end(trace(error), MAX_TRACEBACK_CHARS),
+    )
+
+
+def _node_of(error: BaseException) -> str | None:
+    """Return the name of the node that an exception came through.
+
+    It is found in the traceback: Kedro's hooks tell of what a node's function raises, and not
+    of what its datasets do. From ``ParallelRunner``'s processes no frames come.
+    """
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        task = frame.f_locals.get("self")
+        if isinstance(task, Task):
+            return safe(str(task.node.name))
+    return None
 
 
 def trace(error: BaseException) -> str:

@@ -20,9 +20,21 @@ from kedro.inspection import get_project_snapshot
 
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.project.config_loader import isolated
-from kedro_flask_server.project.failures import describe, safe, trace
-from kedro_flask_server.project.runner import create_runner, start_processes_safely
-from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest
+from kedro_flask_server.project.failures import describe, describe_run, safe, trace
+from kedro_flask_server.project.runner import (
+    RunStopped,
+    create_runner,
+    start_processes_safely,
+    stop_between_nodes,
+)
+from kedro_flask_server.runs.model import (
+    ErrorDetail,
+    RunOutcome,
+    RunRequest,
+    RunStatus,
+    StopReason,
+)
+from kedro_flask_server.runs.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +100,12 @@ class KedroProject:
     def name(self) -> str:
         """The project's name."""
         return self._metadata.project_name
+
+    @property
+    def env(self) -> str:
+        """The configuration environment of every run and snapshot, the default one by its name."""
+        default = settings.get("CONFIG_LOADER_ARGS", {}).get("default_run_env")
+        return self._env or default or "base"
 
     @property
     def path(self) -> Path:
@@ -188,12 +206,13 @@ class KedroProject:
             )
             return failure
 
-    def execute(self, run_id: str, request: RunRequest) -> RunOutcome:
+    def execute(self, run_id: str, request: RunRequest, stop: StopRequest) -> RunOutcome:
         """Run pipelines, here and now.
 
         Args:
             run_id: The run's id and the save version of its versioned datasets.
             request: What to run.
+            stop: Whether the run is to stop, which it does between two nodes.
 
         Returns:
             What became of it. Whatever the project's code raises, ``SystemExit`` and
@@ -201,28 +220,32 @@ class KedroProject:
         """
         started_at = time.perf_counter()
         error: ErrorDetail | None = None
+        is_stopped = False
         try:
-            self._run(run_id, request)
+            self._run(run_id, request, stop)
+        except RunStopped:
+            is_stopped = True
         except BaseException as raised:  # a node may raise anything, and only its own run fails
-            error = describe(raised)
-            logger.error(
-                "Run %s failed: %s: %s\n%s",
-                run_id,
-                error.type,
-                error.message,
-                trace(raised),
-                extra=_PLAIN,
-            )
+            error = describe_run(raised)
         duration_ms = round((time.perf_counter() - started_at) * 1000, 2)
-        if error is None:
-            logger.info("Run %s succeeded in %.2f ms", run_id, duration_ms)
-        return RunOutcome(run_id=run_id, duration_ms=duration_ms, error=error)
+        # A run that is cancelled during its last node has done all that it was to do. One that
+        # took longer than it may has failed by that alone.
+        if is_stopped or (error is None and stop.reason is StopReason.TIMEOUT):
+            outcome = stop.outcome(duration_ms)
+        else:
+            status = RunStatus.SUCCESS if error is None else RunStatus.FAILURE
+            outcome = RunOutcome(status=status, duration_ms=duration_ms, error=error)
+        _log(run_id, outcome)
+        return outcome
 
-    def _run(self, run_id: str, request: RunRequest) -> None:
+    def _run(self, run_id: str, request: RunRequest, stop: StopRequest) -> None:
         session = self._loaded_session()
         runner = create_runner(
             request.runner, is_async=request.is_async, package_name=self._metadata.package_name
         )
+        stop_between_nodes(runner, stop)
+        if stop.reason is not None:
+            raise RunStopped
         session.run(
             run_id=run_id,
             runner=runner,
@@ -238,6 +261,11 @@ class KedroProject:
             only_missing_outputs=request.only_missing_outputs,
             runtime_params=request.params,
         )
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether the registered pipelines could be loaded, the last time that was tried."""
+        return self._session is not None
 
     def close(self) -> None:
         """End the session, if there is one."""
@@ -264,6 +292,22 @@ def watched_paths(metadata: ProjectMetadata, conf_source: str | None) -> tuple[P
     except (Exception, SystemExit):  # a settings.py that is broken is about to be mended
         own = "conf"
     return metadata.source_dir, metadata.project_path / own
+
+
+def _log(run_id: str, outcome: RunOutcome) -> None:
+    if outcome.error is None:
+        logger.info("Run %s succeeded in %.2f ms", run_id, outcome.duration_ms)
+        return
+    logger.log(
+        logging.WARNING if outcome.status is RunStatus.CANCELLED else logging.ERROR,
+        "Run %s: %s, %s: %s\n%s",
+        run_id,
+        outcome.status,
+        outcome.error.type,
+        outcome.error.message,
+        outcome.error.traceback or "",
+        extra=_PLAIN,
+    )
 
 
 def _parse_params(text: str) -> dict[str, Any]:

@@ -7,9 +7,14 @@ import logging
 import multiprocessing
 import os
 from pathlib import Path
+from typing import Any
 
 from kedro.framework.project import settings
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
 from kedro.runner import AbstractRunner
+
+from kedro_flask_server.runs.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +60,34 @@ def create_runner(name: str | None, *, is_async: bool, package_name: str) -> Abs
             f"Runner '{name}' is not a runner: it must be a subclass of AbstractRunner."
         )
     return runner_class(is_async=is_async)
+
+
+class RunStopped(Exception):  # noqa: N818  what it says is no error
+    """Raised between two nodes of a run that is to stop."""
+
+
+def stop_between_nodes(runner: AbstractRunner, stop: StopRequest) -> None:
+    """Have a runner look, after each node but the last, whether its run is to stop.
+
+    Kedro's hooks would tell of nodes in this process alone; what a runner does after each node,
+    ``ParallelRunner`` does here, too. A runner of the project's own that replaces Kedro's loop
+    over the nodes cannot be stopped.
+
+    Args:
+        runner: A runner that runs once.
+        stop: Whether its run is to stop.
+    """
+    release = runner._release_datasets
+    ended = 0
+
+    def release_and_look(node: Node, catalog: Any, load_counts: Any, pipeline: Pipeline) -> None:
+        nonlocal ended
+        release(node, catalog, load_counts, pipeline)
+        ended += 1
+        if stop.reason is not None and ended < len(pipeline.nodes):
+            raise RunStopped
+
+    runner._release_datasets = release_and_look  # type: ignore[method-assign]
 
 
 def _is_permitted(module_name: str, package_name: str) -> bool:

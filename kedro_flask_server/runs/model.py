@@ -1,9 +1,41 @@
-"""What a run is: the request for it and its outcome."""
+"""What a run is: the request for it, its row, its states and its outcome."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+DEFAULT_PIPELINE = "__default__"
+"""The pipeline that runs where none is named."""
+
+
+class RunStatus(str, Enum):
+    """Where a run stands: ``queued``, then ``running``, then one of the others for good.
+
+    A run that is to be cancelled stays ``queued`` or ``running`` until it has ended. ``lost``
+    means that whoever executed it died without a word.
+    """
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCESS = "success"
+    FAILURE = "failure"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+    def __str__(self) -> str:
+        return self.value
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the run has ended."""
+        return self not in ACTIVE
+
+
+ACTIVE = (RunStatus.QUEUED, RunStatus.RUNNING)
+"""The states of a run that has not ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +74,11 @@ class RunRequest:
     load_versions: dict[str, str] | None = None
     params: dict[str, Any] | None = None
 
+    @property
+    def pipelines(self) -> tuple[str, ...]:
+        """The names of the pipelines that are to run, each once."""
+        return tuple(dict.fromkeys(self.pipeline_names or [DEFAULT_PIPELINE]))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorDetail:
@@ -50,10 +87,14 @@ class ErrorDetail:
     Attributes:
         type: The exception's ``__qualname__``.
         message: Its message: bounded, printable, free of URL credentials.
+        node: The name of the node that failed, where it is known.
+        traceback: Where it failed, where that is known: bounded as the message is.
     """
 
     type: str
     message: str
+    node: str | None = None
+    traceback: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +102,85 @@ class RunOutcome:
     """How a run ended.
 
     Attributes:
-        run_id: The run's id, which is also the save version of its versioned datasets.
+        status: One of the states that are final.
         duration_ms: How long it executed, in milliseconds.
-        error: Why it failed; None where it succeeded.
+        error: Why it did not succeed; None where it did.
     """
 
-    run_id: str
+    status: RunStatus
     duration_ms: float
     error: ErrorDetail | None = None
 
-    @property
-    def status(self) -> Literal["success", "failure"]:
-        """Success where there is no error."""
-        return "success" if self.error is None else "failure"
+
+class StopReason(Enum):
+    """Why a run is to stop before its end. The value is the ``type`` of the run's error."""
+
+    CANCEL = "RunCancelled"
+    TIMEOUT = "RunTimeout"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A run as the store has it.
+
+    Attributes:
+        run_id: Its id, and the save version of its versioned datasets.
+        project: The name of the project that it belongs to.
+        env: The configuration environment that it belongs to.
+        status: Where it stands.
+        request: What is to run.
+        created_at: When it was taken in.
+        started_at: When it began to execute, if it has.
+        finished_at: When it ended, if it has.
+        duration_ms: How long it executed, in milliseconds, if it has ended.
+        cancel_requested_at: When it was first asked to be cancelled.
+        error: Why it did not succeed.
+        submitted_by: Who sent it, where that is known.
+        position: Its place in the queue, from 1, while it is queued.
+    """
+
+    run_id: str
+    project: str
+    env: str
+    status: RunStatus
+    request: RunRequest
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    duration_ms: float | None = None
+    cancel_requested_at: datetime | None = None
+    error: ErrorDetail | None = None
+    submitted_by: str | None = None
+    position: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs are asked for; None does not choose.
+
+    Attributes:
+        statuses: Those in any of these states.
+        pipeline: Those that run this pipeline.
+        since: Those taken in at this time or later.
+        until: Those taken in at this time or earlier.
+        idempotency_key: The run that was sent with this key.
+    """
+
+    statuses: tuple[RunStatus, ...] = ()
+    pipeline: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    idempotency_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPage:
+    """Some of the runs that were asked for, the newest first.
+
+    Attributes:
+        runs: The runs.
+        next: A cursor for those that follow; None where there are no more.
+    """
+
+    runs: list[Run]
+    next: str | None

@@ -1,125 +1,318 @@
-"""Takes runs in, within limits, and sees them to their end."""
+"""Takes runs in, within limits, and answers for them."""
 
 from __future__ import annotations
 
+import atexit
 import logging
 import threading
 import time
-from concurrent.futures import Future, wait
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from kedro_flask_server.errors import ServerBusyError, ServerStoppingError
+from kedro_flask_server.config import ServerConfig
+from kedro_flask_server.errors import (
+    KeyInUseError,
+    RunEndedError,
+    ServerBusyError,
+    ServerSettingsError,
+    ServerStoppingError,
+    StoreUnavailableError,
+    UnknownRunError,
+)
+from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
 from kedro_flask_server.runs.ids import RunIds
-from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest
+from kedro_flask_server.runs.keeper import Keeper
+from kedro_flask_server.runs.membership import Membership
+from kedro_flask_server.runs.model import Run, RunFilter, RunPage, RunRequest, RunStatus
+from kedro_flask_server.runs.store import RunStore
+from kedro_flask_server.runs.watches import Watches
 
 logger = logging.getLogger(__name__)
 
 
 class RunService:
-    """Takes runs in, hands them to an executor and gives out their outcomes."""
+    """Takes runs in, has them executed when their turn comes, and tells how they are.
 
-    def __init__(self, executor: ThreadExecutor, *, workers: int, max_waiting: int) -> None:
-        """Serve an executor.
+    Nothing starts with it: the store and its threads do so with the first call that needs them,
+    or with `start`. Methods that need the store raise `StoreUnavailableError` while it cannot
+    be reached.
+    """
+
+    def __init__(self, store: RunStore, executor: ThreadExecutor, config: ServerConfig) -> None:
+        """Prepare.
 
         Args:
-            executor: Who executes the runs.
-            workers: How many runs it executes at a time.
-            max_waiting: How many more may wait for their turn.
+            store: Keeps the runs.
+            executor: Executes them.
+            config: The settings of the server.
         """
-        self._executor = executor
-        self._max_waiting = max_waiting
-        self._max_active = workers + max_waiting
+        self._store = store
+        self._config = config
         self._ids = RunIds()
+        self._watches = Watches()
+        self._membership = Membership(store, lease_s=config.lease_s)
+        self._dispatcher = Dispatcher(store, executor, self._membership, self._watches, config)
+        self._keeper = Keeper(store, self._membership, self._dispatcher, self._watches, config)
+        self._places = threading.BoundedSemaphore(config.workers + config.max_waiting)
         self._lock = threading.Lock()
-        self._active: dict[str, _ActiveRun] = {}
-        self._stopping = False
+        self._is_started = False
+        self._is_stopping = False
+        self._is_stopped = False
+        self._keys_in_use: set[str] = set()
 
-    def run(self, request: RunRequest) -> RunOutcome:
-        """Have pipelines run, and wait for the end.
+    def start(self) -> None:
+        """Open the store and begin to execute what is queued there; again, do nothing.
+
+        A store that cannot be reached now is tried again, and `faults` says so.
+
+        Raises:
+            ServerSettingsError: If the store cannot be used at all.
+        """
+        with self._lock:
+            if self._is_started or self._is_stopping:
+                return
+            try:
+                self._membership.join()
+            except StoreUnavailableError as error:
+                self._membership.note(error)
+                logger.error("%s", error)
+            self._keeper.start()
+            self._dispatcher.start()
+            self._is_started = True
+            # For servers that do not call `drain`; by then their runs have ended.
+            atexit.register(self.drain, 0)
+
+    def submit(self, request: RunRequest, *, key: str | None = None) -> Run:
+        """Take in a run, and do not wait for it.
 
         Args:
             request: What to run.
+            key: An idempotency key: the same one and the same request again are the same run.
 
         Returns:
-            What became of it.
+            The run, stored.
 
         Raises:
-            ServerBusyError: If as many runs wait for their turn as may.
-            ServerStoppingError: If the server stops before the run has started.
+            ServerBusyError: If as many runs are queued as may.
+            ServerStoppingError: If the server stops.
+            KeyReusedError: If the key was sent before, with another request.
+            KeyInUseError: If a request with the key is just being taken in.
         """
-        return self._submit(request).outcome.result()
+        return self._take_in(request, key, is_held=False)
 
-    def _submit(self, request: RunRequest) -> _ActiveRun:
-        with self._lock:
-            if self._stopping:
-                raise ServerStoppingError
-            if len(self._active) >= self._max_active:
-                raise ServerBusyError("a run", max_waiting=self._max_waiting)
-            run_id = self._ids.next()
-            run = _ActiveRun(run_id, self._executor.submit(run_id, request))
-            self._active[run_id] = run
-        run.execution.add_done_callback(lambda _: self._end(run))
+    def run(
+        self, request: RunRequest, *, key: str | None = None, timeout_s: float | None = None
+    ) -> Run:
+        """Take in a run, and wait for its end.
+
+        Without a key, nobody else knows of the run: should the server stop before it starts, it
+        is cancelled.
+
+        Args:
+            request: What to run.
+            key: As for `submit`.
+            timeout_s: How many seconds to wait at most; None for any time.
+
+        Returns:
+            The run; not ended where the time was over, or where another server executes it and
+            this one stops.
+
+        Raises:
+            ServerBusyError: If as many requests wait, or as many runs are queued, as may.
+            ServerStoppingError: If the server stops before the run has started.
+            KeyReusedError: As for `submit`.
+            KeyInUseError: As for `submit`.
+        """
+        ends_at = _monotonic_end(timeout_s)
+        with self._place():
+            run = self._take_in(request, key, is_held=key is None)
+            while True:
+                run = self._wait(run.run_id, ends_at)
+                is_left_queued = run.status is RunStatus.QUEUED and self._is_stopping
+                if not is_left_queued:
+                    break
+                if key is not None or self._store.forsake(run.run_id):
+                    raise ServerStoppingError
+        if key is None and not run.status.is_final:
+            self._store.let_go(run.run_id)
         return run
 
-    def _end(self, run: _ActiveRun) -> None:
-        with self._lock:
-            del self._active[run.run_id]
-            run.end()
+    def wait(self, run_id: str, timeout_s: float) -> Run:
+        """Wait for a run's end, if there is a place to wait in.
+
+        Args:
+            run_id: The run.
+            timeout_s: How many seconds to wait at most.
+
+        Returns:
+            The run as it is then.
+
+        Raises:
+            UnknownRunError: If there is none of that id.
+        """
+        if timeout_s <= 0 or not self._places.acquire(blocking=False):
+            return self.get(run_id)
+        try:
+            return self._wait(run_id, _monotonic_end(timeout_s))
+        finally:
+            self._places.release()
+
+    def get(self, run_id: str) -> Run:
+        """Return a run.
+
+        Raises:
+            UnknownRunError: If there is none of that id in this project and environment.
+        """
+        self.start()
+        run = self._store.get(run_id)
+        if run is None:
+            raise UnknownRunError(run_id)
+        return run
+
+    def page(self, wanted: RunFilter, *, limit: int, cursor: str | None = None) -> RunPage:
+        """Return runs of this project and environment, the newest first.
+
+        Args:
+            wanted: Which runs.
+            limit: How many at most.
+            cursor: ``next`` of the page before.
+        """
+        self.start()
+        return self._store.page(wanted, limit=limit, cursor=cursor)
+
+    def cancel(self, run_id: str) -> Run:
+        """Cancel a run: at once where it is queued, between two nodes where it executes.
+
+        Returns:
+            The run as it is now.
+
+        Raises:
+            UnknownRunError: If there is none of that id.
+            RunEndedError: If it has ended in another way.
+        """
+        self.start()
+        run = self._store.request_cancel(run_id)
+        if run is None:
+            raise UnknownRunError(run_id)
+        if run.status.is_final and run.status is not RunStatus.CANCELLED:
+            raise RunEndedError(run_id, run.status)
+        self._dispatcher.cancel(run_id)
+        if run.status.is_final:
+            self._watches.wake(run_id)
+        return run
+
+    def faults(self) -> dict[str, str]:
+        """Return why no runs can be taken in: what is at fault, and how; empty where they can."""
+        if self._is_stopping:
+            return {"draining": "The server is stopping."}
+        try:
+            self.start()
+        except ServerSettingsError as error:
+            return {"store": str(error)}
+        fault = self._membership.fault
+        return {} if fault is None else {"store": fault}
 
     def drain(self, timeout_s: float) -> bool:
         """Take no more runs and let those under way end.
 
-        Who waits for a run that has not started is refused at once. What still runs when the
-        time is over is given up: who waits for it is told that it failed with ``ServerStopped``.
+        What is queued stays so, for the next start or another server, but for what was sent by
+        those who wait here and know no more of their run than that: it is cancelled. What still
+        executes when the time is over is recorded as a failure, ``ServerStopped``: the process
+        must end then.
 
         Args:
             timeout_s: How many seconds the runs under way get.
 
         Returns:
-            Whether every run that had started came to its own end.
+            Whether every run that had started here came to its own end.
         """
         with self._lock:
-            self._stopping = True
-            active = list(self._active.values())
-        self._executor.close()
-        executing = [run for run in active if not run.execution.cancel()]
+            self._is_stopping = True
+            if self._is_stopped or not self._is_started:
+                self._is_stopped = True
+                return True
+        self._dispatcher.stop()
+        self._watches.wake_all()
+        executing = len(self._dispatcher.run_ids)
         if executing:
-            logger.info("Waiting up to %g s for the end of %d runs", timeout_s, len(executing))
-        wait([run.execution for run in executing], timeout_s)
-        with self._lock:
-            cut_off = [run for run in executing if not run.execution.done()]
-            for run in cut_off:
-                logger.warning("Run %s is cut off: the server stops", run.run_id)
-                run.give_up()
-        return not cut_off
+            logger.info("Waiting up to %g s for the end of %d runs", timeout_s, executing)
+        is_idle = self._dispatcher.wait_until_idle(timeout_s)
+        cut_off = [] if is_idle else self._dispatcher.give_up()
+        self._is_stopped = True
+        self._watches.wake_all()
+        self._keeper.stop()
+        try:
+            if not cut_off:
+                self._membership.leave()
+        except StoreUnavailableError as error:
+            self._membership.note(error)
+        self._store.close()
+        return is_idle
 
+    def _take_in(self, request: RunRequest, key: str | None, *, is_held: bool) -> Run:
+        if self._is_stopping:
+            raise ServerStoppingError
+        self.start()
+        server_id = self._membership.server_id
+        if server_id is None:
+            raise StoreUnavailableError(str(self._membership.fault))
+        try:
+            with self._in_use(key):
+                run = self._store.add(
+                    request,
+                    run_id=self._ids.next,
+                    server_id=server_id,
+                    is_held=is_held,
+                    key=key,
+                    key_hours=self._config.idempotency_hours,
+                    workers=self._config.workers,
+                    max_queued=self._config.max_queued,
+                )
+        except StoreUnavailableError as error:
+            self._membership.note(error)
+            raise
+        self._dispatcher.wake()
+        return run
 
-class _ActiveRun:
-    """A run from its being taken in to its end, which comes once."""
+    def _wait(self, run_id: str, ends_at: float) -> Run:
+        """Wait until a run has ended, or the time is over, or the server stops before it does."""
+        with self._watches.watch(run_id) as watch:
+            while True:
+                run = self.get(run_id)
+                is_left = self._is_stopping and run.status is RunStatus.QUEUED
+                if run.status.is_final or is_left or self._is_stopped:
+                    return run
+                remaining_s = min(ends_at - time.monotonic(), threading.TIMEOUT_MAX)
+                if remaining_s <= 0:
+                    return run
+                watch.wait(remaining_s)
 
-    def __init__(self, run_id: str, execution: Future[RunOutcome]) -> None:
-        self.run_id = run_id
-        self.execution = execution
-        self.outcome: Future[RunOutcome] = Future()
-        self._taken_in_at = time.perf_counter()
+    @contextmanager
+    def _place(self) -> Iterator[None]:
+        if not self._places.acquire(blocking=False):
+            raise ServerBusyError(
+                "runs", limit=self._config.workers + self._config.max_waiting, setting="max_waiting"
+            )
+        try:
+            yield
+        finally:
+            self._places.release()
 
-    def end(self) -> None:
-        """Give out what the execution came to, unless the run was given up before."""
-        if self.outcome.done():
+    @contextmanager
+    def _in_use(self, key: str | None) -> Iterator[None]:
+        if key is None:
+            yield
             return
-        if self.execution.cancelled():
-            self.outcome.set_exception(ServerStoppingError())
-        elif fault := self.execution.exception():
-            self.outcome.set_exception(fault)
-        else:
-            self.outcome.set_result(self.execution.result())
+        with self._lock:
+            if key in self._keys_in_use:
+                raise KeyInUseError
+            self._keys_in_use.add(key)
+        try:
+            yield
+        finally:
+            self._keys_in_use.discard(key)
 
-    def give_up(self) -> None:
-        """Tell who waits that the server stops before the end."""
-        duration_ms = round((time.perf_counter() - self._taken_in_at) * 1000, 2)
-        error = ErrorDetail(
-            type="ServerStopped", message="The server stopped, and the run had not ended."
-        )
-        self.outcome.set_result(
-            RunOutcome(run_id=self.run_id, duration_ms=duration_ms, error=error)
-        )
+
+def _monotonic_end(timeout_s: float | None) -> float:
+    return float("inf") if timeout_s is None else time.monotonic() + timeout_s

@@ -1,21 +1,22 @@
-"""Kedro's own endpoints: health, snapshot and run."""
+"""Kedro's own endpoints for a project: its snapshot and its runs."""
 
 from __future__ import annotations
 
 import threading
 from typing import Any
 
-from flask import Blueprint, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from kedro_flask_server.errors import ServerBusyError
 from kedro_flask_server.project import KedroProject
-from kedro_flask_server.runs.model import ErrorDetail
+from kedro_flask_server.runs.model import ErrorDetail, Run, RunStatus
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.web.body import load_body
+from kedro_flask_server.web.loading import load_body, load_idempotency_key
+from kedro_flask_server.web.preferences import Preferences
+from kedro_flask_server.web.runs import accept_run, capped
 from kedro_flask_server.web.schemas import (
     ErrorDetailSchema,
-    HealthResponseSchema,
     RunFailureSchema,
     RunRequestSchema,
     RunSuccessSchema,
@@ -23,7 +24,7 @@ from kedro_flask_server.web.schemas import (
 
 
 def create_core_blueprint(
-    project: KedroProject, runs: RunService, *, max_waiting: int
+    project: KedroProject, runs: RunService, *, max_waiting: int, max_wait_s: float | None
 ) -> Blueprint:
     """Return the endpoints that Kedro's own server has.
 
@@ -31,33 +32,15 @@ def create_core_blueprint(
         project: The project that is served.
         runs: Takes the runs.
         max_waiting: How many snapshots may be asked for at a time.
+        max_wait_s: How many seconds a request may wait for its run; None for any time.
 
     Returns:
         A blueprint.
     """
     core = Blueprint("kedro_server_core", __name__)
     run_request = RunRequestSchema()
-    answers = {"success": RunSuccessSchema(), "failure": RunFailureSchema()}
     max_snapshots = max(1, max_waiting)
     snapshot_places = threading.BoundedSemaphore(max_snapshots)
-
-    @core.get("/health")
-    def health() -> ResponseReturnValue:
-        """Health.
-
-        Answers as long as the server does.
-        ---
-        operationId: health_health_get
-        tags: [health]
-        responses:
-          200:
-            description: The server answers.
-            content:
-              application/json:
-                schema: {$ref: "#/components/schemas/HealthResponse"}
-        """
-        answer = {"status": "healthy", "kedro_version": project.kedro_version}
-        return jsonify(HealthResponseSchema().dump(answer))
 
     @core.get("/snapshot")
     def get_snapshot() -> ResponseReturnValue:
@@ -94,7 +77,7 @@ def create_core_blueprint(
         """
         params = request.args.getlist("params")
         if not snapshot_places.acquire(blocking=False):
-            raise ServerBusyError("a snapshot", max_waiting=max_snapshots)
+            raise ServerBusyError("a snapshot", limit=max_snapshots, setting="max_waiting")
         try:
             snapshot = project.snapshot(params[-1] if params else None)
         finally:
@@ -106,10 +89,14 @@ def create_core_blueprint(
         """Run pipeline.
 
         Runs pipelines and waits for the end. A run that fails is answered with 200, too:
-        `status` is `failure`, and `error` says why.
+        `status` is `failure`, and `error` says why. `Prefer` (RFC 7240) asks for less waiting,
+        or for failures to be errors; `Idempotency-Key` makes it safe to send a request again.
         ---
         operationId: run_pipeline_run_post
         tags: [pipeline]
+        parameters:
+          - {$ref: "#/components/parameters/Prefer"}
+          - {$ref: "#/components/parameters/IdempotencyKey"}
         requestBody:
           required: true
           content:
@@ -118,6 +105,8 @@ def create_core_blueprint(
         responses:
           200:
             description: How the run ended.
+            headers:
+              Preference-Applied: {$ref: "#/components/headers/PreferenceApplied"}
             content:
               application/json:
                 schema:
@@ -129,15 +118,55 @@ def create_core_blueprint(
                     mapping:
                       success: "#/components/schemas/RunSuccess"
                       failure: "#/components/schemas/RunFailure"
+          202: {$ref: "#/components/responses/RunAccepted"}
           400: {$ref: "#/components/responses/UnreadableBody"}
+          409: {$ref: "#/components/responses/KeyInUse"}
           413: {$ref: "#/components/responses/BodyTooLarge"}
           422: {$ref: "#/components/responses/InvalidRequest"}
+          500: {$ref: "#/components/responses/StrictFailure"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
-        outcome = runs.run(load_body(request, run_request))
-        return jsonify(answers[outcome.status].dump(outcome))
+        wanted = load_body(request, run_request)
+        key = load_idempotency_key(request)
+        preferences = Preferences.of(request)
+        if preferences.respond_async:
+            run = runs.submit(wanted, key=key)
+            run = runs.wait(run.run_id, capped(preferences.wait_s or 0, max_wait_s))
+        else:
+            run = runs.run(wanted, key=key, timeout_s=max_wait_s)
+        return _answer(run, preferences)
 
     return core
+
+
+def _answer(run: Run, preferences: Preferences) -> Response:
+    if not run.status.is_final:
+        response = accept_run(run)
+        if preferences.respond_async:
+            preferences.apply(response, "respond-async", "wait")
+        return response
+    if run.status is RunStatus.SUCCESS:
+        response = jsonify(RunSuccessSchema().dump(_ended(run)))
+    else:
+        response = jsonify(RunFailureSchema().dump(_ended(run)))
+        response.status_code = 500 if preferences.is_strict else 200
+    preferences.apply(response, "handling")
+    return response
+
+
+def _ended(run: Run) -> dict[str, Any]:
+    """Return a run as Kedro's own server tells it, to which there are two ends."""
+    duration_ms = run.duration_ms
+    if duration_ms is None:  # of a run that is lost, nobody knows
+        begin, end = run.started_at or run.created_at, run.finished_at or run.created_at
+        duration_ms = (end - begin).total_seconds() * 1000
+    status = "success" if run.status is RunStatus.SUCCESS else "failure"
+    return {
+        "status": status,
+        "run_id": run.run_id,
+        "duration_ms": duration_ms,
+        "error": run.error,
+    }
 
 
 def _dump_snapshot(snapshot: Any) -> dict[str, Any]:

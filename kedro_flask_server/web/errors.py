@@ -10,9 +10,23 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response as BaseResponse
 
-from kedro_flask_server.errors import ServerBusyError, ServerError, ServerStoppingError
+from kedro_flask_server.errors import (
+    KeyInUseError,
+    KeyReusedError,
+    RunEndedError,
+    ServerBusyError,
+    ServerError,
+    ServerSettingsError,
+    ServerStoppingError,
+    StoreUnavailableError,
+    UnknownRunError,
+)
 
 logger = logging.getLogger(__name__)
+
+
+IDEMPOTENCY_KEY = "Idempotency-Key"
+"""The header that tells a request that is sent again from another one."""
 
 
 class InvalidRequestError(ServerError):
@@ -41,8 +55,14 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(
         UnreadableBodyError, lambda _: _answer(400, "There was an error parsing the body")
     )
+    app.register_error_handler(UnknownRunError, lambda error: _answer(404, str(error)))
+    app.register_error_handler(RunEndedError, lambda error: _answer(409, str(error)))
+    app.register_error_handler(KeyReusedError, _answer_key_reused)
+    app.register_error_handler(KeyInUseError, lambda error: _answer_later(error, 409))
     app.register_error_handler(ServerBusyError, _answer_later)
     app.register_error_handler(ServerStoppingError, _answer_later)
+    app.register_error_handler(StoreUnavailableError, _answer_later)
+    app.register_error_handler(ServerSettingsError, lambda error: _answer(503, str(error)))
     app.register_error_handler(NotFound, _answer_not_found)
     app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(Exception, _answer_unexpected)
@@ -54,8 +74,16 @@ def _answer(status: int, detail: Any) -> Response:
     return response
 
 
-def _answer_later(error: ServerBusyError | ServerStoppingError) -> Response:
-    response = _answer(503, str(error))
+def _answer_key_reused(error: KeyReusedError) -> Response:
+    where = ["header", IDEMPOTENCY_KEY]
+    return _answer(422, [{"type": "value_error", "loc": where, "msg": str(error), "input": None}])
+
+
+def _answer_later(
+    error: KeyInUseError | ServerBusyError | ServerStoppingError | StoreUnavailableError,
+    status: int = 503,
+) -> Response:
+    response = _answer(status, str(error))
     response.headers["Retry-After"] = str(error.retry_after_s)
     return response
 

@@ -36,24 +36,134 @@ DOCS_BLUEPRINT = "kedro_server_docs"
 _METHODS = ("get", "put", "post", "delete", "patch")
 
 
+def _header(meaning: str, kind: str = "string") -> dict[str, Any]:
+    return {"description": meaning, "schema": {"type": kind}}
+
+
+def _header_parameter(name: str, meaning: str, example: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "in": "header",
+        "required": False,
+        "description": meaning,
+        "schema": {"type": "string"},
+        "example": example,
+    }
+
+
 def _refusal(meaning: str, schema: str = "ErrorResponse") -> dict[str, Any]:
     content = {"schema": {"$ref": f"#/components/schemas/{schema}"}}
     return {"description": meaning, "content": {"application/json": content}}
 
 
-_REFUSALS = {
+_ASK_AGAIN = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
+
+_RESPONSES = {
     "UnreadableBody": _refusal("The body cannot be parsed."),
     "BodyTooLarge": _refusal("The body is larger than `max_body_bytes`."),
     "InvalidRequest": _refusal("The request is not what it should be.", "HTTPValidationError"),
+    "UnknownRun": _refusal("There is no run of this id."),
+    "RunEnded": _refusal("The run has ended, and in another way."),
+    "KeyInUse": {
+        **_refusal("The first request with this key is just being taken in."),
+        "headers": _ASK_AGAIN,
+    },
     "ServerBusy": {
-        **_refusal("As many requests wait as may, or the server is stopping."),
+        **_refusal(
+            "As many requests wait, or as many runs are queued, as may; or the store of the runs "
+            "is not available; or the server is stopping."
+        ),
+        "headers": _ASK_AGAIN,
+    },
+    "NotReady": _refusal("They cannot, for the reason that is given."),
+    "StrictFailure": _refusal("The run failed, and `handling=strict` was preferred.", "RunFailure"),
+    "RunAccepted": {
+        "description": "The run is stored and goes on; `Location` is where to ask for it.",
         "headers": {
-            "Retry-After": {
-                "description": "After how many seconds to ask again.",
-                "schema": {"type": "integer"},
+            **_ASK_AGAIN,
+            "Location": {"$ref": "#/components/headers/Location"},
+            "Preference-Applied": {"$ref": "#/components/headers/PreferenceApplied"},
+        },
+        "content": {
+            "application/json": {
+                "schema": {"$ref": "#/components/schemas/Run"},
+                "examples": {"queued": {"$ref": "#/components/examples/QueuedRun"}},
             }
         },
     },
+}
+
+_A_RUN = {
+    "run_id": "2026-01-01T12.00.00.000Z",
+    "status": "queued",
+    "position": 3,
+    "request": {"pipeline_names": ["training"], "params": {"model": {"max_depth": 3}}},
+    "created_at": "2026-01-01T12:00:00.000Z",
+    "started_at": None,
+    "finished_at": None,
+    "duration_ms": None,
+    "cancel_requested_at": None,
+    "progress": None,
+    "error": None,
+    "submitted_by": None,
+    "project": "breast_cancer",
+    "env": "local",
+}
+_AN_ENDED_RUN = {
+    **_A_RUN,
+    "position": None,
+    "started_at": "2026-01-01T12:00:01.000Z",
+    "finished_at": "2026-01-01T12:00:03.500Z",
+    "duration_ms": 2500.0,
+}
+
+_EXAMPLES = {
+    "QueuedRun": _A_RUN,
+    "SucceededRun": {**_AN_ENDED_RUN, "status": "success"},
+    "FailedRun": {
+        **_AN_ENDED_RUN,
+        "status": "failure",
+        "error": {
+            "type": "ValueError",
+            "message": "max_depth must be positive",
+            "node": "train_model",
+            "traceback": "Traceback (most recent call last):\n  …",
+        },
+    },
+    "CancelledRun": {
+        **_AN_ENDED_RUN,
+        "status": "cancelled",
+        "cancel_requested_at": "2026-01-01T12:00:02.000Z",
+        "error": {
+            "type": "RunCancelled",
+            "message": "The run was cancelled.",
+            "node": None,
+            "traceback": None,
+        },
+    },
+}
+
+_HEADERS = {
+    "RetryAfter": _header("After how many seconds to ask again.", "integer"),
+    "Location": _header("Where the run is."),
+    "PreferenceApplied": _header("The preferences that made a difference (RFC 7240, section 3)."),
+}
+
+_PARAMETERS = {
+    "Prefer": _header_parameter(
+        "Prefer",
+        "`respond-async`, answer before the run has ended; with `wait=N`, after N seconds at the "
+        "latest. `handling=strict`, answer 500 where the run fails.",
+        "respond-async, wait=10",
+    ),
+    "PreferWait": _header_parameter(
+        "Prefer", "`wait=N`: wait up to N seconds for the run's end.", "wait=10"
+    ),
+    "IdempotencyKey": _header_parameter(
+        "Idempotency-Key",
+        "The same key and body again are the same run, whose answer is given again.",
+        "5f0c2b1e",
+    ),
 }
 
 
@@ -78,8 +188,14 @@ def describe(app: Flask, *, prefix: str = "") -> dict[str, Any]:
     )
     for schema in DOCUMENTED:
         spec.components.schema(schema.__name__.removesuffix("Schema"), schema=schema)
-    for name, refusal in _REFUSALS.items():
-        spec.components.response(name, refusal)
+    for name, response in _RESPONSES.items():
+        spec.components.response(name, response)
+    for name, example in _EXAMPLES.items():
+        spec.components.example(name, {"value": example})
+    for name, header in _HEADERS.items():
+        spec.components.header(name, header)
+    for name, parameter in _PARAMETERS.items():
+        spec.components.parameter(name, "header", parameter)
     for rule in app.url_map.iter_rules():
         operations = dict(_operations(app, rule))
         if operations:

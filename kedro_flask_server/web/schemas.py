@@ -7,15 +7,17 @@ server does it, in a list of ``{type, loc, msg, input}`` whose types are Pydanti
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
 from itertools import islice
 from typing import Any
 
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, post_load
 
-from kedro_flask_server.runs.model import RunRequest
+from kedro_flask_server.runs.model import Run, RunFilter, RunRequest, RunStatus
 
 MAX_PROBLEMS = 100
 """How many problems of one body are listed; each costs more to say than to make."""
@@ -171,6 +173,81 @@ class RunRequestSchema(Schema):
         return RunRequest(**data)
 
 
+_STATUSES = [status.value for status in RunStatus]
+_NOT_A_STATUS = [Problem("enum", f"Input should be one of: {', '.join(_STATUSES)}")]
+_NOT_A_NUMBER = [Problem("int_parsing", "Input should be a whole number")]
+_MAX_LIMIT = 200
+_NOT_A_LIMIT = [Problem("value_error", f"Input should be from 1 to {_MAX_LIMIT}")]
+_NOT_A_CURSOR = [Problem("value_error", "Input should be `next` of another page")]
+_NOT_A_TIME = [
+    Problem("datetime_parsing", "Input should be a time of RFC 3339, such as 2024-01-01T00:00:00Z")
+]
+_CURSOR_FORM = r"\d{1,15}-[0-9TZ.:-]{24}"
+
+
+def _moment(meaning: str) -> fields.AwareDateTime:
+    return fields.AwareDateTime(
+        format="iso",
+        default_timezone=timezone.utc,
+        load_default=None,
+        error_messages={"invalid": _NOT_A_TIME},
+        metadata={"description": meaning},
+    )
+
+
+def _check_status(status: str) -> None:
+    if status not in _STATUSES:
+        raise ValidationError(_NOT_A_STATUS)
+
+
+def _check_limit(limit: int) -> None:
+    if not 1 <= limit <= _MAX_LIMIT:
+        raise ValidationError(_NOT_A_LIMIT)
+
+
+def _check_cursor(cursor: str) -> None:
+    if not re.fullmatch(_CURSOR_FORM, cursor, re.ASCII):
+        raise ValidationError(_NOT_A_CURSOR)
+
+
+class RunQuerySchema(Schema):
+    """Which runs to list, and how many."""
+
+    class Meta:
+        unknown = RAISE
+
+    error_messages = {"unknown": _UNKNOWN_FIELD}  # type: ignore[dict-item]  # noqa: RUF012
+
+    status = fields.List(
+        fields.String(validate=_check_status),
+        load_default=(),
+        metadata={"description": "Runs in this state; given again, in any of them."},
+    )
+    pipeline = fields.String(load_default=None, metadata={"description": "Runs of this pipeline."})
+    since = _moment("Runs that were taken in at this time or later.")
+    until = _moment("Runs that were taken in at this time or earlier.")
+    idempotency_key = fields.String(
+        load_default=None, metadata={"description": "The run that was sent with this key."}
+    )
+    limit = fields.Integer(
+        load_default=50,
+        validate=_check_limit,
+        error_messages={"invalid": _NOT_A_NUMBER},
+        metadata={"description": "How many runs at most; fewer where they are large."},
+    )
+    cursor = fields.String(
+        load_default=None,
+        validate=_check_cursor,
+        metadata={"description": "`next` of the page before.", "pattern": f"^{_CURSOR_FORM}$"},
+    )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> tuple[RunFilter, int, str | None]:
+        limit, cursor = data.pop("limit"), data.pop("cursor")
+        statuses = tuple(RunStatus(status) for status in data.pop("status"))
+        return RunFilter(statuses=statuses, **data), limit, cursor
+
+
 def problems_of(error: ValidationError) -> list[tuple[tuple[str | int, ...], Problem]]:
     """Return what a schema found wrong, each with the place where it is.
 
@@ -240,6 +317,106 @@ class RunFailureSchema(RunSuccessSchema):
 
     status = _answer("How the run ended.", enum=["failure"])
     error = fields.Nested(ErrorDetailSchema, required=True)
+
+
+class RunErrorSchema(ErrorDetailSchema):
+    """Why a run did not succeed."""
+
+    node = fields.String(
+        allow_none=True, metadata={"description": "The node that failed, where it is known."}
+    )
+    traceback = fields.String(
+        allow_none=True, metadata={"description": "The end of the traceback, where there is one."}
+    )
+
+
+class _Moment(fields.DateTime):
+    """A UTC time as RFC 3339 writes it, to the millisecond."""
+
+    def _serialize(self, value: datetime | None, *_: Any, **__: Any) -> str | None:
+        if value is None:
+            return None
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _time(meaning: str, *, allow_none: bool = True) -> fields.DateTime:
+    return _Moment(allow_none=allow_none, metadata={"description": meaning})
+
+
+def _given(run: Run) -> dict[str, Any]:
+    """Return what a request says, in JSON that every reader takes."""
+    request = {
+        name: value for name, value in asdict(run.request).items() if value not in (None, False)
+    }
+    shown: dict[str, Any] = json.loads(json.dumps(request), parse_constant=str)
+    return shown
+
+
+class RunProgressSchema(_AnswerSchema):
+    """How far a run is."""
+
+    done = fields.Integer(metadata={"description": "How many nodes have ended."})
+    total = fields.Integer(metadata={"description": "How many there are."})
+
+
+class RunSchema(_AnswerSchema):
+    """A run, as it is now."""
+
+    run_id = _answer("The run's id, and the save version of its versioned datasets.")
+    status = _answer(
+        "Where it stands. `lost`: the server that executed it died without a word.",
+        enum=_STATUSES,
+    )
+    position = fields.Integer(
+        allow_none=True, metadata={"description": "Its place in the queue, from 1."}
+    )
+    request = fields.Function(
+        _given,
+        metadata={
+            "type": "object",
+            "description": "What was asked for, but for what was left out; numbers that JSON "
+            'does not have are strings, such as "NaN".',
+        },
+    )
+    created_at = _time("When it was taken in.", allow_none=False)
+    started_at = _time("When it began to execute.")
+    finished_at = _time("When it ended.")
+    duration_ms = fields.Float(
+        allow_none=True, metadata={"description": "How long it executed, in milliseconds."}
+    )
+    cancel_requested_at = _time("When it was first asked to be cancelled.")
+    progress = fields.Nested(
+        RunProgressSchema, allow_none=True, dump_default=None, metadata={"nullable": True}
+    )
+    error = fields.Nested(RunErrorSchema, allow_none=True)
+    submitted_by = fields.String(
+        allow_none=True, metadata={"description": "Who sent it, where that is known."}
+    )
+    project = _answer("The project that it belongs to.")
+    env = _answer("The configuration environment that it belongs to.")
+
+
+class RunPageSchema(_AnswerSchema):
+    """Runs, the newest first."""
+
+    runs = fields.List(fields.Nested(RunSchema), required=True)
+    next = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "The cursor of the page that follows; null on the last one."},
+    )
+
+
+class ReadinessSchema(_AnswerSchema):
+    """Whether runs can be taken in."""
+
+    status = _answer("Whether they can.", enum=["ready", "not ready"])
+
+
+class LivenessSchema(_AnswerSchema):
+    """That the server is there."""
+
+    status = _answer("`alive`.", enum=["alive"])
 
 
 class ProjectMetadataSnapshotSchema(_AnswerSchema):
@@ -347,6 +524,12 @@ DOCUMENTED: tuple[type[Schema], ...] = (
     DatasetSnapshotSchema,
     SnapshotSuccessSchema,
     SnapshotFailureSchema,
+    RunErrorSchema,
+    RunProgressSchema,
+    RunSchema,
+    RunPageSchema,
+    LivenessSchema,
+    ReadinessSchema,
     ErrorResponseSchema,
     ValidationErrorSchema,
     HTTPValidationErrorSchema,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from kedro_flask_server.project import KedroProject
-from kedro_flask_server.runs.model import RunOutcome, RunRequest
+from kedro_flask_server.runs.model import RunOutcome, RunRequest, StopReason
+from kedro_flask_server.runs.stopping import StopRequest
 
 
 class ThreadExecutor:
-    """Executes runs in a bounded pool of threads, in the order in which they came."""
+    """Executes runs in a bounded pool of threads."""
 
     def __init__(self, project: KedroProject, *, workers: int) -> None:
         """Prepare the pool; its threads start with the first runs.
@@ -20,18 +21,42 @@ class ThreadExecutor:
         """
         self._project = project
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="kedro-run")
+        self._stops: dict[str, StopRequest] = {}
 
     def submit(self, run_id: str, request: RunRequest) -> Future[RunOutcome]:
-        """Have a run executed when its turn comes.
+        """Have a run executed.
 
         Args:
             run_id: The run's id.
             request: What to run.
 
         Returns:
-            The run's outcome, to come. Cancelling it takes a run out that has not started.
+            The run's outcome, to come.
+
+        Raises:
+            RuntimeError: If the executor is closed, or the process is about to end.
         """
-        return self._pool.submit(self._project.execute, run_id, request)
+        stop = StopRequest()
+        self._stops[run_id] = stop
+        try:
+            execution = self._pool.submit(self._project.execute, run_id, request, stop)
+        except RuntimeError:
+            del self._stops[run_id]
+            raise
+        execution.add_done_callback(lambda _: self._stops.pop(run_id))
+        return execution
+
+    def stop(self, run_id: str, reason: StopReason, message: str) -> None:
+        """Ask a run to stop. A thread cannot be stopped by force: it stops between two nodes.
+
+        Args:
+            run_id: The run's id; one that does not execute here is left alone.
+            reason: Why.
+            message: The same for a person.
+        """
+        stop = self._stops.get(run_id)
+        if stop is not None:
+            stop.ask(reason, message)
 
     def close(self) -> None:
         """Take no more runs; those that execute go on to their end."""

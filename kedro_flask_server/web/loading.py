@@ -1,22 +1,31 @@
-"""Reads the JSON body of a request, and says what is wrong with it as Kedro's server does."""
+"""Reads what a request brings, and says what is wrong with it as Kedro's server does."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from flask import Request
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema, ValidationError, fields
 
 from kedro_flask_server.text import bounded, printable
-from kedro_flask_server.web.errors import InvalidRequestError, UnreadableBodyError
+from kedro_flask_server.web.errors import (
+    IDEMPOTENCY_KEY,
+    InvalidRequestError,
+    UnreadableBodyError,
+)
 from kedro_flask_server.web.schemas import MAX_PROBLEMS, Problem, problems_of
 
-MAX_DEPTH = 1_000
+MAX_DEPTH = 500
 """How deep lists and objects in a body may nest. Python's own limit, on some versions, is far
 higher, and what is below here recurses."""
 
 _MAX_NAME_CHARS = 200
+
+# Visible ASCII; longer ones than this are no names that anybody makes.
+_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_NOT_A_KEY = Problem("value_error", "A key is 1 to 255 visible ASCII characters, with no spaces")
 
 _MISSING = Problem("missing", "Field required")
 _NOT_AN_OBJECT = Problem(
@@ -49,6 +58,48 @@ def load_body(request: Request, schema: Schema) -> Any:
         raise InvalidRequestError(
             [_report(problem, path, _at(content, path)) for path, problem in problems]
         ) from error
+
+
+def load_query(request: Request, schema: Schema) -> Any:
+    """Return what a schema makes of a request's query.
+
+    Args:
+        request: The request.
+        schema: What the query must be. A field that is a list takes a parameter each time that
+            it is given; of the others, the last counts.
+
+    Returns:
+        What the schema loads.
+
+    Raises:
+        InvalidRequestError: If the query is not what the schema says.
+    """
+    lists = {name for name, field in schema.fields.items() if isinstance(field, fields.List)}
+    content = {
+        name: values if name in lists else values[-1] for name, values in request.args.lists()
+    }
+    try:
+        return schema.load(content)
+    except ValidationError as error:
+        problems = problems_of(error)[:MAX_PROBLEMS]
+        raise InvalidRequestError(
+            [_report(problem, path, _at(content, path), "query") for path, problem in problems]
+        ) from error
+
+
+def load_idempotency_key(request: Request) -> str | None:
+    """Return a request's ``Idempotency-Key``, or None where it has none.
+
+    The header is that of the IETF's draft "The Idempotency-Key HTTP Header Field"; its value is
+    taken as it comes, in quotes or without.
+
+    Raises:
+        InvalidRequestError: If it is empty, too long, or no visible ASCII.
+    """
+    key = request.headers.get(IDEMPOTENCY_KEY)
+    if key is not None and not _KEY.fullmatch(key):
+        raise InvalidRequestError([_report(_NOT_A_KEY, (IDEMPOTENCY_KEY,), key, "header")])
+    return key
 
 
 def _read_json(request: Request) -> dict[str, Any]:
@@ -97,12 +148,12 @@ def _is_deeper_than(content: Any, levels: int) -> bool:
 
 
 def _report(
-    problem: Problem, path: tuple[str | int, ...], value: Any, **more: Any
+    problem: Problem, path: tuple[str | int, ...], value: Any, where: str = "body", **more: Any
 ) -> dict[str, Any]:
     location = [_short(step) if isinstance(step, str) else step for step in path]
     return {
         "type": problem.type,
-        "loc": ["body", *location],
+        "loc": [where, *location],
         "msg": problem.msg,
         "input": _outline(value),
         **more,

@@ -1,0 +1,273 @@
+"""Takes up queued runs as there are slots, and records how they ended."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from kedro_flask_server.config import ServerConfig, timeout_of
+from kedro_flask_server.errors import StoreUnavailableError
+from kedro_flask_server.runs.executors.threads import ThreadExecutor
+from kedro_flask_server.runs.membership import Membership
+from kedro_flask_server.runs.model import ErrorDetail, Run, RunOutcome, RunStatus, StopReason
+from kedro_flask_server.runs.store import RunStore
+from kedro_flask_server.runs.watches import Watches
+
+logger = logging.getLogger(__name__)
+
+# How often it looks for runs that other servers have queued.
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Execution:
+    """A run while it executes here; times are monotonic, in seconds."""
+
+    run_id: str
+    server_id: str
+    started_at: float
+    ends_at: float | None
+    timeout_s: float | None
+
+
+class Dispatcher:
+    """Starts queued runs on an executor, and sees to it that their ends are stored."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        executor: ThreadExecutor,
+        membership: Membership,
+        watches: Watches,
+        config: ServerConfig,
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            store: Has the queue.
+            executor: Executes the runs.
+            membership: This server's place in the store.
+            watches: Who waits for runs.
+            config: ``workers``, ``concurrency`` and ``run_timeout_s``.
+        """
+        self._store = store
+        self._executor = executor
+        self._membership = membership
+        self._watches = watches
+        self._config = config
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._is_unsure = False
+        self._changed = threading.Condition()
+        self._executing: dict[str, _Execution] = {}
+        self._unrecorded: dict[str, tuple[_Execution, RunOutcome]] = {}
+        self._thread = threading.Thread(target=self._work, name="kedro-dispatcher", daemon=True)
+
+    def start(self) -> None:
+        """Begin to take up runs."""
+        self._thread.start()
+
+    def wake(self) -> None:
+        """Look for runs now: something has changed."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Take up no more runs; those that execute go on."""
+        self._is_stopping = True
+        self._wake.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._executor.close()
+
+    @property
+    def run_ids(self) -> set[str]:
+        """The runs that execute here."""
+        with self._changed:
+            return set(self._executing)
+
+    def _work(self) -> None:
+        while not self._is_stopping:
+            self._wake.wait(_POLL_S)
+            self._wake.clear()
+            try:
+                self._put_back_what_never_started()
+                while self._may_start() and self._start_one():
+                    pass
+            except StoreUnavailableError as error:
+                self._is_unsure = True
+                self._membership.note(error)
+            except Exception:  # the queue must go on, whatever one run brings with it
+                logger.exception("A queued run could not be started")
+
+    def _put_back_what_never_started(self) -> None:
+        """Put back the runs that the store took for taken up when its answer was lost."""
+        server_id = self._membership.server_id
+        if not self._is_unsure or server_id is None:
+            return
+        for run_id in self._store.running_at(server_id):
+            with self._changed:
+                is_known = run_id in self._executing or run_id in self._unrecorded
+            if not is_known:
+                self._store.put_back(run_id, server_id)
+        self._is_unsure = False
+
+    def _may_start(self) -> bool:
+        return (
+            not self._is_stopping
+            and len(self._executing) < self._config.workers
+            and self._membership.may_start()
+        )
+
+    def _start_one(self) -> bool:
+        """Start the run whose turn it is, and return whether there was one."""
+        server_id = self._membership.server_id
+        if server_id is None:
+            return False
+        run = self._store.claim(server_id, self._config.concurrency)
+        if run is None:
+            return False
+        execution = self._execution_of(run, server_id)
+        with self._changed:
+            self._executing[run.run_id] = execution
+        self._membership.set_executing(True)
+        try:
+            future = self._executor.submit(run.run_id, run.request)
+        except RuntimeError:  # the interpreter is about to end
+            self._is_stopping = True
+            self._store.put_back(run.run_id, server_id)
+            self._forget(execution)
+            return False
+        future.add_done_callback(self._recorder(execution))
+        return True
+
+    def _execution_of(self, run: Run, server_id: str) -> _Execution:
+        now = time.monotonic()
+        timeout_s = timeout_of(self._config, run.request.pipelines)
+        return _Execution(
+            run_id=run.run_id,
+            server_id=server_id,
+            started_at=now,
+            ends_at=None if timeout_s is None else now + timeout_s,
+            timeout_s=timeout_s,
+        )
+
+    def _recorder(self, execution: _Execution) -> Callable[[Future[RunOutcome]], None]:
+        def record(future: Future[RunOutcome]) -> None:
+            fault = future.exception()
+            if fault is not None:
+                logger.error("Run %s could not be executed", execution.run_id, exc_info=fault)
+                self._record(execution, _failure_of_the_server(execution, fault))
+            else:
+                self._record(execution, future.result())
+
+        return record
+
+    def _record(self, execution: _Execution, outcome: RunOutcome) -> bool:
+        """Store how a run ended, or keep it in mind where that cannot be done now.
+
+        Returns:
+            Whether it is stored.
+        """
+        is_stored = True
+        try:
+            is_recorded = self._store.finish(execution.run_id, execution.server_id, outcome)
+        except StoreUnavailableError as error:
+            is_stored = False
+            self._membership.note(error)
+            with self._changed:
+                self._unrecorded[execution.run_id] = (execution, outcome)
+            self._watches.wake(execution.run_id, _not_stored_yet(execution.run_id, error))
+        else:
+            if not is_recorded:
+                logger.warning("Run %s has another end in the store", execution.run_id)
+            with self._changed:
+                self._unrecorded.pop(execution.run_id, None)
+            self._watches.wake(execution.run_id)
+        self._forget(execution)
+        return is_stored
+
+    def _forget(self, execution: _Execution) -> None:
+        with self._changed:
+            self._executing.pop(execution.run_id, None)
+            self._membership.set_executing(bool(self._executing))
+            self._changed.notify_all()
+        self._wake.set()
+
+    def record_again(self) -> None:
+        """Try again to store the ends that could not be stored."""
+        with self._changed:
+            unrecorded = list(self._unrecorded.values())
+        for execution, outcome in unrecorded:
+            if not self._record(execution, outcome):
+                return
+
+    def stop_overdue(self) -> None:
+        """Ask the runs to stop that have taken longer than they may."""
+        now = time.monotonic()
+        with self._changed:
+            executing = list(self._executing.values())
+        for each in executing:
+            if each.ends_at is not None and now >= each.ends_at:
+                message = f"The run took longer than {each.timeout_s:g} s (setting run_timeout_s)."
+                self._executor.stop(each.run_id, StopReason.TIMEOUT, message)
+
+    def cancel(self, run_id: str) -> None:
+        """Ask a run to stop; one that does not execute here is left alone."""
+        self._executor.stop(run_id, StopReason.CANCEL, "The run was cancelled.")
+
+    def wait_until_idle(self, timeout_s: float) -> bool:
+        """Wait until every run that executes here has ended, and its end is stored.
+
+        Args:
+            timeout_s: How many seconds to wait at most.
+
+        Returns:
+            Whether it came to that.
+        """
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not self._executing and not self._unrecorded, timeout_s
+            )
+
+    def give_up(self) -> list[str]:
+        """Record that the server stopped before the runs ended that still execute.
+
+        Returns:
+            Their ids.
+        """
+        with self._changed:
+            executing = list(self._executing.values())
+        for each in executing:
+            logger.warning("Run %s is cut off: the server stops", each.run_id)
+            if not self._record(each, _stopped(each)):
+                break  # nor could the others be stored, and each would take seconds
+        return [each.run_id for each in executing]
+
+
+def _since(execution: _Execution) -> float:
+    return round((time.monotonic() - execution.started_at) * 1000, 2)
+
+
+def _stopped(execution: _Execution) -> RunOutcome:
+    error = ErrorDetail(
+        type="ServerStopped", message="The server stopped, and the run had not ended."
+    )
+    return RunOutcome(status=RunStatus.FAILURE, duration_ms=_since(execution), error=error)
+
+
+def _failure_of_the_server(execution: _Execution, fault: BaseException) -> RunOutcome:
+    error = ErrorDetail(
+        type=type(fault).__qualname__, message="The server could not execute the run."
+    )
+    return RunOutcome(status=RunStatus.FAILURE, duration_ms=_since(execution), error=error)
+
+
+def _not_stored_yet(run_id: str, error: StoreUnavailableError) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"run {run_id} has ended, and its end is stored as soon as that is possible "
+        f"({error.reason})"
+    )

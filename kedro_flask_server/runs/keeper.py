@@ -1,0 +1,104 @@
+"""Does from time to time what nobody asks for: leases, the dead, cancelled runs, old runs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from kedro_flask_server.config import ServerConfig
+from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.runs.dispatcher import Dispatcher
+from kedro_flask_server.runs.membership import Membership
+from kedro_flask_server.runs.store import RunStore
+from kedro_flask_server.runs.watches import Watches
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.25
+_BURY_EVERY_S = 1.0
+_FORGET_EVERY_S = 60.0
+
+
+class Keeper:
+    """A thread that keeps a server's side of the store in order."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        membership: Membership,
+        dispatcher: Dispatcher,
+        watches: Watches,
+        config: ServerConfig,
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            store: The store.
+            membership: This server's place in it.
+            dispatcher: Has the runs that execute here.
+            watches: Who waits for runs.
+            config: ``keep_runs``, ``keep_days`` and ``idempotency_hours``.
+        """
+        self._store = store
+        self._membership = membership
+        self._dispatcher = dispatcher
+        self._watches = watches
+        self._config = config
+        self._stopped = threading.Event()
+        self._bury_at = 0.0
+        self._forget_at = 0.0
+        self._thread = threading.Thread(target=self._work, name="kedro-keeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, when what is under way is done."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def _work(self) -> None:
+        while not self._stopped.wait(_TICK_S):
+            try:
+                self._dispatcher.stop_overdue()
+                self._membership.renew_if_due()
+                self._dispatcher.record_again()
+                self._tell_of_changes_elsewhere()
+                self._bury()
+                self._forget()
+            except StoreUnavailableError as error:
+                self._membership.note(error)
+            except ServerSettingsError as error:
+                self._membership.note(StoreUnavailableError(str(error)))
+            except Exception:  # without this thread the lease would end
+                logger.exception("The store of the runs could not be kept in order")
+
+    def _tell_of_changes_elsewhere(self) -> None:
+        """Pass on what other servers have done: cancelled runs of ours, ended awaited ones."""
+        executing = self._dispatcher.run_ids
+        server_id = self._membership.server_id
+        if executing and server_id is not None:
+            for run_id in self._store.cancel_requests(server_id):
+                self._dispatcher.cancel(run_id)
+        for run_id in self._store.ended_among(self._watches.run_ids - executing):
+            self._watches.wake(run_id)
+
+    def _bury(self) -> None:
+        now = time.monotonic()
+        if now >= self._bury_at:
+            self._bury_at = now + _BURY_EVERY_S
+            self._membership.bury_the_dead()
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        if now < self._forget_at:
+            return
+        has_more = self._store.forget(
+            keep_runs=self._config.keep_runs,
+            keep_days=self._config.keep_days,
+            key_hours=self._config.idempotency_hours,
+        )
+        self._forget_at = now if has_more else now + _FORGET_EVERY_S

@@ -1,0 +1,49 @@
+"""How a run learns that it is to stop before its end."""
+
+from __future__ import annotations
+
+import threading
+
+from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunStatus, StopReason
+
+
+class StopRequest:
+    """Whether a run is to stop, and why. Any thread may ask and look."""
+
+    def __init__(self) -> None:
+        """Begin with nobody having asked."""
+        self._lock = threading.Lock()
+        self._reason: StopReason | None = None
+        self._message = ""
+
+    @property
+    def reason(self) -> StopReason | None:
+        """Why the run is to stop; None where it is not."""
+        return self._reason
+
+    def ask(self, reason: StopReason, message: str) -> None:
+        """Ask the run to stop; the first to ask counts.
+
+        Args:
+            reason: Why.
+            message: The same for a person.
+        """
+        with self._lock:
+            if self._reason is None:
+                self._message = message
+                self._reason = reason
+
+    def outcome(self, duration_ms: float) -> RunOutcome:
+        """Return how the run has ended that was stopped.
+
+        Args:
+            duration_ms: How long it executed, in milliseconds.
+        """
+        if self._reason is None:
+            raise ValueError("nobody has asked the run to stop")
+        is_cancelled = self._reason is StopReason.CANCEL
+        return RunOutcome(
+            status=RunStatus.CANCELLED if is_cancelled else RunStatus.FAILURE,
+            duration_ms=duration_ms,
+            error=ErrorDetail(type=self._reason.value, message=self._message),
+        )

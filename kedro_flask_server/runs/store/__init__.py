@@ -1,0 +1,8 @@
+"""Keeps runs in SQL. Nothing outside this room imports SQLAlchemy."""
+
+from __future__ import annotations
+
+from kedro_flask_server.runs.store.database import Database, locate
+from kedro_flask_server.runs.store.store import RunStore
+
+__all__ = ["Database", "RunStore", "locate"]

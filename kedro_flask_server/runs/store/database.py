@@ -1,0 +1,284 @@
+"""Opens the database: its limits, and its schema brought up to date."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from sqlalchemy import Connection, create_engine, event, inspect, text
+from sqlalchemy.engine import URL, Engine, make_url
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+
+from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.text import bounded, printable
+
+logger = logging.getLogger(__name__)
+
+NEWEST_REVISION = "0001"
+"""The newest step in ``migrations/versions``."""
+
+# A request waits for its turn, for the pool and for the database, each at most this long:
+# together below the five seconds within which every request has its answer.
+_WAIT_S = 1.5
+
+_MAX_CONNECTIONS = 10
+_FILE_NAME = "runs.db"
+
+# "KeFlSv" in ASCII: PostgreSQL's advisory locks are numbers that programs agree upon.
+_MIGRATION_LOCK = 0x4B65466C5376
+
+# SQLite's write-ahead log needs memory shared between all that open the file, which these do not
+# give (https://www.sqlite.org/wal.html#overview, the third disadvantage).
+_NETWORK_FILE_SYSTEMS = {
+    *("afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre"),
+    *("ncpfs", "nfs", "nfs4", "smb2", "smb3", "smbfs", "webdav"),
+    *("fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+}
+
+
+class Database:
+    """The database that the store keeps its rows in: SQLite or PostgreSQL."""
+
+    def __init__(self, url: URL) -> None:
+        """Take an address; nothing is opened yet.
+
+        Args:
+            url: What `locate` returned.
+        """
+        self.is_sqlite = url.get_backend_name() == "sqlite"
+        self._url = url
+        # SQLite has one writer at a time, and lets the others poll for their turn.
+        self._writers = threading.BoundedSemaphore(1 if self.is_sqlite else _MAX_CONNECTIONS)
+        self._engine = self._create_engine()
+
+    @property
+    def shown(self) -> str:
+        """The address without its password."""
+        return str(self._url.database) if self.is_sqlite else self._url.render_as_string()
+
+    def _create_engine(self) -> Engine:
+        if not self.is_sqlite:
+            engine = create_engine(
+                self._url.set(drivername="postgresql+pg8000"),
+                # The driver that bounds every wait for an answer, of a paused server too.
+                connect_args={"timeout": 2 * _WAIT_S},
+                pool_size=_MAX_CONNECTIONS,
+                max_overflow=0,
+                pool_timeout=_WAIT_S,
+                pool_pre_ping=True,
+                isolation_level="READ COMMITTED",
+            )
+            event.listen(engine, "connect", _limit_statements)
+            return engine
+        engine = create_engine(
+            self._url,
+            connect_args={"timeout": _WAIT_S, "check_same_thread": False},
+            pool_size=_MAX_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=_WAIT_S,
+        )
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin_in_sqlite)
+        return engine
+
+    def open(self) -> None:
+        """Make the tables, or bring them up to date.
+
+        Raises:
+            ServerSettingsError: If the database cannot be used at all: its folder is on a
+                network file system or cannot be written, or it is newer than this program.
+            StoreUnavailableError: If it cannot be reached now.
+        """
+        if self.is_sqlite:
+            _make_folder(Path(str(self._url.database)).parent)
+        with self.writing() as connection:
+            if not self.is_sqlite:
+                lock = text("SELECT pg_advisory_xact_lock(:key)")
+                connection.execute(lock, {"key": _MIGRATION_LOCK})
+            if _revision(connection) != NEWEST_REVISION:
+                self._migrate(connection)
+
+    def _migrate(self, connection: Connection) -> None:
+        # Only a schema that has to change pays for these imports.
+        from alembic import command
+        from alembic.config import Config
+        from alembic.script import ScriptDirectory
+
+        config = Config()
+        config.set_main_option("script_location", "kedro_flask_server.runs.store:migrations")
+        config.set_main_option("path_separator", "os")
+        known = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
+        found = _revision(connection)
+        if found is not None and found not in known:
+            raise ServerSettingsError(
+                f"The database {self.shown} is newer than this program: its schema is {found!r}, "
+                f"and {NEWEST_REVISION!r} is the newest that this version of kedro-flask-server "
+                "knows. Install the version that made it, or a later one, or name another "
+                "database (settings state_dir, database_url)."
+            )
+        logger.info("Bringing the database %s up to date", self.shown)
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Return a connection, in a transaction, that reads.
+
+        Raises:
+            StoreUnavailableError: If the database cannot be reached.
+        """
+        with _unavailable_where_it_fails(), self._engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Return a connection, in a transaction, that writes; it is committed at the end.
+
+        Raises:
+            StoreUnavailableError: If the database cannot be reached or written.
+            sqlalchemy.exc.IntegrityError: If a row is there already.
+        """
+        if not self._writers.acquire(timeout=_WAIT_S):
+            raise StoreUnavailableError("other requests wait for the database")
+        try:
+            with (
+                _unavailable_where_it_fails(),
+                self._engine.connect().execution_options(writes=True) as connection,
+                connection.begin(),
+            ):
+                yield connection
+        finally:
+            self._writers.release()
+
+    def close(self) -> None:
+        """Close the connections; whoever asks again opens new ones."""
+        self._engine.dispose()
+
+
+def locate(database_url: str | None, state_dir: Path) -> URL:
+    """Return the address of the database.
+
+    Args:
+        database_url: A URL such as ``postgresql://user:password@host/name`` or
+            ``sqlite:////folder/file``; None for a file in `state_dir`.
+        state_dir: The folder for what the server keeps.
+
+    Returns:
+        The address.
+
+    Raises:
+        ServerSettingsError: If it is none, or of a database that is not served.
+    """
+    if database_url is None:
+        return URL.create("sqlite", database=str(state_dir / _FILE_NAME))
+    fault = "it takes postgresql://user:password@host:port/name or sqlite:////folder/file"
+    try:
+        url = make_url(database_url)
+    except ArgumentError as error:
+        raise ServerSettingsError(f"Setting 'database_url' is no URL: {fault}.") from error
+    shown = url.render_as_string()
+    if url.drivername not in ("postgresql", "sqlite"):
+        raise ServerSettingsError(f"Setting 'database_url' cannot be {shown!r}: {fault}.")
+    if url.drivername == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ServerSettingsError(f"Setting 'database_url' cannot be {shown!r}: it names no file.")
+    if url.drivername == "postgresql":
+        try:
+            import pg8000  # noqa: F401
+        except ImportError as error:
+            raise ServerSettingsError(
+                "Setting 'database_url' names a PostgreSQL database, whose driver is not "
+                "installed: pip install 'kedro-flask-server[postgresql]'."
+            ) from error
+    return url
+
+
+def file_system_of(path: Path) -> str:
+    """Return the type of the file system that a path is on, or ``""`` where that is unknown.
+
+    Args:
+        path: Any path, its links resolved.
+    """
+    mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    for folder in (path, *path.parents):
+        if folder in mounts:
+            return mounts[folder]
+    return ""
+
+
+def _make_folder(folder: Path) -> None:
+    kind = file_system_of(folder.resolve())
+    if kind.lower() in _NETWORK_FILE_SYSTEMS:
+        raise ServerSettingsError(
+            f"The folder {folder} is on a network file system ({kind}), on which SQLite loses "
+            "data: name a local folder (setting state_dir), or a PostgreSQL database (setting "
+            "database_url)."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        ignore = folder / ".gitignore"
+        if not any(folder.iterdir()):
+            ignore.write_text("# What the server keeps is not for git.\n*\n")
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
+        raise _unusable(folder, error) from error
+    except OSError as error:
+        if error.errno == 30:  # EROFS
+            raise _unusable(folder, error) from error
+        raise StoreUnavailableError(f"{folder}: {error.strerror}") from error
+
+
+def _unusable(folder: Path, error: OSError) -> ServerSettingsError:
+    return ServerSettingsError(
+        f"The folder {folder}, in which the server keeps its runs, cannot be used: "
+        f"{error.strerror}. Name another one (setting state_dir)."
+    )
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _set_up_sqlite(connection: Any, _: object) -> None:
+    # Transactions begin where `_begin_in_sqlite` says, not where the driver thinks.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_in_sqlite(connection: Connection) -> None:
+    # A transaction that reads first and then writes would be refused if another has written.
+    writes = connection.get_execution_options().get("writes")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _limit_statements(connection: Any, _: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"SET statement_timeout = {int(_WAIT_S * 1000)}")
+    connection.commit()
+    cursor.close()
+
+
+@contextmanager
+def _unavailable_where_it_fails() -> Iterator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise
+    except SQLAlchemyError as error:
+        reason = getattr(error, "orig", None) or error
+        raise StoreUnavailableError(printable(bounded(_reason(reason), 300))) from error
+
+
+def _reason(error: BaseException) -> str:
+    details = error.args[0] if error.args else ""
+    if isinstance(details, dict):  # what PostgreSQL says, field by field
+        return str(details.get("M", details))
+    return f"{type(error).__name__}: {details}" if details else type(error).__name__

@@ -1,0 +1,79 @@
+"""Rows of the store and what they stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, fields
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from sqlalchemy import Row
+
+from kedro_flask_server.runs.model import ErrorDetail, Run, RunRequest, RunStatus
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def to_ms(moment: datetime) -> int:
+    """Return a time as whole milliseconds since 1970-01-01T00:00:00Z."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def from_ms(milliseconds: int | None) -> datetime | None:
+    """Return the UTC time that `to_ms` returned as a number."""
+    return None if milliseconds is None else _EPOCH + milliseconds * _MILLISECOND
+
+
+def given_fields(request: RunRequest) -> dict[str, Any]:
+    """Return those fields of a request that say something."""
+    return {
+        each.name: value
+        for each in fields(request)
+        if (value := getattr(request, each.name)) not in (None, False)
+    }
+
+
+def dump_request(request: RunRequest) -> str:
+    """Return a request as JSON in ASCII; NaN and lone surrogates come back from it unchanged."""
+    return json.dumps(given_fields(request), sort_keys=True)
+
+
+def hash_request(request: RunRequest) -> str:
+    """Return what two requests for the same have in common: SHA-256, in hexadecimal."""
+    return hashlib.sha256(dump_request(request).encode()).hexdigest()
+
+
+def dump_error(error: ErrorDetail | None) -> str | None:
+    """Return an error as JSON in ASCII."""
+    return None if error is None else json.dumps(asdict(error))
+
+
+def ascii_name(name: str) -> str:
+    r"""Return a name as any database takes it, ``"\ud800"`` and ``"\0"`` in it escaped."""
+    return json.dumps(name)[1:-1]
+
+
+def load_run(row: Row[Any], position: int | None = None) -> Run:
+    """Return the run of a row of `schema.runs`.
+
+    Args:
+        row: The row.
+        position: Its place in the queue.
+    """
+    return Run(
+        run_id=row.run_id,
+        project=row.project,
+        env=row.env,
+        status=RunStatus(row.status),
+        request=RunRequest(**json.loads(row.request)),
+        created_at=_EPOCH + row.created_at * _MILLISECOND,
+        started_at=from_ms(row.started_at),
+        finished_at=from_ms(row.finished_at),
+        duration_ms=row.duration_ms,
+        cancel_requested_at=from_ms(row.cancel_requested_at),
+        error=None if row.error is None else ErrorDetail(**json.loads(row.error)),
+        submitted_by=row.submitted_by or None,
+        position=position,
+    )

@@ -1,0 +1,106 @@
+"""The tables, as the newest migration leaves them.
+
+Times are whole milliseconds since 1970-01-01T00:00:00Z, by the database's clock. Text that comes
+from a client is JSON in ASCII: a request may hold lone surrogates, NUL characters and NaN, which
+no database takes as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import GenericFunction
+
+metadata = MetaData()
+
+servers = Table(
+    "servers",
+    metadata,
+    Column("server_id", String(32), primary_key=True),
+    # Of one boot of one machine, and one namespace of process ids on it.
+    Column("machine", String(200), nullable=False),
+    Column("pid", BigInteger, nullable=False),
+    Column("pid_started_at", Float, nullable=False),
+    Column("lease_ends_at", BigInteger, nullable=False),
+)
+"""The server processes that run, each with its lease."""
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("run_id", String(24), primary_key=True),
+    Column("project", String(200), nullable=False),
+    Column("env", String(200), nullable=False),
+    Column("status", String(10), nullable=False),
+    Column("request", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("finished_at", BigInteger),
+    Column("duration_ms", Float),
+    Column("cancel_requested_at", BigInteger),
+    Column("error", Text),
+    # Empty where nobody is known: a unique constraint counts no two NULLs as equal.
+    Column("submitted_by", String(200), nullable=False, server_default=""),
+    Column("idempotency_key", String(255)),
+    Column("request_hash", String(64)),
+    # The server that executes it, or did.
+    Column("owner", String(32)),
+    # The server at which the only one who wants it waits; nobody else takes it up.
+    Column("held_by", String(32)),
+    UniqueConstraint("project", "env", "submitted_by", "idempotency_key", name="uq_runs_key"),
+    Index("ix_runs_newest", "project", "env", "created_at", "run_id"),
+    Index("ix_runs_status", "project", "env", "status", "created_at", "run_id"),
+    Index("ix_runs_owner", "status", "owner"),
+)
+"""The runs."""
+
+run_pipelines = Table(
+    "run_pipelines",
+    metadata,
+    Column("run_id", String(24), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("pipeline", String(255), primary_key=True),
+    Index("ix_run_pipelines_pipeline", "pipeline", "run_id"),
+)
+"""Which pipelines each run is of."""
+
+events = Table(
+    "events",
+    metadata,
+    Column("run_id", String(24), ForeignKey("runs.run_id", ondelete="CASCADE"), primary_key=True),
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("time", BigInteger, nullable=False),
+    Column("type", String(40), nullable=False),
+    Column("data", Text, nullable=False),
+)
+"""What happened in each run, counted from 1 within it; only ever added to."""
+
+
+class now_ms(GenericFunction[int]):  # noqa: N801  a function of SQL
+    """The time by the database's clock, in milliseconds since 1970-01-01T00:00:00Z."""
+
+    type = BigInteger()
+    inherit_cache = True
+
+
+@compiles(now_ms, "sqlite")
+def _now_in_sqlite(element: now_ms, compiler: Any, **_: Any) -> str:
+    return "CAST(ROUND((julianday('now') - 2440587.5) * 86400000) AS INTEGER)"
+
+
+@compiles(now_ms, "postgresql")
+def _now_in_postgresql(element: now_ms, compiler: Any, **_: Any) -> str:
+    return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"

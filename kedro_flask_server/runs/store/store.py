@@ -1,0 +1,633 @@
+"""The runs of one project and environment, and the servers that execute them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, text, tuple_, update
+from sqlalchemy.exc import IntegrityError
+
+from kedro_flask_server.errors import KeyReusedError, ServerBusyError
+from kedro_flask_server.runs.model import (
+    ACTIVE,
+    ErrorDetail,
+    Run,
+    RunFilter,
+    RunOutcome,
+    RunPage,
+    RunRequest,
+    RunStatus,
+)
+from kedro_flask_server.runs.presence import ServerProcess
+from kedro_flask_server.runs.store import rows
+from kedro_flask_server.runs.store.database import Database
+from kedro_flask_server.runs.store.schema import events, now_ms, run_pipelines, runs, servers
+
+_ACTIVE = tuple(status.value for status in ACTIVE)
+
+# Of one run; more than a project has, and few enough to write.
+_MAX_PIPELINES = 1_000
+_MAX_NAME_CHARS = 255
+
+# Of one page, in characters: requests are up to `max_body_bytes` each.
+_MAX_PAGE_CHARS = 4_000_000
+
+# What one step of retention deletes, so that no lock is held for long.
+_STEP_RUNS = 100
+_STEP_EVENTS = 2_000
+
+_HOUR_MS = 3_600_000
+_DAY_MS = 24 * _HOUR_MS
+
+_LOST = ErrorDetail(
+    type="RunLost",
+    message="The server that executed the run died without a word; the run may have done a part "
+    "of its work.",
+)
+_FORSAKEN = ErrorDetail(
+    type="RunCancelled",
+    message="The server stopped before the run started, and nobody waits for it any more.",
+)
+
+
+class RunStore:
+    """Runs, as rows; each change of a run's state is one conditional UPDATE.
+
+    Every method raises `StoreUnavailableError` where the database cannot be reached or
+    written, within five seconds.
+    """
+
+    def __init__(self, database: Database, *, project: str, env: str) -> None:
+        """Keep the runs of a project and environment in a database.
+
+        Args:
+            database: The database, which others may share.
+            project: The project's name.
+            env: The configuration environment.
+        """
+        self._database = database
+        self._project = project
+        self._env = env
+        self._scope = (runs.c.project == project, runs.c.env == env)
+        digest = hashlib.sha256(f"{project}\0{env}".encode()).digest()
+        self._scope_lock = int.from_bytes(digest[:8], "big", signed=True)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether servers of one machine alone can reach it."""
+        return self._database.is_sqlite
+
+    def open(self) -> None:
+        """Make the tables, or bring them up to date.
+
+        Raises:
+            ServerSettingsError: If the database cannot be used at all.
+        """
+        self._database.open()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    # Servers
+
+    def register(self, server: ServerProcess, lease_s: float) -> None:
+        """Make a server known, and give it a lease.
+
+        Args:
+            server: The server.
+            lease_s: For how many seconds, by the database's clock.
+        """
+        with self._database.writing() as connection:
+            row = {**asdict(server), "lease_ends_at": now_ms() + round(lease_s * 1000)}
+            connection.execute(insert(servers).values(row))
+
+    def renew(self, server_id: str, lease_s: float) -> bool:
+        """Extend a server's lease.
+
+        Returns:
+            Whether it still is known: if not, others have taken it for dead.
+        """
+        ends_at = now_ms() + round(lease_s * 1000)
+        statement = update(servers).values(lease_ends_at=ends_at)
+        with self._database.writing() as connection:
+            result = connection.execute(statement.where(servers.c.server_id == server_id))
+            return result.rowcount == 1
+
+    def bury(self, is_dead: Callable[[ServerProcess, bool], bool]) -> list[str]:
+        """Forget the servers that are dead, and record what became of their runs.
+
+        Args:
+            is_dead: Says of a server, and of whether its lease is over, whether it is dead.
+
+        Returns:
+            The ids of the runs that are lost.
+        """
+        is_over = servers.c.lease_ends_at < now_ms()
+        with self._database.reading() as connection:
+            found = connection.execute(select(servers, is_over.label("is_over"))).all()
+        dead = []
+        for row in found:
+            values = row._asdict()
+            over = bool(values.pop("is_over"))
+            lease_ends_at = values.pop("lease_ends_at")
+            if is_dead(ServerProcess(**values), over):
+                # One that has renewed its lease since then is none.
+                dead.append((row.server_id, lease_ends_at))
+        return self._forget_servers(dead) if dead else self._settle_if_needed()
+
+    def unregister(self, server_id: str) -> None:
+        """Forget a server that ends, and record what became of what it leaves."""
+        with self._database.writing() as connection:
+            connection.execute(delete(servers).where(servers.c.server_id == server_id))
+            self._settle(connection)
+
+    def _forget_servers(self, dead: list[tuple[str, int]]) -> list[str]:
+        statement = delete(servers).where(
+            tuple_(servers.c.server_id, servers.c.lease_ends_at).in_(dead)
+        )
+        with self._database.writing() as connection:
+            connection.execute(statement)
+            return self._settle(connection)
+
+    def _settle_if_needed(self) -> list[str]:
+        with self._database.reading() as connection:
+            statement = select(func.count()).select_from(runs).where(_is_forsaken_or_lost())
+            if not connection.execute(statement).scalar():
+                return []
+        with self._database.writing() as connection:
+            return self._settle(connection)
+
+    def _settle(self, connection: Connection) -> list[str]:
+        """End the runs of servers that are gone: what ran is lost, what they held cancelled."""
+        lost = connection.execute(select(runs.c.run_id).where(_is_lost())).scalars().all()
+        end = {"finished_at": now_ms()}
+        connection.execute(
+            update(runs)
+            .where(_is_lost())
+            .values(status=RunStatus.LOST, error=rows.dump_error(_LOST), **end)
+        )
+        connection.execute(
+            update(runs)
+            .where(_is_forsaken())
+            .values(
+                status=RunStatus.CANCELLED, duration_ms=0, error=rows.dump_error(_FORSAKEN), **end
+            )
+        )
+        return list(lost)
+
+    # Runs
+
+    def add(
+        self,
+        request: RunRequest,
+        *,
+        run_id: Callable[[], str],
+        server_id: str,
+        is_held: bool,
+        key: str | None,
+        key_hours: float,
+        workers: int,
+        max_queued: int,
+    ) -> Run:
+        """Store a run as queued, or find the one that was sent with the same key.
+
+        Args:
+            request: What to run.
+            run_id: Returns an id, another at each call: one may be taken.
+            server_id: The server that takes it in.
+            is_held: Whether no other server may take it up.
+            key: An idempotency key.
+            key_hours: For how many hours a key counts.
+            workers: How many runs this server executes at a time.
+            max_queued: How many runs may be queued, besides those that start at once.
+
+        Returns:
+            The run.
+
+        Raises:
+            KeyReusedError: If the key was sent before, with another request.
+            ServerBusyError: If as many runs are queued as may.
+        """
+        while True:
+            new_id = run_id()
+            values = {
+                "run_id": new_id,
+                "project": self._project,
+                "env": self._env,
+                "status": RunStatus.QUEUED,
+                "request": rows.dump_request(request),
+                "created_at": now_ms(),
+                "idempotency_key": key,
+                "request_hash": rows.hash_request(request) if key is not None else None,
+                "held_by": server_id if is_held else None,
+            }
+            try:
+                with self._database.writing() as connection:
+                    self._lock_scope(connection)
+                    if key is not None and (found := self._of_key(connection, key, key_hours)):
+                        if found.request_hash != values["request_hash"]:
+                            raise KeyReusedError
+                        return rows.load_run(found, self._position(connection, found))
+                    self._refuse_beyond(connection, server_id, workers, max_queued)
+                    return self._insert(connection, values, request)
+            except IntegrityError as error:
+                # The id was given out by another server within the same millisecond. Were it
+                # anything else, this would not end.
+                if not self._exists(new_id):
+                    raise
+                del error
+
+    def _insert(self, connection: Connection, values: dict[str, Any], request: RunRequest) -> Run:
+        connection.execute(insert(runs).values(values))
+        names = (rows.ascii_name(name) for name in request.pipelines[:_MAX_PIPELINES])
+        fitting = [name for name in names if len(name) <= _MAX_NAME_CHARS]
+        if fitting:
+            of_run = [{"run_id": values["run_id"], "pipeline": name} for name in fitting]
+            connection.execute(insert(run_pipelines), of_run)
+        row = connection.execute(select(runs).where(runs.c.run_id == values["run_id"])).one()
+        return rows.load_run(row, self._position(connection, row))
+
+    def _of_key(self, connection: Connection, key: str, key_hours: float) -> Any:
+        """Return the row that was sent with a key; a key whose time is over is given up."""
+        is_of_key = (*self._scope, runs.c.submitted_by == "", runs.c.idempotency_key == key)
+        is_over = runs.c.created_at < now_ms() - round(key_hours * _HOUR_MS)
+        connection.execute(
+            update(runs).where(*is_of_key, is_over).values(idempotency_key=None, request_hash=None)
+        )
+        return connection.execute(select(runs).where(*is_of_key)).one_or_none()
+
+    def _refuse_beyond(
+        self, connection: Connection, server_id: str, workers: int, max_queued: int
+    ) -> None:
+        queued = self._count(connection, runs.c.status == RunStatus.QUEUED)
+        if queued < max_queued:
+            return
+        running = self._count(
+            connection, runs.c.status == RunStatus.RUNNING, runs.c.owner == server_id
+        )
+        # What has a free slot is queued for a moment only.
+        if queued >= max_queued + max(0, workers - running):
+            raise ServerBusyError("their turn to run", limit=max_queued, setting="max_queued")
+
+    def _count(self, connection: Connection, *conditions: Any) -> int:
+        statement = select(func.count()).select_from(runs).where(*self._scope, *conditions)
+        return int(connection.execute(statement).scalar() or 0)
+
+    def _exists(self, run_id: str) -> bool:
+        with self._database.reading() as connection:
+            statement = select(runs.c.run_id).where(runs.c.run_id == run_id)
+            return connection.execute(statement).first() is not None
+
+    def claim(self, server_id: str, concurrency: Mapping[str, int]) -> Run | None:
+        """Take up the run whose turn it is.
+
+        Args:
+            server_id: Who takes it up.
+            concurrency: Pipeline to how many of its runs may execute at a time.
+
+        Returns:
+            The run, now running; None where there is none that may run.
+        """
+        may_hold = runs.c.held_by.is_(None) | (runs.c.held_by == server_id)
+        turn = (
+            select(runs)
+            .where(*self._scope, runs.c.status == RunStatus.QUEUED, may_hold)
+            .order_by(runs.c.created_at, runs.c.run_id)
+            .limit(1)
+        )
+        known = select(servers.c.server_id).where(servers.c.server_id == server_id)
+        with self._database.writing() as connection:
+            self._lock_scope(connection)
+            # While this server's row is locked, nobody can take it for dead.
+            if connection.execute(known.with_for_update(read=True)).first() is None:
+                return None
+            full = self._full_pipelines(connection, concurrency)
+            if full:
+                of_full = select(run_pipelines.c.run_id).where(run_pipelines.c.pipeline.in_(full))
+                turn = turn.where(runs.c.run_id.not_in(of_full))
+            found = connection.execute(turn).first()
+            if found is None:
+                return None
+            connection.execute(
+                update(runs)
+                .where(runs.c.run_id == found.run_id, runs.c.status == RunStatus.QUEUED)
+                .values(status=RunStatus.RUNNING, owner=server_id, started_at=now_ms())
+            )
+            row = self._row(connection, found.run_id)
+            return None if row is None else rows.load_run(row)
+
+    def _full_pipelines(self, connection: Connection, concurrency: Mapping[str, int]) -> list[str]:
+        if not concurrency:
+            return []
+        limits = {rows.ascii_name(name): limit for name, limit in concurrency.items()}
+        count = func.count()
+        statement = (
+            select(run_pipelines.c.pipeline, count)
+            .join(runs, runs.c.run_id == run_pipelines.c.run_id)
+            .where(*self._scope, runs.c.status == RunStatus.RUNNING)
+            .where(run_pipelines.c.pipeline.in_(limits))
+            .group_by(run_pipelines.c.pipeline)
+        )
+        running = connection.execute(statement).all()
+        return [pipeline for pipeline, number in running if number >= limits[pipeline]]
+
+    def put_back(self, run_id: str, server_id: str) -> None:
+        """Have a run that was taken up, and never started, wait for its turn again."""
+        with self._database.writing() as connection:
+            connection.execute(
+                update(runs)
+                .where(*_is_running_at(run_id, server_id))
+                .values(status=RunStatus.QUEUED, owner=None, started_at=None)
+            )
+
+    def let_go(self, run_id: str) -> None:
+        """Let other servers take up a run that was held for the one who waited for it."""
+        with self._database.writing() as connection:
+            connection.execute(update(runs).where(runs.c.run_id == run_id).values(held_by=None))
+
+    def finish(self, run_id: str, server_id: str, outcome: RunOutcome) -> bool:
+        """Record how a run ended.
+
+        A run that has ended already, because its server was taken for dead, keeps its state;
+        the outcome becomes an event.
+
+        Args:
+            run_id: The run.
+            server_id: The server that executed it.
+            outcome: How it ended.
+
+        Returns:
+            Whether the run has this outcome now.
+        """
+        error = rows.dump_error(outcome.error)
+        with self._database.writing() as connection:
+            result = connection.execute(
+                update(runs)
+                .where(*_is_running_at(run_id, server_id))
+                .values(
+                    status=outcome.status,
+                    duration_ms=outcome.duration_ms,
+                    finished_at=now_ms(),
+                    error=error,
+                )
+            )
+            if result.rowcount:
+                return True
+            row = self._row(connection, run_id)
+            if row is None:
+                return False
+            stored = (row.owner, row.status, row.duration_ms, row.error)
+            if stored == (server_id, outcome.status, outcome.duration_ms, error):
+                return True  # it was stored before, and the answer was lost
+            self._add_late_outcome(connection, run_id, outcome)
+            return False
+
+    @staticmethod
+    def _add_late_outcome(connection: Connection, run_id: str, outcome: RunOutcome) -> None:
+        newest = select(func.max(events.c.id)).where(events.c.run_id == run_id)
+        number = (connection.execute(newest).scalar() or 0) + 1
+        connection.execute(
+            insert(events).values(
+                run_id=run_id,
+                id=number,
+                time=now_ms(),
+                type="run.finished",
+                data=json.dumps({**asdict(outcome), "is_late": True}),
+            )
+        )
+
+    def request_cancel(self, run_id: str) -> Run | None:
+        """Cancel a run that is queued; note for one that runs that it is to be cancelled.
+
+        Returns:
+            The run as it is now; None where there is none.
+        """
+        error = ErrorDetail(type="RunCancelled", message="The run was cancelled before it started.")
+        is_run = (*self._scope, runs.c.run_id == run_id)
+        asked_at = func.coalesce(runs.c.cancel_requested_at, now_ms())
+        with self._database.writing() as connection:
+            connection.execute(
+                update(runs)
+                .where(*is_run, runs.c.status == RunStatus.QUEUED)
+                .values(
+                    status=RunStatus.CANCELLED,
+                    cancel_requested_at=asked_at,
+                    finished_at=now_ms(),
+                    duration_ms=0,
+                    error=rows.dump_error(error),
+                )
+            )
+            connection.execute(
+                update(runs)
+                .where(*is_run, runs.c.status == RunStatus.RUNNING)
+                .values(cancel_requested_at=asked_at)
+            )
+            row = self._row(connection, run_id)
+            return None if row is None else rows.load_run(row)
+
+    def forsake(self, run_id: str) -> bool:
+        """Cancel a run that is queued, because nobody waits for it any more.
+
+        Returns:
+            Whether it was queued.
+        """
+        with self._database.writing() as connection:
+            result = connection.execute(
+                update(runs)
+                .where(runs.c.run_id == run_id, runs.c.status == RunStatus.QUEUED)
+                .values(
+                    status=RunStatus.CANCELLED,
+                    finished_at=now_ms(),
+                    duration_ms=0,
+                    error=rows.dump_error(_FORSAKEN),
+                )
+            )
+            return result.rowcount == 1
+
+    def running_at(self, server_id: str) -> list[str]:
+        """Return the ids of the runs that a server executes."""
+        statement = select(runs.c.run_id).where(
+            runs.c.status == RunStatus.RUNNING, runs.c.owner == server_id
+        )
+        with self._database.reading() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def cancel_requests(self, server_id: str) -> list[str]:
+        """Return the ids of the runs that a server executes and that are to be cancelled."""
+        statement = select(runs.c.run_id).where(
+            runs.c.status == RunStatus.RUNNING,
+            runs.c.owner == server_id,
+            runs.c.cancel_requested_at.is_not(None),
+        )
+        with self._database.reading() as connection:
+            return list(connection.execute(statement).scalars())
+
+    # Reading
+
+    def get(self, run_id: str) -> Run | None:
+        """Return a run; None where there is none of that id in this project and environment."""
+        with self._database.reading() as connection:
+            row = self._row(connection, run_id)
+            return None if row is None else rows.load_run(row, self._position(connection, row))
+
+    def ended_among(self, run_ids: Collection[str]) -> list[str]:
+        """Return which of some runs have ended."""
+        if not run_ids:
+            return []
+        statement = select(runs.c.run_id).where(
+            runs.c.run_id.in_(run_ids), runs.c.status.not_in(_ACTIVE)
+        )
+        with self._database.reading() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def page(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
+        """Return runs, the newest first.
+
+        Args:
+            wanted: Which runs.
+            limit: How many at most; fewer where they are large.
+            cursor: Where the page before ended; None for the first.
+
+        Returns:
+            A page. Runs that come in meanwhile move nothing on those that follow.
+        """
+        newest_first = (runs.c.created_at.desc(), runs.c.run_id.desc())
+        statement = select(runs).where(*self._scope, *self._conditions(wanted))
+        if cursor is not None:
+            created_at, _, run_id = cursor.partition("-")
+            place = tuple_(runs.c.created_at, runs.c.run_id)
+            statement = statement.where(place < tuple_(int(created_at), run_id))
+        statement = statement.order_by(*newest_first).limit(limit + 1)
+        with self._database.reading() as connection:
+            found, has_more = _fitting(connection.execute(statement), limit)
+            positions = self._positions(connection) if _has_queued(found) else {}
+        last = found[-1] if has_more else None
+        return RunPage(
+            runs=[rows.load_run(row, positions.get(row.run_id)) for row in found],
+            next=None if last is None else f"{last.created_at}-{last.run_id}",
+        )
+
+    @staticmethod
+    def _conditions(wanted: RunFilter) -> list[Any]:
+        conditions: list[Any] = []
+        if wanted.statuses:
+            conditions.append(runs.c.status.in_([each.value for each in wanted.statuses]))
+        if wanted.pipeline is not None:
+            of_pipeline = select(run_pipelines.c.run_id).where(
+                run_pipelines.c.pipeline == rows.ascii_name(wanted.pipeline)
+            )
+            conditions.append(runs.c.run_id.in_(of_pipeline))
+        if wanted.since is not None:
+            conditions.append(runs.c.created_at >= rows.to_ms(wanted.since))
+        if wanted.until is not None:
+            conditions.append(runs.c.created_at <= rows.to_ms(wanted.until))
+        if wanted.idempotency_key is not None:
+            conditions.append(runs.c.idempotency_key == wanted.idempotency_key)
+        return conditions
+
+    def _row(self, connection: Connection, run_id: str) -> Any:
+        statement = select(runs).where(*self._scope, runs.c.run_id == run_id)
+        return connection.execute(statement).one_or_none()
+
+    def _position(self, connection: Connection, row: Any) -> int | None:
+        if row.status != RunStatus.QUEUED:
+            return None
+        place = tuple_(runs.c.created_at, runs.c.run_id)
+        is_before = place < tuple_(row.created_at, row.run_id)
+        return 1 + self._count(connection, runs.c.status == RunStatus.QUEUED, is_before)
+
+    def _positions(self, connection: Connection) -> dict[str, int]:
+        statement = (
+            select(runs.c.run_id)
+            .where(*self._scope, runs.c.status == RunStatus.QUEUED)
+            .order_by(runs.c.created_at, runs.c.run_id)
+        )
+        queued = connection.execute(statement).scalars()
+        return {run_id: position for position, run_id in enumerate(queued, 1)}
+
+    # Retention
+
+    def forget(self, *, keep_runs: int, keep_days: float, key_hours: float) -> bool:
+        """Delete some of the runs that need not be kept, with all that hangs on them.
+
+        Args:
+            keep_runs: How many runs that have ended are kept, the newest.
+            keep_days: For how many days a run is kept.
+            key_hours: For how many hours a run is kept in any case that has an idempotency key.
+
+        Returns:
+            Whether there may be more to delete.
+        """
+        ended = (*self._scope, runs.c.status.not_in(_ACTIVE))
+        newest = select(runs.c.created_at).where(*ended).order_by(runs.c.created_at.desc())
+        with self._database.reading() as connection:
+            oldest_kept = connection.execute(newest.offset(keep_runs).limit(1)).scalar()
+            too_old = runs.c.created_at < now_ms() - round(keep_days * _DAY_MS)
+            if oldest_kept is not None:
+                too_old |= runs.c.created_at <= oldest_kept
+            is_bound = runs.c.idempotency_key.is_not(None) & (
+                runs.c.created_at >= now_ms() - round(key_hours * _HOUR_MS)
+            )
+            chosen = select(runs.c.run_id).where(*ended, too_old, ~is_bound)
+            oldest_first = chosen.order_by(runs.c.created_at).limit(_STEP_RUNS)
+            run_ids = connection.execute(oldest_first).scalars().all()
+        if not run_ids:
+            return False
+        with self._database.writing() as connection:
+            of_runs = select(events.c.run_id, events.c.id).where(events.c.run_id.in_(run_ids))
+            step = connection.execute(of_runs.limit(_STEP_EVENTS)).all()
+            if step:
+                which = tuple_(events.c.run_id, events.c.id).in_([tuple(each) for each in step])
+                connection.execute(delete(events).where(which))
+            if len(step) < _STEP_EVENTS:
+                connection.execute(delete(runs).where(runs.c.run_id.in_(run_ids)))
+        return True
+
+    def _lock_scope(self, connection: Connection) -> None:
+        """Have others wait who count rows of this project and environment, to act upon it."""
+        if not self._database.is_sqlite:  # there, whoever writes is alone
+            lock = text("SELECT pg_advisory_xact_lock(:key)")
+            connection.execute(lock, {"key": self._scope_lock})
+
+
+def _is_running_at(run_id: str, server_id: str) -> tuple[Any, ...]:
+    return (
+        runs.c.run_id == run_id,
+        runs.c.status == RunStatus.RUNNING,
+        runs.c.owner == server_id,
+    )
+
+
+def _is_lost() -> Any:
+    known = select(servers.c.server_id)
+    return (runs.c.status == RunStatus.RUNNING) & runs.c.owner.not_in(known)
+
+
+def _is_forsaken() -> Any:
+    known = select(servers.c.server_id)
+    return (runs.c.status == RunStatus.QUEUED) & runs.c.held_by.not_in(known)
+
+
+def _is_forsaken_or_lost() -> Any:
+    return _is_lost() | _is_forsaken()
+
+
+def _has_queued(found: list[Any]) -> bool:
+    return any(row.status == RunStatus.QUEUED for row in found)
+
+
+def _fitting(result: Any, limit: int) -> tuple[list[Any], bool]:
+    """Return the rows of one page, and whether there are more."""
+    found: list[Any] = []
+    size = 0
+    for row in result:
+        if len(found) == limit or (found and size + len(row.request) > _MAX_PAGE_CHARS):
+            return found, True
+        found.append(row)
+        size += len(row.request)
+    return found, False

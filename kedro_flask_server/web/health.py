@@ -1,0 +1,87 @@
+"""Whether the server is there, and whether it can take runs in."""
+
+from __future__ import annotations
+
+from flask import Blueprint, jsonify
+from flask.typing import ResponseReturnValue
+
+from kedro_flask_server.project import KedroProject
+from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.web.schemas import HealthResponseSchema
+
+
+def create_health_blueprint(project: KedroProject, runs: RunService) -> Blueprint:
+    """Return ``/health``, which Kedro's own server has, and the probes below it.
+
+    Args:
+        project: The project that is served.
+        runs: Takes the runs in.
+
+    Returns:
+        A blueprint.
+    """
+    blueprint = Blueprint("kedro_server_health", __name__)
+
+    @blueprint.get("/health")
+    def health() -> ResponseReturnValue:
+        """Health.
+
+        Answers as long as the server does.
+        ---
+        operationId: health_health_get
+        tags: [health]
+        responses:
+          200:
+            description: The server answers.
+            content:
+              application/json:
+                schema: {$ref: "#/components/schemas/HealthResponse"}
+        """
+        answer = {"status": "healthy", "kedro_version": project.kedro_version}
+        return jsonify(HealthResponseSchema().dump(answer))
+
+    @blueprint.get("/health/live")
+    def live() -> ResponseReturnValue:
+        """Liveness.
+
+        Answers as long as the server does; one that does not should be started again.
+        ---
+        operationId: get_liveness
+        tags: [health]
+        responses:
+          200:
+            description: The server answers.
+            content:
+              application/json:
+                schema: {$ref: "#/components/schemas/Liveness"}
+                example: {status: alive}
+        """
+        return {"status": "alive"}
+
+    @blueprint.get("/health/ready")
+    def ready() -> ResponseReturnValue:
+        """Readiness.
+
+        Whether runs can be taken in: the store of the runs is reachable, the project's
+        pipelines are loaded, and the server is not stopping.
+        ---
+        operationId: get_readiness
+        tags: [health]
+        responses:
+          200:
+            description: They can.
+            content:
+              application/json:
+                schema: {$ref: "#/components/schemas/Readiness"}
+                example: {status: ready}
+          503: {$ref: "#/components/responses/NotReady"}
+        """
+        faults = runs.faults()
+        if not project.is_loaded:
+            faults["pipelines"] = "The project's pipelines cannot be loaded; the log says why."
+        if not faults:
+            return {"status": "ready"}
+        detail = " ".join(f"{name}: {reason}" for name, reason in faults.items())
+        return {"status": "not ready", "detail": detail, "faults": faults}, 503
+
+    return blueprint

@@ -1,0 +1,155 @@
+"""Runs that have been taken in: how they are, and how they end before their time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request, url_for
+from flask.typing import ResponseReturnValue
+
+from kedro_flask_server.runs.model import Run
+from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.web.loading import load_query
+from kedro_flask_server.web.preferences import Preferences
+from kedro_flask_server.web.schemas import RunPageSchema, RunQuerySchema, RunSchema
+
+RUNS_BLUEPRINT = "kedro_server_runs"
+
+# For clients that ask again and again, in seconds.
+_ASK_AGAIN_AFTER_S = 1
+
+
+def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blueprint:
+    """Return ``/runs`` and what is below.
+
+    Args:
+        runs: Has the runs.
+        max_wait_s: How many seconds a request may wait for a run at most; None for any time.
+
+    Returns:
+        A blueprint.
+    """
+    blueprint = Blueprint(RUNS_BLUEPRINT, __name__)
+    page_schema, query_schema = RunPageSchema(), RunQuerySchema()
+
+    @blueprint.get("/runs")
+    def list_runs() -> ResponseReturnValue:
+        """List runs.
+
+        The runs of this project and environment, the newest first. New ones that come in
+        meanwhile move nothing on the pages that follow.
+        ---
+        operationId: list_runs
+        tags: [runs]
+        parameters:
+          - {in: query, schema: RunQuerySchema}
+        responses:
+          200:
+            description: The runs, and the cursor of those that follow.
+            headers:
+              Link:
+                description: The page that follows, as `rel="next"` (RFC 8288).
+                schema: {type: string}
+            content:
+              application/json:
+                schema: {$ref: "#/components/schemas/RunPage"}
+
+        Examples:
+                  all: {value: {runs: [], next: null}}
+          422: {$ref: "#/components/responses/InvalidRequest"}
+          503: {$ref: "#/components/responses/ServerBusy"}
+        """
+        wanted, limit, cursor = load_query(request, query_schema)
+        page = runs.page(wanted, limit=limit, cursor=cursor)
+        response = jsonify(page_schema.dump(page))
+        if page.next is not None:
+            query: dict[str, Any] = {**request.args.to_dict(flat=False), "cursor": page.next}
+            response.headers["Link"] = f'<{url_for(".list_runs", **query)}>; rel="next"'
+        return response
+
+    @blueprint.get("/runs/<run_id>")
+    def get_run(run_id: str) -> ResponseReturnValue:
+        """Get a run.
+
+        With `Prefer: wait=N` (RFC 7240), waits up to N seconds for its end.
+        ---
+        operationId: get_run
+        tags: [runs]
+        parameters:
+          - {$ref: "#/components/parameters/PreferWait"}
+        responses:
+          200:
+            description: The run.
+            headers:
+              Retry-After: {$ref: "#/components/headers/RetryAfter"}
+              Preference-Applied: {$ref: "#/components/headers/PreferenceApplied"}
+            content:
+              application/json:
+                schema: {$ref: "#/components/schemas/Run"}
+
+        Examples:
+                  succeeded: {$ref: "#/components/examples/SucceededRun"}
+                  failed: {$ref: "#/components/examples/FailedRun"}
+          404: {$ref: "#/components/responses/UnknownRun"}
+          503: {$ref: "#/components/responses/ServerBusy"}
+        """
+        preferences = Preferences.of(request)
+        if preferences.wait_s is None:
+            return dump_run(runs.get(run_id))
+        response = dump_run(runs.wait(run_id, capped(preferences.wait_s, max_wait_s)))
+        preferences.apply(response, "wait")
+        return response
+
+    @blueprint.post("/runs/<run_id>/cancel")
+    def cancel_run(run_id: str) -> ResponseReturnValue:
+        """Cancel a run.
+
+        A queued run ends at once. One that executes stops between two nodes;
+        `cancel_requested_at` says since when it is to. To ask again changes nothing.
+        ---
+        operationId: cancel_run
+        tags: [runs]
+        responses:
+          202:
+            description: The run, which has ended or will.
+            headers:
+              Location: {$ref: "#/components/headers/Location"}
+            content:
+              application/json:
+                schema: {$ref: "#/components/schemas/Run"}
+
+        Examples:
+                  cancelled: {$ref: "#/components/examples/CancelledRun"}
+          404: {$ref: "#/components/responses/UnknownRun"}
+          409: {$ref: "#/components/responses/RunEnded"}
+          503: {$ref: "#/components/responses/ServerBusy"}
+        """
+        return accept_run(runs.cancel(run_id))
+
+    return blueprint
+
+
+def dump_run(run: Run) -> Response:
+    """Return the answer that is a run; one that has not ended is worth asking for again."""
+    response = jsonify(RunSchema().dump(run))
+    if not run.status.is_final:
+        response.headers["Retry-After"] = str(_ASK_AGAIN_AFTER_S)
+    return response
+
+
+def accept_run(run: Run) -> Response:
+    """Return the answer that a request is taken in, and where its run is (202)."""
+    response = dump_run(run)
+    response.status_code = 202
+    response.headers["Location"] = url_for(f"{RUNS_BLUEPRINT}.get_run", run_id=run.run_id)
+    return response
+
+
+def capped(wait_s: float, max_wait_s: float | None) -> float:
+    """Return how many seconds to wait, of those that are asked for.
+
+    Args:
+        wait_s: How many are asked for.
+        max_wait_s: How many there may be; None for any number.
+    """
+    return wait_s if max_wait_s is None else min(wait_s, max_wait_s)
