@@ -11,16 +11,22 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import postgresql
+
 
 def require(program: str) -> str:
     """Return a program's path; where it is missing, skip the test, or in CI fail it."""
-    path = shutil.which(program)
+    path = shutil.which(program) or postgresql.program(program)
     if path is None:
-        reason = f"{program} is not installed"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return path
+        do_without(f"{program} is not installed")
+    return str(path)
+
+
+def do_without(reason: str) -> None:
+    """Skip a test for want of something; in CI, fail it."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)
@@ -29,9 +35,11 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
     What wider scopes started before it, such as servers that tests share, is theirs.
     """
-    for name in ("ours", "kedros"):
+    for name in ("ours", "kedros", "postgresql_server"):
         if name in request.fixturenames:
             request.getfixturevalue(name)
+    if "database_url" in request.fixturenames:
+        request.getfixturevalue("database_url")  # may start the PostgreSQL server
     threads, processes = set(threading.enumerate()), set(psutil.Process().children())
     yield
     for thread in set(threading.enumerate()) - threads:
@@ -39,6 +47,23 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     assert set(threading.enumerate()) <= threads
     _, alive = psutil.wait_procs(set(psutil.Process().children()) - processes, timeout=10)
     assert alive == []
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.PostgreSQL]:
+    """Return a PostgreSQL server that tests share; each makes databases of its own."""
+    require("initdb")
+    with postgresql.running_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a database that is empty: SQLite's, then PostgreSQL's."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'state' / 'runs.db'}"
+    server: postgresql.PostgreSQL = request.getfixturevalue("postgresql_server")
+    return server.new_database()
 
 
 @pytest.fixture(scope="session")

@@ -272,7 +272,7 @@ def _unavailable_where_it_fails() -> Iterator[None]:
         yield
     except IntegrityError:
         raise
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, OSError) as error:  # the latter: a socket that has timed out
         reason = getattr(error, "orig", None) or error
         raise StoreUnavailableError(printable(bounded(_reason(reason), 300))) from error
 

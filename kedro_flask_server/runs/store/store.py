@@ -604,13 +604,16 @@ def _is_running_at(run_id: str, server_id: str) -> tuple[Any, ...]:
 
 
 def _is_lost() -> Any:
-    known = select(servers.c.server_id)
-    return (runs.c.status == RunStatus.RUNNING) & runs.c.owner.not_in(known)
+    return (runs.c.status == RunStatus.RUNNING) & _is_unknown(runs.c.owner)
 
 
 def _is_forsaken() -> Any:
-    known = select(servers.c.server_id)
-    return (runs.c.status == RunStatus.QUEUED) & runs.c.held_by.not_in(known)
+    return (runs.c.status == RunStatus.QUEUED) & _is_unknown(runs.c.held_by)
+
+
+def _is_unknown(server_id: Any) -> Any:
+    # NULL is not in an empty set.
+    return server_id.is_not(None) & server_id.not_in(select(servers.c.server_id))
 
 
 def _is_forsaken_or_lost() -> Any:

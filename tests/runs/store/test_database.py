@@ -1,0 +1,211 @@
+"""Opening a database: migrations, refusals, and what cannot be reached."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import sqlalchemy
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.runs.store import Database, database, locate
+from kedro_flask_server.runs.store.database import NEWEST_REVISION
+from kedro_flask_server.runs.store.schema import metadata, runs
+from tests.conftest import do_without
+from tests.postgresql import PostgreSQL
+
+LIMIT_S = 5
+
+
+@contextmanager
+def opened(url: str) -> Iterator[Database]:
+    made = Database(locate(url, Path("/nowhere")))
+    try:
+        made.open()
+        yield made
+    finally:
+        made.close()
+
+
+def test_migrations_make_the_tables_that_the_program_has(database_url: str) -> None:
+    with opened(database_url) as made, made.reading() as connection:
+        context = MigrationContext.configure(connection)
+        assert compare_metadata(context, metadata) == []
+    folder = Path(database.__file__).parent / "migrations"
+    assert ScriptDirectory(str(folder)).get_current_head() == NEWEST_REVISION
+
+
+def test_many_may_open_an_empty_database_at_once(database_url: str) -> None:
+    start = threading.Barrier(6)
+
+    def open_one(_: int) -> int:
+        start.wait()
+        with opened(database_url) as made, made.reading() as connection:
+            return len(connection.execute(sqlalchemy.select(runs)).all())
+
+    with ThreadPoolExecutor(6) as threads:
+        assert list(threads.map(open_one, range(6))) == [0] * 6
+
+
+def test_newer_database_is_refused_and_left_as_it_is(database_url: str) -> None:
+    with opened(database_url) as made, made.writing() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+    with (
+        pytest.raises(ServerSettingsError, match=r"newer than this program.*'9999'"),
+        opened(database_url),
+    ):
+        pass
+
+
+def test_state_folder_ignores_itself_in_git(tmp_path: Path) -> None:
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    made = Database(locate(None, tmp_path / "state"))
+    made.open()
+    made.close()
+    status = subprocess.run(
+        ["git", "-C", str(tmp_path), "status", "--porcelain"], capture_output=True, check=True
+    )
+    assert status.stdout == b""
+    assert (tmp_path / "state" / "runs.db").exists()
+
+
+def test_folder_of_somebody_elses_gets_no_gitignore(tmp_path: Path) -> None:
+    (tmp_path / "theirs").touch()
+    with opened(f"sqlite:///{tmp_path / 'runs.db'}"):
+        assert not (tmp_path / ".gitignore").exists()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://u:secret@host/db",
+        "postgresql+psycopg2://u:secret@host/db",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "not a url: secret",
+        "",
+    ],
+)
+def test_database_that_is_not_served_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(ServerSettingsError, match="database_url") as caught:
+        locate(url, Path())
+    assert "secret" not in str(caught.value)
+
+
+def test_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mounts = [
+        *psutil.disk_partitions(all=True),
+        SimpleNamespace(mountpoint=str(tmp_path), fstype="nfs4"),
+    ]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **_: mounts)
+    with (
+        pytest.raises(ServerSettingsError, match=r"network file system \(nfs4\)"),
+        opened(f"sqlite:///{tmp_path}/state/runs.db"),
+    ):
+        pass
+
+
+def test_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(ServerSettingsError, match="state_dir"),
+        opened(f"sqlite:///{tmp_path}/file/runs.db"),
+    ):
+        pass
+
+
+@contextmanager
+def fails_in_time() -> Iterator[None]:
+    started_at = time.monotonic()
+    with pytest.raises(StoreUnavailableError):
+        yield
+    assert time.monotonic() - started_at < LIMIT_S
+
+
+def write(made: Database) -> None:
+    with made.writing() as connection:
+        connection.execute(sqlalchemy.delete(runs))
+
+
+def read(made: Database) -> None:
+    with made.reading() as connection:
+        connection.execute(sqlalchemy.select(runs))
+
+
+@pytest.mark.once
+def test_locked_file_is_told_in_time_to_all_and_still_read(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    with opened(f"sqlite:///{path}") as made, ThreadPoolExecutor(16) as threads:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+
+        def attempt(_: int) -> None:
+            with fails_in_time():
+                write(made)
+
+        list(threads.map(attempt, range(16)))
+        read(made)
+        other.close()
+        write(made)
+
+
+@pytest.mark.once
+def test_paused_postgresql_is_told_in_time(postgresql_server: PostgreSQL) -> None:
+    with opened(postgresql_server.new_database()) as made:
+        write(made)
+        postgresql_server.pause()
+        try:
+            for attempt in (write, read):
+                with fails_in_time():
+                    attempt(made)
+        finally:
+            postgresql_server.resume()
+        write(made)
+
+
+def test_postgresql_that_is_not_there_is_told_in_time() -> None:
+    with fails_in_time(), opened("postgresql://u:secret@127.0.0.1:1/db"):
+        pass
+
+
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a file system of a few megabytes."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        do_without("a file system can be mounted by root alone")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.once
+def test_full_disk_is_told_and_over_when_it_is(tmp_path: Path) -> None:
+    with (
+        small_disk(tmp_path / "disk", "1m") as disk,
+        opened(f"sqlite:///{disk}/state/runs.db") as made,
+    ):
+        ballast = disk / "ballast"
+        with pytest.raises(OSError, match="No space"), ballast.open("wb") as file:
+            file.write(b"x" * 2_000_000)
+        with fails_in_time(), made.writing() as connection:
+            filler = sqlalchemy.text("CREATE TABLE filler AS SELECT zeroblob(500000)")
+            connection.execute(filler)
+        read(made)
+        ballast.unlink()
+        write(made)

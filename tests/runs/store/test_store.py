@@ -1,0 +1,483 @@
+"""The store keeps its promises, on SQLite and on PostgreSQL alike."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+import sqlalchemy
+
+from kedro_flask_server.errors import KeyReusedError, ServerBusyError
+from kedro_flask_server.runs.ids import RunIds
+from kedro_flask_server.runs.model import (
+    ErrorDetail,
+    Run,
+    RunFilter,
+    RunOutcome,
+    RunRequest,
+    RunStatus,
+)
+from kedro_flask_server.runs.presence import ServerProcess
+from kedro_flask_server.runs.store import Database, RunStore, locate
+
+HERE = ServerProcess.this()
+SUCCESS = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.5)
+IDS = RunIds()
+
+
+@pytest.fixture
+def open_store(database_url: str) -> Iterator[Callable[..., RunStore]]:
+    stores = []
+
+    def open_one(project: str = "probe", env: str = "local") -> RunStore:
+        database = Database(locate(database_url, Path("/nowhere")))
+        store = RunStore(database, project=project, env=env)
+        store.open()
+        stores.append(store)
+        return store
+
+    yield open_one
+    for store in stores:
+        store.close()
+
+
+@pytest.fixture
+def store(open_store: Callable[..., RunStore]) -> RunStore:
+    store = open_store()
+    store.register(HERE, lease_s=60)
+    return store
+
+
+def add(store: RunStore, request: RunRequest | None = None, **options) -> Run:
+    given = {
+        "run_id": IDS.next,
+        "server_id": HERE.server_id,
+        "is_held": False,
+        "key": None,
+        "key_hours": 24,
+        "workers": 1,
+        "max_queued": 1000,
+    }
+    return store.add(request or RunRequest(), **(given | options))
+
+
+def claim(store: RunStore, server: ServerProcess = HERE, **concurrency: int) -> str | None:
+    run = store.claim(server.server_id, concurrency)
+    return None if run is None else run.run_id
+
+
+def end(store: RunStore, outcome: RunOutcome = SUCCESS) -> str:
+    """Add a run, take it up and end it."""
+    run = add(store)
+    while (claimed := claim(store)) != run.run_id:
+        assert claimed is not None
+    assert store.finish(run.run_id, HERE.server_id, outcome)
+    return run.run_id
+
+
+def get(store: RunStore, run_id: str) -> Run:
+    run = store.get(run_id)
+    assert run is not None
+    return run
+
+
+def other_server(**changes) -> ServerProcess:
+    return replace(ServerProcess.this(), **changes)
+
+
+def test_run_goes_from_queued_through_running_to_its_end(store: RunStore) -> None:
+    queued = add(store, RunRequest(pipeline_names=["train"], params={"a": 1}))
+    assert (queued.status, queued.position) == (RunStatus.QUEUED, 1)
+    assert (queued.project, queued.env, queued.submitted_by) == ("probe", "local", None)
+    assert abs(datetime.now(timezone.utc) - queued.created_at) < timedelta(seconds=5)
+
+    running = store.claim(HERE.server_id, {})
+    assert running is not None
+    assert (running.run_id, running.status) == (queued.run_id, RunStatus.RUNNING)
+    assert running.started_at is not None
+    assert running.started_at >= queued.created_at
+
+    error = ErrorDetail(type="ValueError", message="no \0 \ud800", node="n", traceback="t")
+    outcome = RunOutcome(status=RunStatus.FAILURE, duration_ms=12.25, error=error)
+    assert store.finish(queued.run_id, HERE.server_id, outcome)
+    ended = get(store, queued.run_id)
+    assert (ended.status, ended.duration_ms, ended.error) == (RunStatus.FAILURE, 12.25, error)
+    assert ended.finished_at is not None
+    assert ended.request == queued.request
+    assert claim(store) is None
+
+
+def test_end_that_is_stored_again_changes_nothing(store: RunStore) -> None:
+    run_id = end(store)
+    assert store.finish(run_id, HERE.server_id, SUCCESS) is True
+    failure = RunOutcome(status=RunStatus.FAILURE, duration_ms=2)
+    assert store.finish(run_id, HERE.server_id, failure) is False
+    assert get(store, run_id).status is RunStatus.SUCCESS
+    assert store.finish("2020-01-01T00.00.00.000Z", HERE.server_id, SUCCESS) is False
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        RunRequest(params={"x": "\0\ud800é", "\ud800": [None, {"y": 10**30}]}),
+        RunRequest(pipeline_names=["a\0b", "\ud800", "x" * 5000], tags=["é"] * 3),
+        RunRequest(is_async=True, load_versions={"a": "b"}, runner="ThreadRunner"),
+    ],
+)
+def test_any_request_comes_back_as_it_was(store: RunStore, request_: RunRequest) -> None:
+    run = add(store, request_)
+    assert get(store, run.run_id).request == request_
+    names = request_.pipeline_names or []
+    for name in [name for name in names if len(name) < 200]:
+        page = store.page(RunFilter(pipeline=name), limit=10, cursor=None)
+        assert [each.run_id for each in page.runs] == [run.run_id]
+
+
+def test_numbers_that_json_does_not_have_come_back(store: RunStore) -> None:
+    values = {"nan": math.nan, "inf": math.inf}
+    params = get(store, add(store, RunRequest(params=values)).run_id).request.params
+    assert params is not None
+    assert math.isnan(params["nan"])
+    assert params["inf"] == math.inf
+
+
+def test_id_that_is_taken_is_passed_over(store: RunStore) -> None:
+    taken = add(store).run_id
+    ids = iter([taken, taken, free := IDS.next()])
+    assert add(store, run_id=lambda: next(ids)).run_id == free
+
+
+def test_runs_are_taken_up_in_the_order_in_which_they_came(store: RunStore) -> None:
+    added = [add(store).run_id for _ in range(5)]
+    assert [get(store, run_id).position for run_id in added] == [1, 2, 3, 4, 5]
+    assert [claim(store) for _ in added] == added
+    assert claim(store) is None
+
+
+def test_no_run_is_taken_up_twice(store: RunStore) -> None:
+    added = {add(store).run_id for _ in range(60)}
+    with ThreadPoolExecutor(8) as threads:
+        claimed = list(threads.map(lambda _: claim(store), range(80)))
+    assert sorted(filter(None, claimed)) == sorted(added)
+
+
+def test_run_that_is_put_back_waits_again(store: RunStore) -> None:
+    run_id = add(store).run_id
+    assert claim(store) == run_id
+    assert store.running_at(HERE.server_id) == [run_id]
+    store.put_back(run_id, HERE.server_id)
+    assert get(store, run_id).status is RunStatus.QUEUED
+    assert claim(store) == run_id
+
+
+def test_held_run_is_left_to_who_holds_it(store: RunStore) -> None:
+    other = other_server()
+    store.register(other, lease_s=60)
+    run_id = add(store, is_held=True).run_id
+    assert claim(store, other) is None
+    assert claim(store) == run_id
+    let_go = add(store, is_held=True).run_id
+    store.let_go(let_go)
+    assert claim(store, other) == let_go
+
+
+def test_server_that_the_store_does_not_know_takes_up_nothing(store: RunStore) -> None:
+    add(store)
+    assert claim(store, other_server()) is None
+
+
+def test_concurrency_of_a_pipeline_holds_back_its_runs_alone(store: RunStore) -> None:
+    first, second = (add(store, RunRequest(pipeline_names=["train", "x"])) for _ in range(2))
+    other = add(store, RunRequest(pipeline_names=["report"]))
+    assert claim(store, train=1) == first.run_id
+    assert claim(store, train=1) == other.run_id
+    assert claim(store, train=1) is None
+    store.finish(first.run_id, HERE.server_id, SUCCESS)
+    assert claim(store, train=1) == second.run_id
+
+
+def test_concurrency_holds_for_the_default_pipeline_and_under_load(store: RunStore) -> None:
+    for _ in range(20):
+        add(store)
+    with ThreadPoolExecutor(8) as threads:
+        claimed = list(threads.map(lambda _: claim(store, __default__=3), range(20)))
+    assert len([each for each in claimed if each]) == 3
+
+
+def test_runs_beyond_max_queued_are_refused(store: RunStore) -> None:
+    for _ in range(3):  # one starts at once, as there is a worker
+        add(store, max_queued=2)
+    with pytest.raises(ServerBusyError, match="max_queued"):
+        add(store, max_queued=2)
+    assert claim(store) is not None
+    with pytest.raises(ServerBusyError):
+        add(store, max_queued=2)
+    assert claim(store) is not None
+    add(store, max_queued=2)
+
+
+def test_same_key_and_request_are_the_same_run(store: RunStore) -> None:
+    request = RunRequest(params={"b": 1, "a": math.nan})
+    first = add(store, request, key="k")
+    assert add(store, replace(request, params={"a": math.nan, "b": 1}), key="k") == first
+    with pytest.raises(KeyReusedError):
+        add(store, RunRequest(), key="k")
+    assert add(store, request, key="other").run_id != first.run_id
+    wanted = RunFilter(idempotency_key="k")
+    found = store.page(wanted, limit=10, cursor=None).runs
+    assert [each.run_id for each in found] == [first.run_id]
+
+
+def test_same_key_at_the_same_time_is_one_run(store: RunStore) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        added = list(threads.map(lambda _: add(store, key="k").run_id, range(16)))
+    assert len(set(added)) == 1
+    assert len(store.page(RunFilter(), limit=10, cursor=None).runs) == 1
+
+
+def test_key_counts_no_longer_than_it_should(store: RunStore) -> None:
+    first = add(store, key="k")
+    time.sleep(0.02)
+    second = add(store, RunRequest(tags=["x"]), key="k", key_hours=0.01 / 3600)
+    assert second.run_id != first.run_id
+    assert get(store, first.run_id).status is RunStatus.QUEUED
+
+
+def test_projects_and_environments_keep_apart(open_store: Callable[..., RunStore]) -> None:
+    ours, staging, others = open_store(), open_store(env="staging"), open_store("other")
+    ours.register(HERE, lease_s=60)
+    run = add(ours, key="k")
+    for store in (staging, others):
+        assert claim(store) is None
+        assert store.get(run.run_id) is None
+        assert store.request_cancel(run.run_id) is None
+        assert store.page(RunFilter(), limit=10, cursor=None).runs == []
+        assert add(store, key="k").run_id != run.run_id
+    assert claim(ours) == run.run_id
+
+
+def test_dead_servers_runs_are_lost_and_what_it_held_is_cancelled(store: RunStore) -> None:
+    dead, living = other_server(pid=2**22 + 1), other_server()
+    for server in (dead, living):
+        store.register(server, lease_s=60)
+    running, held = add(store).run_id, add(store, is_held=True, server_id=dead.server_id).run_id
+    assert claim(store, dead) == running
+    queued, spared = add(store).run_id, add(store).run_id
+    assert claim(store, living) == queued
+    assert claim(store) == spared
+
+    def is_dead(server: ServerProcess, is_lease_over: bool) -> bool:
+        assert not is_lease_over
+        return server.is_dead(HERE, is_lease_over=is_lease_over)
+
+    assert store.bury(is_dead) == [running]
+    lost = get(store, running)
+    assert (lost.status, lost.error and lost.error.type) == (RunStatus.LOST, "RunLost")
+    assert lost.finished_at is not None
+    assert get(store, held).status is RunStatus.CANCELLED
+    assert get(store, queued).status is get(store, spared).status is RunStatus.RUNNING
+    assert store.renew(dead.server_id, 60) is False
+    assert store.renew(living.server_id, 60) is True
+    assert store.bury(is_dead) == []
+
+
+def test_end_that_comes_after_lost_becomes_an_event(store: RunStore, database_url: str) -> None:
+    other = other_server()
+    store.register(other, lease_s=60)
+    run_id = add(store).run_id
+    assert claim(store, other) == run_id
+    store.bury(lambda server, _: server == other)
+    assert store.finish(run_id, other.server_id, SUCCESS) is False
+    assert get(store, run_id).status is RunStatus.LOST
+    engine = sqlalchemy.create_engine(locate(database_url, Path()).set(drivername=driver(store)))
+    with engine.connect() as connection:
+        rows = connection.execute(sqlalchemy.text("SELECT id, type, data FROM events")).all()
+    engine.dispose()
+    assert [(row.id, row.type) for row in rows] == [(1, "run.finished")]
+    assert '"success"' in rows[0].data
+
+
+def driver(store: RunStore) -> str:
+    return "sqlite" if store.is_local else "postgresql+pg8000"
+
+
+def test_lease_ends_by_the_databases_clock(store: RunStore) -> None:
+    elsewhere = other_server(machine="another")
+    store.register(elsewhere, lease_s=0.3)
+    run_id = add(store).run_id
+    assert claim(store, elsewhere) == run_id
+
+    def is_dead(server: ServerProcess, is_lease_over: bool) -> bool:
+        return server.is_dead(HERE, is_lease_over=is_lease_over)
+
+    assert store.bury(is_dead) == []
+    assert store.renew(elsewhere.server_id, 0.3)
+    time.sleep(0.4)
+    assert store.bury(is_dead) == [run_id]
+
+
+def test_server_that_renews_meanwhile_is_not_buried(store: RunStore) -> None:
+    other = other_server()
+    store.register(other, lease_s=60)
+    run_id = add(store).run_id
+    assert claim(store, other) == run_id
+
+    def seems_dead(server: ServerProcess, _: bool) -> bool:
+        if server == other:
+            time.sleep(0.01)
+            assert store.renew(other.server_id, 60)
+        return server == other
+
+    assert store.bury(seems_dead) == []
+    assert get(store, run_id).status is RunStatus.RUNNING
+
+
+def test_server_that_leaves_cancels_what_it_held(store: RunStore) -> None:
+    held, queued = add(store, is_held=True).run_id, add(store).run_id
+    store.unregister(HERE.server_id)
+    assert get(store, held).status is RunStatus.CANCELLED
+    assert get(store, queued).status is RunStatus.QUEUED
+
+
+def test_cancel_ends_a_queued_run_and_marks_a_running_one(store: RunStore) -> None:
+    running, queued = add(store).run_id, add(store).run_id
+    assert claim(store) == running
+    cancelled = store.request_cancel(queued)
+    assert cancelled is not None
+    assert cancelled.status is RunStatus.CANCELLED
+    assert cancelled.error is not None
+    assert cancelled.finished_at is not None
+
+    marked = store.request_cancel(running)
+    assert marked is not None
+    assert (marked.status, marked.finished_at) == (RunStatus.RUNNING, None)
+    assert marked.cancel_requested_at is not None
+    assert store.cancel_requests(HERE.server_id) == [running]
+    again = store.request_cancel(running)
+    assert again is not None
+    assert again.cancel_requested_at == marked.cancel_requested_at
+
+    store.finish(running, HERE.server_id, SUCCESS)
+    assert store.cancel_requests(HERE.server_id) == []
+    ended = store.request_cancel(running)
+    assert ended is not None
+    assert ended.status is RunStatus.SUCCESS
+    assert store.request_cancel("2020-01-01T00.00.00.000Z") is None
+    assert store.forsake(running) is False
+
+
+def test_pages_are_stable_while_new_runs_arrive(store: RunStore) -> None:
+    added = [add(store).run_id for _ in range(7)]
+    listed, cursor = [], None
+    while True:
+        page = store.page(RunFilter(), limit=3, cursor=cursor)
+        listed += [run.run_id for run in page.runs]
+        cursor = page.next
+        add(store)
+        if cursor is None:
+            break
+    assert listed == added[::-1]
+
+
+def test_page_holds_no_more_than_it_should_of_large_runs(store: RunStore) -> None:
+    for _ in range(6):
+        add(store, RunRequest(params={"x": "y" * 1_000_000}))
+    page = store.page(RunFilter(), limit=50, cursor=None)
+    assert 0 < len(page.runs) < 6
+    rest = store.page(RunFilter(), limit=50, cursor=page.next)
+    assert len(page.runs) + len(rest.runs) == 6
+    assert rest.next is None
+
+
+def test_filters_choose(store: RunStore) -> None:
+    succeeded = end(store)
+    between = datetime.now(timezone.utc)
+    time.sleep(0.01)
+    train = add(store, RunRequest(pipeline_names=["train", "report"])).run_id
+    default = add(store).run_id
+
+    def listed(**wanted) -> list[str]:
+        return [r.run_id for r in store.page(RunFilter(**wanted), limit=9, cursor=None).runs]
+
+    assert listed(statuses=(RunStatus.QUEUED,)) == [default, train]
+    assert listed(statuses=(RunStatus.QUEUED, RunStatus.SUCCESS)) == [default, train, succeeded]
+    assert listed(pipeline="report") == [train]
+    assert listed(pipeline="__default__") == [default, succeeded]
+    assert listed(since=between) == [default, train]
+    assert listed(until=between) == [succeeded]
+    assert listed(statuses=(RunStatus.QUEUED,), pipeline="train", since=between) == [train]
+    assert listed(idempotency_key="none") == []
+    positions = [r.position for r in store.page(RunFilter(), limit=9, cursor=None).runs]
+    assert positions == [2, 1, None]
+    assert store.ended_among([succeeded, train, default]) == [succeeded]
+
+
+def forget(store: RunStore, *, runs: int = 100, days: float = 90, key_hours: float = 24) -> None:
+    while store.forget(keep_runs=runs, keep_days=days, key_hours=key_hours):
+        pass
+
+
+def listed_ids(store: RunStore) -> list[str]:
+    return [run.run_id for run in store.page(RunFilter(), limit=200, cursor=None).runs]
+
+
+def test_retention_keeps_the_newest_and_all_that_have_not_ended(store: RunStore) -> None:
+    first = add(store).run_id
+    assert claim(store) == first
+    ended = []
+    for _ in range(5):
+        ended.append(end(store))
+        time.sleep(0.003)
+    queued = add(store).run_id
+    forget(store, runs=2)
+    assert listed_ids(store) == [queued, *ended[:2:-1], first]
+    forget(store, days=0)
+    assert listed_ids(store) == [queued, first]
+
+
+def test_retention_keeps_runs_whose_key_still_counts(store: RunStore) -> None:
+    run = add(store, key="k")
+    assert claim(store) == run.run_id
+    store.finish(run.run_id, HERE.server_id, SUCCESS)
+    time.sleep(0.01)
+    forget(store, runs=0, days=0)
+    assert listed_ids(store) == [run.run_id]
+    forget(store, runs=0, days=0, key_hours=0)
+    assert listed_ids(store) == []
+
+
+def test_retention_takes_the_events_with_the_run(store: RunStore, database_url: str) -> None:
+    run_id = end(store)
+    engine = sqlalchemy.create_engine(locate(database_url, Path()).set(drivername=driver(store)))
+    with engine.begin() as connection:
+        insert = sqlalchemy.text(
+            "INSERT INTO events (run_id, id, time, type, data) VALUES (:run, :id, 0, 'log', '{}')"
+        )
+        connection.execute(insert, [{"run": run_id, "id": number} for number in range(5000)])
+    time.sleep(0.01)
+    forget(store, runs=0)
+    with engine.connect() as connection:
+        for table in ("events", "run_pipelines", "runs"):
+            rows = connection.execute(sqlalchemy.text(f"SELECT count(*) FROM {table}"))
+            assert rows.scalar() == 0
+    engine.dispose()
+
+
+def test_processes_are_told_apart() -> None:
+    here = ServerProcess.this()
+    again = ServerProcess.this()
+    assert here.server_id != again.server_id
+    assert not again.is_dead(here, is_lease_over=True)
+    assert replace(again, pid=2**22 + 1).is_dead(here, is_lease_over=False)
+    reused = replace(again, pid=os.getppid(), pid_started_at=1.0)
+    assert reused.is_dead(here, is_lease_over=False)
+    elsewhere = replace(again, machine="another", pid=2**22 + 1)
+    assert not elsewhere.is_dead(here, is_lease_over=False)
+    assert elsewhere.is_dead(here, is_lease_over=True)
