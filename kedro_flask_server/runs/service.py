@@ -301,17 +301,20 @@ class RunService:
 
     @contextmanager
     def _in_use(self, key: str | None) -> Iterator[None]:
+        """Refuse a key whose first request is not stored yet."""
         if key is None:
             yield
             return
         with self._lock:
-            if key in self._keys_in_use:
-                raise KeyInUseError
+            is_first = key not in self._keys_in_use
             self._keys_in_use.add(key)
         try:
+            if not is_first and not self.page(RunFilter(idempotency_key=key), limit=1).runs:
+                raise KeyInUseError
             yield
         finally:
-            self._keys_in_use.discard(key)
+            if is_first:
+                self._keys_in_use.discard(key)
 
 
 def _monotonic_end(timeout_s: float | None) -> float:

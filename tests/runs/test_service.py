@@ -1,130 +1,417 @@
-"""The run service: limits, ends, and the end of the server."""
+"""The run service: limits, waits, ends, and the end of the server."""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from kedro_flask_server.errors import ServerBusyError, ServerStoppingError
+from kedro_flask_server.config import ServerConfig
+from kedro_flask_server.errors import (
+    KeyReusedError,
+    RunEndedError,
+    ServerBusyError,
+    ServerStoppingError,
+    StoreUnavailableError,
+    UnknownRunError,
+)
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
-from kedro_flask_server.runs.model import RunOutcome, RunRequest
+from kedro_flask_server.runs.model import (
+    ErrorDetail,
+    Run,
+    RunFilter,
+    RunOutcome,
+    RunRequest,
+    RunStatus,
+)
+from kedro_flask_server.runs.presence import ServerProcess
 from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.runs.stopping import StopRequest
+from kedro_flask_server.runs.store import Database, RunStore, locate
 
 
 class ControlledProject:
-    """Executes runs that end when the test says so."""
+    """Executes runs of two nodes; the first ends when the test says so."""
 
     def __init__(self) -> None:
         self.may_end = threading.Event()
         self.started = threading.Semaphore(0)
         self.fault: BaseException | None = None
-        self.executors: list[ThreadExecutor] = []
 
-    def execute(self, run_id: str, request: RunRequest) -> RunOutcome:
+    def execute(self, run_id: str, request: RunRequest, stop: StopRequest) -> RunOutcome:
         self.started.release()
-        assert self.may_end.wait(30)
+        while not self.may_end.wait(0.01):
+            if stop.reason is not None:
+                return stop.outcome(duration_ms=1.0)
         if self.fault:
             raise self.fault
-        return RunOutcome(run_id=run_id, duration_ms=1.0)
+        return RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.0)
 
 
 @pytest.fixture
-def project() -> Iterator[ControlledProject]:
-    controlled = ControlledProject()
-    yield controlled
-    controlled.may_end.set()
-    for executor in controlled.executors:
-        executor.close()
+def project() -> ControlledProject:
+    return ControlledProject()
 
 
 @pytest.fixture
-def clients() -> Iterator[ThreadPoolExecutor]:
+def clients(project: ControlledProject) -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(16) as pool:
         yield pool
-
-
-def make_service(project: ControlledProject, workers: int, max_waiting: int) -> RunService:
-    executor = ThreadExecutor(project, workers=workers)  # type: ignore[arg-type]
-    project.executors.append(executor)
-    return RunService(executor, workers=workers, max_waiting=max_waiting)
-
-
-Submit = Callable[[], "Future[RunOutcome]"]
+        project.may_end.set()
 
 
 @pytest.fixture
-def submit_to(clients: ThreadPoolExecutor) -> Callable[[RunService], Future[RunOutcome]]:
-    return lambda service: clients.submit(service.run, RunRequest())
+def make_service(
+    database_url: str, project: ControlledProject
+) -> Iterator[Callable[..., RunService]]:
+    made: list[RunService] = []
+
+    def make(env: str = "local", **settings) -> RunService:
+        database = Database(locate(database_url, Path("/nowhere")))
+        config = ServerConfig(project_path=Path(), **({"workers": 1} | settings))
+        service = RunService(
+            RunStore(database, project="probe", env=env),
+            ThreadExecutor(project, workers=config.workers),  # type: ignore[arg-type]
+            config,
+        )
+        made.append(service)
+        service.start()
+        return service
+
+    yield make
+    project.may_end.set()
+    for service in made:
+        service.drain(10)
 
 
-def fill(service: RunService, project: ControlledProject, submit_to, workers: int, waiting: int):
-    """Take every slot, then every waiting place, and return the runs' outcomes to come."""
-    executing = [submit_to(service) for _ in range(workers)]
-    for _ in executing:
-        assert project.started.acquire(timeout=10)
-    queued = []
-    for number in range(waiting):
-        queued.append(submit_to(service))
-        while len(service._active) < workers + number + 1:
-            pass
-    return executing, queued
+def eventually(is_true: Callable[[], object], timeout_s: float = 10) -> None:
+    ends_at = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)
 
 
-def test_run_is_refused_when_every_waiting_place_is_taken(project, submit_to) -> None:
-    service = make_service(project, workers=2, max_waiting=3)
-    executing, queued = fill(service, project, submit_to, 2, 3)
-    with pytest.raises(ServerBusyError) as caught:
+def executing(service: RunService, project: ControlledProject) -> Run:
+    """Submit a run, and wait until it executes."""
+    run = service.submit(RunRequest())
+    assert project.started.acquire(timeout=10)
+    return run
+
+
+def status_of(service: RunService, run: Run) -> RunStatus:
+    return service.get(run.run_id).status
+
+
+def queued(service: RunService) -> list[Run]:
+    wanted = RunFilter(statuses=(RunStatus.QUEUED,))
+    return service.page(wanted, limit=100).runs
+
+
+def test_run_is_stored_before_it_is_answered_and_ended_before_who_waits_knows(
+    make_service, project, clients
+) -> None:
+    service = make_service()
+    waiting = clients.submit(service.run, RunRequest(tags=["x"]))
+    assert project.started.acquire(timeout=10)
+    [run] = service.page(RunFilter(), limit=10).runs
+    assert (run.status, run.request.tags) == (RunStatus.RUNNING, ["x"])
+    project.may_end.set()
+    ended = waiting.result(10)
+    assert ended.status is RunStatus.SUCCESS
+    assert service.get(run.run_id) == ended
+
+
+def test_waiting_requests_beyond_the_places_are_refused_and_leave_no_run(
+    make_service, project, clients
+) -> None:
+    service = make_service(workers=1, max_waiting=2)
+    waiting = [clients.submit(service.run, RunRequest()) for _ in range(3)]
+    eventually(lambda: len(service.page(RunFilter(), limit=10).runs) == 3)
+    with pytest.raises(ServerBusyError, match="max_waiting") as caught:
         service.run(RunRequest())
     assert caught.value.retry_after_s > 0
+    accepted = service.submit(RunRequest())
+    assert service.wait(accepted.run_id, 60).status is RunStatus.QUEUED  # at once: no place
+    assert len(service.page(RunFilter(), limit=10).runs) == 4
     project.may_end.set()
-    outcomes = [each.result(10) for each in executing + queued]
-    assert [each.status for each in outcomes] == ["success"] * 5
-    assert service.run(RunRequest()).status == "success"
+    assert {each.result(10).status for each in waiting} == {RunStatus.SUCCESS}
+    assert service.run(RunRequest()).status is RunStatus.SUCCESS
 
 
-def test_no_waiting_place_at_all_still_runs(project, submit_to) -> None:
-    service = make_service(project, workers=1, max_waiting=0)
-    fill(service, project, submit_to, 1, 0)
-    with pytest.raises(ServerBusyError):
-        service.run(RunRequest())
+def test_runs_beyond_max_queued_are_refused(make_service, project) -> None:
+    service = make_service(max_queued=2)
+    executing(service, project)
+    for position in (1, 2):
+        assert service.submit(RunRequest()).position == position
+    with pytest.raises(ServerBusyError, match="max_queued"):
+        service.submit(RunRequest())
 
 
-def test_drain_lets_executing_runs_end_and_refuses_the_others(project, submit_to, clients) -> None:
-    service = make_service(project, workers=1, max_waiting=2)
-    executing, queued = fill(service, project, submit_to, 1, 2)
-    drained = clients.submit(service.drain, 30)
-    for each in queued:
-        with pytest.raises(ServerStoppingError):
-            each.result(10)
-    with pytest.raises(ServerStoppingError):
-        service.run(RunRequest())
+def test_wait_ends_when_its_time_is_over(make_service, project) -> None:
+    service = make_service()
+    run = executing(service, project)
+    assert service.wait(run.run_id, 0.05).status is RunStatus.RUNNING
+    assert service.run(RunRequest(), timeout_s=0.05).status is RunStatus.QUEUED
+    with pytest.raises(UnknownRunError):
+        service.wait("2020-01-01T00.00.00.000Z", 1)
+
+
+def test_key_gives_the_same_run_and_its_answer(make_service, project, clients) -> None:
+    service = make_service()
+    first = clients.submit(service.run, RunRequest(), key="k")
+    assert project.started.acquire(timeout=10)
+    second = clients.submit(service.run, RunRequest(), key="k")
+    submitted = service.submit(RunRequest(), key="k")
+    with pytest.raises(KeyReusedError):
+        service.submit(RunRequest(tags=["x"]), key="k")
     project.may_end.set()
-    assert drained.result(10) is True
-    assert executing[0].result(10).status == "success"
+    assert first.result(10) == second.result(10) == service.run(RunRequest(), key="k")
+    assert submitted.run_id == first.result().run_id
 
 
-def test_drain_gives_up_what_does_not_end_in_time(project, submit_to) -> None:
-    service = make_service(project, workers=1, max_waiting=0)
-    executing, _ = fill(service, project, submit_to, 1, 0)
-    assert service.drain(0.01) is False
-    outcome = executing[0].result(10)
-    assert outcome.status == "failure"
-    assert outcome.error is not None
-    assert outcome.error.type == "ServerStopped"
+def test_cancel_of_a_queued_run_ends_it_and_tells_who_waits(make_service, project, clients) -> None:
+    service = make_service()
+    executing(service, project)
+    waiting = clients.submit(service.run, RunRequest())
+    eventually(lambda: queued(service))
+    [run] = queued(service)
+    assert service.cancel(run.run_id).status is RunStatus.CANCELLED
+    told = waiting.result(10)
+    assert (told.status, told.error and told.error.type) == (RunStatus.CANCELLED, "RunCancelled")
+    assert service.cancel(run.run_id).status is RunStatus.CANCELLED
 
 
-def test_drain_of_an_idle_service_is_immediate(project) -> None:
-    assert make_service(project, workers=1, max_waiting=0).drain(0) is True
+def test_cancel_of_an_executing_run_takes_effect_where_it_can(make_service, project) -> None:
+    service = make_service()
+    run = executing(service, project)
+    assert service.cancel(run.run_id).cancel_requested_at is not None
+    ended = service.wait(run.run_id, 10)
+    assert (ended.status, ended.error and ended.error.type) == (
+        RunStatus.CANCELLED,
+        "RunCancelled",
+    )
+    with pytest.raises(UnknownRunError):
+        service.cancel("2020-01-01T00.00.00.000Z")
+    project.may_end.set()
+    done = service.run(RunRequest())
+    with pytest.raises(RunEndedError):
+        service.cancel(done.run_id)
 
 
-def test_fault_of_the_server_itself_reaches_who_waits(project, submit_to) -> None:
+@pytest.mark.parametrize("limit", [0.1, {"train": 0.1, "x": 60.0}])
+def test_run_that_takes_too_long_fails(make_service, project, limit) -> None:
+    service = make_service(run_timeout_s=limit)
+    ended = service.run(RunRequest(pipeline_names=["x", "train"]))
+    assert ended.status is RunStatus.FAILURE
+    assert ended.error is not None
+    assert ended.error.type == "RunTimeout"
+    assert "0.1 s" in ended.error.message
+
+
+def test_fault_of_the_server_itself_is_a_failure(make_service, project) -> None:
     project.fault = RuntimeError("a fault")
     project.may_end.set()
-    service = make_service(project, workers=1, max_waiting=0)
-    with pytest.raises(RuntimeError, match="a fault"):
-        submit_to(service).result(10)
+    service = make_service()
+    ended = service.run(RunRequest())
+    assert ended.error is not None
+    assert (ended.status, ended.error.type) == (RunStatus.FAILURE, "RuntimeError")
     project.fault = None
-    assert service.run(RunRequest()).status == "success"
+    assert service.run(RunRequest()).status is RunStatus.SUCCESS
+
+
+def test_drain_lets_executing_runs_end_and_refuses_the_others(
+    make_service, project, clients
+) -> None:
+    service = make_service()
+    running = clients.submit(service.run, RunRequest())
+    assert project.started.acquire(timeout=10)
+    held = clients.submit(service.run, RunRequest())
+    keyed = clients.submit(service.run, RunRequest(), key="k")
+    watched = service.submit(RunRequest())
+    watching = clients.submit(service.wait, watched.run_id, 60)
+    eventually(lambda: len(queued(service)) == 3)
+
+    drained = clients.submit(service.drain, 30)
+    for each in (held, keyed):
+        with pytest.raises(ServerStoppingError):
+            each.result(10)
+    assert watching.result(10).status is RunStatus.QUEUED
+    with pytest.raises(ServerStoppingError):
+        service.submit(RunRequest())
+    assert "draining" in service.faults()
+    project.may_end.set()
+    assert drained.result(10) is True
+    assert running.result(10).status is RunStatus.SUCCESS
+
+    # What nobody waits for any more is cancelled; the rest waits for the next start.
+    other = make_service()
+    eventually(lambda: not queued(other))
+    ended = other.page(RunFilter(), limit=10).runs
+    assert [run.status for run in ended] == [
+        RunStatus.SUCCESS,
+        RunStatus.SUCCESS,
+        RunStatus.CANCELLED,
+        RunStatus.SUCCESS,
+    ]
+
+
+def test_drain_records_what_does_not_end_in_time(make_service, project, clients) -> None:
+    service = make_service()
+    waiting = clients.submit(service.run, RunRequest())
+    assert project.started.acquire(timeout=10)
+    assert service.drain(0.01) is False
+    ended = waiting.result(10)
+    assert ended.error is not None
+    assert (ended.status, ended.error.type) == (RunStatus.FAILURE, "ServerStopped")
+    project.may_end.set()
+    time.sleep(0.1)  # the time in which the late outcome could do harm
+    assert make_service().get(ended.run_id).status is RunStatus.FAILURE
+
+
+def test_drain_of_a_service_that_never_started_is_immediate(project, tmp_path: Path) -> None:
+    store = RunStore(Database(locate(None, tmp_path / "state")), project="p", env="e")
+    executor = ThreadExecutor(project, workers=1)
+    service = RunService(store, executor, ServerConfig(project_path=Path()))
+    assert service.drain(0) is True
+    assert not (tmp_path / "state").exists()
+    with pytest.raises(ServerStoppingError):
+        service.run(RunRequest())
+
+
+def test_two_servers_share_a_queue_and_their_limits(make_service, project, clients) -> None:
+    servers = [make_service(workers=2, concurrency={"train": 1}) for _ in range(2)]
+    train = RunRequest(pipeline_names=["train"])
+    runs = [servers[0].submit(train) for _ in range(3)]
+    waiting = [clients.submit(servers[1].wait, run.run_id, 60) for run in runs]
+    others = [servers[0].submit(RunRequest()) for _ in range(3)]
+    for _ in range(4):  # one of train, and all the others: one of them on the second server
+        assert project.started.acquire(timeout=10)
+    assert not project.started.acquire(timeout=0.7)
+    assert [status_of(servers[1], run) for run in runs] == [
+        RunStatus.RUNNING,
+        RunStatus.QUEUED,
+        RunStatus.QUEUED,
+    ]
+    # Cancelled at the one, while the other executes it.
+    for run in others:
+        for server in servers:
+            server.cancel(run.run_id)
+    eventually(lambda: {status_of(servers[0], run) for run in others} == {RunStatus.CANCELLED})
+    project.may_end.set()
+    assert {each.result(10).status for each in waiting} == {RunStatus.SUCCESS}
+
+
+def test_plain_run_executes_where_its_client_waits(make_service, project, clients) -> None:
+    first, second = make_service(), make_service()
+    executing(first, project)
+    held = clients.submit(first.run, RunRequest())
+    eventually(lambda: queued(second) or project.started.acquire(blocking=False))
+    assert not project.started.acquire(timeout=0.7)
+    assert len(queued(second)) == 1
+    project.may_end.set()
+    assert held.result(10).status is RunStatus.SUCCESS
+
+
+def test_wait_that_became_too_long_lets_others_take_up_the_run(make_service, project) -> None:
+    first, second = make_service(), make_service()
+    executing(first, project)
+    left = first.run(RunRequest(), timeout_s=0.05)
+    assert left.status is RunStatus.QUEUED
+    assert project.started.acquire(timeout=10)
+    assert status_of(second, left) is RunStatus.RUNNING
+
+
+def test_start_finds_what_a_dead_server_left(make_service, database_url, project) -> None:
+    store = RunStore(Database(locate(database_url, Path())), project="probe", env="local")
+    store.open()
+    dead = replace(ServerProcess.this(), pid=2**22 + 1)
+    store.register(dead, lease_s=60)
+    ids = iter(f"2024-01-01T00.00.00.00{number}Z" for number in range(9))
+    options = {
+        "run_id": lambda: next(ids),
+        "server_id": dead.server_id,
+        "key": None,
+        "key_hours": 1,
+        "workers": 1,
+        "max_queued": 10,
+    }
+    running = store.add(RunRequest(), is_held=False, **options)
+    assert store.claim(dead.server_id, {}) is not None
+    queued_run = store.add(RunRequest(), is_held=False, **options)
+    held = store.add(RunRequest(), is_held=True, **options)
+    store.close()
+
+    project.may_end.set()
+    service = make_service()
+    assert status_of(service, running) is RunStatus.LOST
+    assert status_of(service, held) is RunStatus.CANCELLED
+    assert service.wait(queued_run.run_id, 10).status is RunStatus.SUCCESS
+
+
+class StoreThatForgetsToAnswer(RunStore):
+    """Does what it is told, and at times has the answer lost."""
+
+    is_deaf = False
+
+    def claim(self, *args, **kwargs) -> Run | None:
+        run = super().claim(*args, **kwargs)
+        if run is not None and self.is_deaf:
+            self.is_deaf = False
+            raise StoreUnavailableError("the answer was lost")
+        return run
+
+    def finish(self, *args, **kwargs) -> bool:
+        is_stored = super().finish(*args, **kwargs)
+        if self.is_deaf:
+            self.is_deaf = False
+            raise StoreUnavailableError("the answer was lost")
+        return is_stored
+
+
+@pytest.fixture
+def deaf(tmp_path: Path, project: ControlledProject) -> Iterator[RunService]:
+    database = Database(locate(None, tmp_path / "state"))
+    store = StoreThatForgetsToAnswer(database, project="probe", env="local")
+    service = RunService(
+        store,
+        ThreadExecutor(project, workers=1),  # type: ignore[arg-type]
+        ServerConfig(project_path=Path(), workers=1),
+    )
+    service.start()
+    yield service
+    project.may_end.set()
+    service.drain(10)
+
+
+def test_run_is_not_left_running_when_the_stores_answer_is_lost(deaf, project) -> None:
+    project.may_end.set()
+    deaf._store.is_deaf = True  # when it is taken up
+    run = deaf.submit(RunRequest())
+    assert deaf.wait(run.run_id, 20).status is RunStatus.SUCCESS
+    assert project.started.acquire(timeout=1)
+    assert not project.started.acquire(timeout=0.1)
+
+
+def test_who_waits_is_told_when_an_end_cannot_be_stored(deaf, project, clients) -> None:
+    waiting: Future[Run] = clients.submit(deaf.run, RunRequest())
+    assert project.started.acquire(timeout=10)
+    deaf._store.is_deaf = True  # when it has ended
+    project.may_end.set()
+    with pytest.raises(StoreUnavailableError, match="has ended"):
+        waiting.result(10)
+    [run] = deaf.page(RunFilter(), limit=10).runs
+    assert deaf.wait(run.run_id, 10).status is RunStatus.SUCCESS
+
+
+def test_errors_of_runs_are_kept_whole(make_service, project) -> None:
+    error = ErrorDetail(type="E", message="\ud800\0", node="n", traceback="t" * 16_000)
+    project.may_end.set()
+    project.execute = lambda *_: RunOutcome(  # type: ignore[method-assign]
+        status=RunStatus.FAILURE, duration_ms=1.0, error=error
+    )
+    assert make_service().run(RunRequest()).error == error
