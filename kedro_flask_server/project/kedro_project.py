@@ -298,11 +298,12 @@ def _log(run_id: str, outcome: RunOutcome) -> None:
     if outcome.error is None:
         logger.info("Run %s succeeded in %.2f ms", run_id, outcome.duration_ms)
         return
-    logger.log(
-        logging.WARNING if outcome.status is RunStatus.CANCELLED else logging.ERROR,
-        "Run %s: %s, %s: %s\n%s",
+    if outcome.status is RunStatus.CANCELLED:
+        logger.warning("Run %s was cancelled", run_id)
+        return
+    logger.error(
+        "Run %s failed: %s: %s\n%s",
         run_id,
-        outcome.status,
         outcome.error.type,
         outcome.error.message,
         outcome.error.traceback or "",

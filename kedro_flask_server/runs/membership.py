@@ -44,7 +44,7 @@ class Membership:
         self._renewed_at = 0.0
         self._lock = threading.Lock()
         self._executes = False
-        self.fault: str | None = "it has not been opened yet"
+        self.fault: str | None = None
 
     @property
     def server_id(self) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -73,6 +73,14 @@ class RunRequest:
     only_missing_outputs: bool = False
     load_versions: dict[str, str] | None = None
     params: dict[str, Any] | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Return those fields that say something, as they are."""
+        return {
+            each.name: value
+            for each in fields(self)
+            if (value := getattr(self, each.name)) not in (None, False)
+        }
 
     @property
     def pipelines(self) -> tuple[str, ...]:

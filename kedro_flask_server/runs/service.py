@@ -76,7 +76,6 @@ class RunService:
                 self._membership.join()
             except StoreUnavailableError as error:
                 self._membership.note(error)
-                logger.error("%s", error)
             self._keeper.start()
             self._dispatcher.start()
             self._is_started = True
@@ -256,7 +255,7 @@ class RunService:
         self.start()
         server_id = self._membership.server_id
         if server_id is None:
-            raise StoreUnavailableError(str(self._membership.fault))
+            raise StoreUnavailableError(self._membership.fault or "it is being opened")
         try:
             with self._in_use(key):
                 run = self._store.add(

@@ -95,8 +95,8 @@ def create_core_blueprint(
         operationId: run_pipeline_run_post
         tags: [pipeline]
         parameters:
-          - {$ref: "#/components/parameters/Prefer"}
-          - {$ref: "#/components/parameters/IdempotencyKey"}
+          - Prefer
+          - IdempotencyKey
         requestBody:
           required: true
           content:

@@ -53,9 +53,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
             content:
               application/json:
                 schema: {$ref: "#/components/schemas/RunPage"}
-
-        Examples:
-                  all: {value: {runs: [], next: null}}
+                examples: {all: {value: {runs: [], next: null}}}
           422: {$ref: "#/components/responses/InvalidRequest"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
@@ -76,7 +74,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
         operationId: get_run
         tags: [runs]
         parameters:
-          - {$ref: "#/components/parameters/PreferWait"}
+          - PreferWait
         responses:
           200:
             description: The run.
@@ -86,10 +84,8 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
             content:
               application/json:
                 schema: {$ref: "#/components/schemas/Run"}
-
-        Examples:
-                  succeeded: {$ref: "#/components/examples/SucceededRun"}
-                  failed: {$ref: "#/components/examples/FailedRun"}
+                examples: {succeeded: {$ref: "#/components/examples/SucceededRun"},
+                  failed: {$ref: "#/components/examples/FailedRun"}}
           404: {$ref: "#/components/responses/UnknownRun"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
@@ -117,9 +113,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
             content:
               application/json:
                 schema: {$ref: "#/components/schemas/Run"}
-
-        Examples:
-                  cancelled: {$ref: "#/components/examples/CancelledRun"}
+                examples: {cancelled: {$ref: "#/components/examples/CancelledRun"}}
           404: {$ref: "#/components/responses/UnknownRun"}
           409: {$ref: "#/components/responses/RunEnded"}
           503: {$ref: "#/components/responses/ServerBusy"}

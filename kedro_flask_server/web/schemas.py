@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import islice
 from typing import Any
@@ -345,10 +345,7 @@ def _time(meaning: str, *, allow_none: bool = True) -> fields.DateTime:
 
 def _given(run: Run) -> dict[str, Any]:
     """Return what a request says, in JSON that every reader takes."""
-    request = {
-        name: value for name, value in asdict(run.request).items() if value not in (None, False)
-    }
-    shown: dict[str, Any] = json.loads(json.dumps(request), parse_constant=str)
+    shown: dict[str, Any] = json.loads(json.dumps(run.request.given()), parse_constant=str)
     return shown
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
@@ -26,18 +26,9 @@ def from_ms(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else _EPOCH + milliseconds * _MILLISECOND
 
 
-def given_fields(request: RunRequest) -> dict[str, Any]:
-    """Return those fields of a request that say something."""
-    return {
-        each.name: value
-        for each in fields(request)
-        if (value := getattr(request, each.name)) not in (None, False)
-    }
-
-
 def dump_request(request: RunRequest) -> str:
     """Return a request as JSON in ASCII; NaN and lone surrogates come back from it unchanged."""
-    return json.dumps(given_fields(request), sort_keys=True)
+    return json.dumps(request.given(), sort_keys=True)
 
 
 def hash_request(request: RunRequest) -> str:

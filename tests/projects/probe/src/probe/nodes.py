@@ -1,5 +1,6 @@
 """Node functions: some work, some do what no node should."""
 
+import ctypes
 import logging
 import os
 import sys
@@ -33,6 +34,30 @@ def sleep(seconds):
     if marks:
         Path(marks, f"started-{threading.get_ident()}-{time.time_ns()}").touch()
     time.sleep(seconds)
+
+
+def sleep_on(value, seconds):
+    time.sleep(seconds)
+    return value
+
+
+def mark(tag, seconds):
+    """Write down when it begins and when it ends, and between the two every 10 ms."""
+    with Path(os.environ["PROBE_MARKS"], tag).open("a", buffering=1) as file:
+        file.write("begin\n")
+        ends_at = time.monotonic() + seconds
+        while time.monotonic() < ends_at:
+            time.sleep(0.01)
+            file.write(f"{time.time()}\n")
+        file.write("end\n")
+
+
+def hold_python(tag, seconds):
+    """Keep every other thread of the process from running."""
+    path = Path(os.environ["PROBE_MARKS"], tag)
+    path.write_text("begin\n")
+    ctypes.PyDLL(None).sleep(int(seconds))
+    path.write_text("begin\nend\n")
 
 
 def count(loops):

@@ -20,6 +20,16 @@ def register_pipelines() -> dict[str, Pipeline]:
     twenty += [
         Node(nodes.step, f"step_{i}", f"step_{i + 1}", name=f"step_{i + 1}") for i in range(19)
     ]
+    slow = [Node(nodes.start, "params:tag", "slow_0", name="slow_0")]
+    slow += [
+        Node(
+            nodes.sleep_on,
+            [f"slow_{i}", "params:seconds"],
+            f"slow_{i + 1}",
+            name=f"slow_{i + 1}",
+        )
+        for i in range(9)
+    ]
     wide = [
         Node(nodes.tag_with, ["params:tag", f"params:{name}"], f"wide_{name}", name=f"wide_{name}")
         for name in ("where", "what")
@@ -36,6 +46,10 @@ def register_pipelines() -> dict[str, Pipeline]:
         "where": _one(nodes.write_where, "params:where", "stored_a"),
         "secret": _one(nodes.start, "params:tag", "secret_place", name="save_secretly"),
         "twenty": Pipeline(twenty),
+        "slow": Pipeline(slow),
+        "mark": _one(nodes.mark, ["params:tag", "params:seconds"], None),
+        "hold": _one(nodes.hold_python, ["params:tag", "params:seconds"], None),
+        "no_file": _one(nodes.step, "no_such_file", "stepped", name="read_no_file"),
         "wide": Pipeline(wide),
         "spaced": Pipeline(
             [Node(nodes.start, "tag_in", "stored_b", name="in_space")],
