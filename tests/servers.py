@@ -114,6 +114,21 @@ class RunningServer:
         self._reader.join(10)
         return code
 
+    def submit(self, **request: object) -> str:
+        """Send a run that nobody waits for, and return its id."""
+        response = self.client.post("/run", json=request, headers={"Prefer": "respond-async"})
+        assert response.status_code == 202, response.text
+        run_id: str = response.json()["run_id"]
+        return run_id
+
+    def show(self, run_id: str, wait: int | None = None) -> dict[str, object]:
+        """Return a run as the server tells it, after up to `wait` seconds its end."""
+        headers = {} if wait is None else {"Prefer": f"wait={wait}"}
+        response = self.client.get(f"/runs/{run_id}", headers=headers)
+        assert response.status_code == 200, response.text
+        run: dict[str, object] = response.json()
+        return run
+
     def run(self, **request: object) -> dict[str, object]:
         """Send a run, and return the answer's body."""
         response = self.client.post("/run", json=request)

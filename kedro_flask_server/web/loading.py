@@ -24,7 +24,7 @@ higher, and what is below here recurses."""
 _MAX_NAME_CHARS = 200
 
 # Visible ASCII; longer ones than this are no names that anybody makes.
-_KEY = re.compile(r"[\x21-\x7e]{1,255}")
+_KEY = re.compile(r"[!-~]{1,255}")
 _NOT_A_KEY = Problem("value_error", "A key is 1 to 255 visible ASCII characters, with no spaces")
 
 _MISSING = Problem("missing", "Field required")

@@ -40,13 +40,13 @@ def _header(meaning: str, kind: str = "string") -> dict[str, Any]:
     return {"description": meaning, "schema": {"type": kind}}
 
 
-def _header_parameter(name: str, meaning: str, example: str) -> dict[str, Any]:
+def _header_parameter(name: str, meaning: str, example: str, **schema: object) -> dict[str, Any]:
     return {
         "name": name,
         "in": "header",
         "required": False,
         "description": meaning,
-        "schema": {"type": "string"},
+        "schema": {"type": "string", **schema},
         "example": example,
     }
 
@@ -163,6 +163,7 @@ _PARAMETERS = {
         "Idempotency-Key",
         "The same key and body again are the same run, whose answer is given again.",
         "5f0c2b1e",
+        pattern="^[!-~]{1,255}$",
     ),
 }
 

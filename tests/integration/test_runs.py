@@ -43,21 +43,6 @@ def post(server: RunningServer, headers: dict[str, str] | None = None, **request
     return server.client.post("/run", json=request, headers=headers)
 
 
-def get(server: RunningServer, run_id: str, wait: int | None = None) -> dict[str, object]:
-    headers = {"Prefer": f"wait={wait}"} if wait is not None else {}
-    response = server.client.get(f"/runs/{run_id}", headers=headers)
-    assert response.status_code == 200, response.text
-    run: dict[str, object] = response.json()
-    return run
-
-
-def submit(server: RunningServer, **request) -> str:
-    response = post(server, ASYNC, **request)
-    assert response.status_code == 202, response.text
-    run_id: str = response.json()["run_id"]
-    return run_id
-
-
 SLOW = {"pipeline_names": ["slow"], "params": {"seconds": 0.3}}
 
 
@@ -125,7 +110,7 @@ def test_strict_handling_makes_a_failed_run_an_error(served: RunningServer) -> N
 def test_failed_run_names_its_node_and_keeps_its_traceback(
     served: RunningServer, pipeline: str, node: str | None, says: str
 ) -> None:
-    run = get(served, submit(served, pipeline_names=[pipeline]), wait=30)
+    run = served.show(served.submit(pipeline_names=[pipeline]), wait=30)
     error = run["error"]
     assert isinstance(error, dict)
     assert run["status"] == "failure"
@@ -138,7 +123,7 @@ def test_traceback_and_message_are_bounded_and_without_credentials(
     served: RunningServer,
 ) -> None:
     for what in ("recursion", "long", "url"):
-        run = get(served, submit(served, pipeline_names=["fail"], params={"what": what}), wait=60)
+        run = served.show(served.submit(pipeline_names=["fail"], params={"what": what}), wait=60)
         assert run["status"] == "failure"
         assert len(json.dumps(run)) < 60_000
         assert "canary" not in json.dumps(run["error"])
@@ -146,15 +131,15 @@ def test_traceback_and_message_are_bounded_and_without_credentials(
 
 @pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner", "ParallelRunner"])
 def test_cancel_stops_a_run_between_two_nodes(served: RunningServer, runner: str) -> None:
-    run_id = submit(served, **SLOW, runner=runner)
-    while get(served, run_id)["status"] == "queued":
+    run_id = served.submit(**SLOW, runner=runner)
+    while served.show(run_id)["status"] == "queued":
         time.sleep(0.01)
     asked = served.client.post(f"/runs/{run_id}/cancel")
     assert asked.status_code == 202
     assert asked.json()["cancel_requested_at"] is not None
     assert asked.headers["Location"] == f"/runs/{run_id}"
     assert served.client.post(f"/runs/{run_id}/cancel").status_code == 202
-    run = get(served, run_id, wait=30)
+    run = served.show(run_id, wait=30)
     assert run["status"] == "cancelled"
     assert run["cancel_requested_at"] == asked.json()["cancel_requested_at"]
     assert run["error"]["type"] == "RunCancelled"  # type: ignore[index]
@@ -269,7 +254,7 @@ def test_request_is_shown_in_json_that_everybody_reads(served: RunningServer) ->
     body = b'{"pipeline_names": ["one"], "params": {"tag": "\\ud800", "x": [NaN, -Infinity]}}'
     headers = {**ASYNC, "Content-Type": "application/json"}
     run_id = served.client.post("/run", content=body, headers=headers).json()["run_id"]
-    shown = get(served, run_id, wait=30)["request"]
+    shown = served.show(run_id, wait=30)["request"]
     params = {"tag": "\ud800", "x": ["NaN", "-Infinity"]}
     assert shown == {"pipeline_names": ["one"], "params": params}
 
@@ -282,41 +267,44 @@ def test_deep_parameters_are_stored_or_refused(served: RunningServer) -> None:
         response = served.client.post("/run", content=body, headers=headers)
         assert response.status_code == status, depth
         if status == 202:
-            assert get(served, response.json()["run_id"], wait=30)["status"] != "queued"
+            assert served.show(response.json()["run_id"], wait=30)["status"] != "queued"
 
 
+@pytest.mark.once
 def test_queue_shows_positions_and_limits(project: Path) -> None:
     env = {"KEDRO_SERVER_MAX_QUEUED": "2", "KEDRO_SERVER_CONCURRENCY": '{"slow": 1}'}
     with kedro_flask_server(project, "--workers", "2", **env) as server:
-        executing = submit(server, **SLOW)
-        held_back = submit(server, **SLOW)
-        passing = submit(server, pipeline_names=["one"])
-        assert get(server, passing, wait=20)["status"] == "success"
-        last = submit(server, **SLOW)
-        assert [get(server, each)["position"] for each in (executing, held_back, last)] == [
+        executing = server.submit(**SLOW)
+        held_back = server.submit(**SLOW)
+        passing = server.submit(pipeline_names=["one"])
+        assert server.show(passing, wait=20)["status"] == "success"
+        last = server.submit(**SLOW)
+        assert [server.show(each)["position"] for each in (executing, held_back, last)] == [
             *(None, 1, 2)
         ]
-        submit(server, **SLOW)  # there is a free worker, so that this is none too many
+        server.submit(**SLOW)  # there is a free worker, so that this is none too many
         refused = post(server, ASYNC, **SLOW)
         assert (refused.status_code, "max_queued" in refused.text) == (503, True)
         assert int(refused.headers["Retry-After"]) > 0
         cancelled = server.client.post(f"/runs/{held_back}/cancel").json()
         assert (cancelled["status"], cancelled["position"]) == ("cancelled", None)
-        assert get(server, last)["position"] == 1
+        assert server.show(last)["position"] == 1
 
 
+@pytest.mark.once
 def test_long_wait_becomes_a_202(project: Path) -> None:
     with kedro_flask_server(project, KEDRO_SERVER_MAX_SYNC_WAIT_S="0.5") as server:
         response = post(server, **SLOW)
         assert response.status_code == 202
         assert "Preference-Applied" not in response.headers
         run_id = response.json()["run_id"]
-        assert get(server, run_id, wait=60)["status"] == "running"
-        while (run := get(server, run_id, wait=60))["status"] == "running":
+        assert server.show(run_id, wait=60)["status"] == "running"
+        while (run := server.show(run_id, wait=60))["status"] == "running":
             pass
         assert run["status"] == "success"
 
 
+@pytest.mark.once
 def test_run_that_takes_too_long_fails_between_two_nodes(project: Path) -> None:
     with kedro_flask_server(project, KEDRO_SERVER_RUN_TIMEOUT_S='{"slow": 0.5}') as server:
         body = post(server, **SLOW).json()
@@ -325,6 +313,7 @@ def test_run_that_takes_too_long_fails_between_two_nodes(project: Path) -> None:
         assert post(server, pipeline_names=["one"]).json()["status"] == "success"
 
 
+@pytest.mark.once
 def test_probes_say_whether_runs_can_be_taken_in(project: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.py"
     broken.write_text("raise ValueError('a broken registry')\n")
@@ -337,15 +326,16 @@ def test_probes_say_whether_runs_can_be_taken_in(project: Path, tmp_path: Path) 
         assert server.client.get("/health/ready").json() == {"status": "ready"}
 
 
+@pytest.mark.once
 def test_probe_says_when_the_server_stops(project: Path) -> None:
     with kedro_flask_server(project) as server, ThreadPoolExecutor(1) as clients:
-        run_id = submit(server, **SLOW)
+        run_id = server.submit(**SLOW)
         stopping = clients.submit(server.stop)
         server.wait_for_line("Waiting up to")
         response = server.client.get("/health/ready")
         assert (response.status_code, "stopping" in response.json()["detail"]) == (503, True)
         assert server.client.get("/health/live").status_code == 200
-        assert get(server, run_id, wait=30)["status"] == "success"
+        assert server.show(run_id, wait=30)["status"] == "success"
         assert stopping.result() == 0
 
 
@@ -354,8 +344,8 @@ def test_locked_store_refuses_runs_and_keeps_the_end_of_those_that_execute(
     project: Path,
 ) -> None:
     with kedro_flask_server(project, "--workers", "4") as server, ThreadPoolExecutor(8) as clients:
-        run_id = submit(server, **SLOW)
-        waiting = clients.submit(get, server, run_id, 60)
+        run_id = server.submit(**SLOW)
+        waiting = clients.submit(server.show, run_id, 60)
         lock = sqlite3.connect(project / ".kedro_server" / "runs.db", isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")
 
@@ -371,11 +361,11 @@ def test_locked_store_refuses_runs_and_keeps_the_end_of_those_that_execute(
             assert response.headers["Retry-After"]
         assert server.client.get("/health/ready").status_code == 503
         assert server.client.get("/health/live").status_code == 200
-        assert get(server, run_id)["status"] == "running"
+        assert server.show(run_id)["status"] == "running"
         assert len(server.client.get("/runs").json()["runs"]) == 1
         time.sleep(2.5)  # the run ends meanwhile, and its end cannot be stored
         lock.close()
-        ended = clients.submit(get, server, run_id, 30).result()
+        ended = clients.submit(server.show, run_id, 30).result()
         assert ended["status"] == "success"
         assert waiting.exception() or waiting.result()["status"] == "success"
         assert post(server, pipeline_names=["one"]).json()["status"] == "success"
