@@ -154,15 +154,16 @@ class RunningServer:
 
     def _wait_until_it_answers(self, timeout_s: float = 90) -> None:
         ends_at = time.monotonic() + timeout_s
-        while True:
-            assert self.process.poll() is None, f"the server ended:\n{self.log}"
-            assert time.monotonic() < ends_at, f"the server did not start:\n{self.log}"
-            try:
-                if self.url and httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                pass
-            time.sleep(0.05)
+        with httpx.Client(timeout=5) as client:  # one: to make one takes as long as many requests
+            while True:
+                assert self.process.poll() is None, f"the server ended:\n{self.log}"
+                assert time.monotonic() < ends_at, f"the server did not start:\n{self.log}"
+                try:
+                    if self.url and client.get(f"{self.url}/health").status_code == 200:
+                        return
+                except httpx.TransportError:
+                    pass
+                time.sleep(0.05)
 
 
 def start_command(*options: str) -> list[str]:

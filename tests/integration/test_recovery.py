@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -253,12 +253,10 @@ def test_gil_and_sigstop_are_no_matter_on_one_machine(start: Start, marks: Path)
 def open_marks(server: RunningServer, marks: Path) -> set[str]:
     """Return the names of the marks that a server's runs are at."""
     opened = psutil.Process(server.process.pid).open_files()
-    return {os.path.basename(file.path) for file in opened if Path(file.path).parent == marks}
+    return {Path(file.path).name for file in opened if Path(file.path).parent == marks}
 
 
 def test_gunicorns_workers_share_the_queue_and_lose_nothing(project: Path, marks: Path) -> None:
-    import sys
-
     port = free_port()
     command = [
         *(sys.executable, "-m", "gunicorn", "kedro_flask_server:create_http_server()"),

@@ -1,13 +1,15 @@
-"""The long form: 10,000 runs from 16 clients, none wrong, missing or doubled."""
+"""The long forms: many runs from 16 clients, none wrong, missing or doubled."""
 
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 
 import pytest
 
 from tests.integration.test_isolation import check_tagged_runs, send_tagged_runs, start
+from tests.integration.test_kills import run_with_kills
 from tests.servers import PROJECTS, copy_project
 
 RUNS = int(os.environ.get("SOAK_RUNS", "10000"))
@@ -19,3 +21,10 @@ def test_runs_keep_their_own_parameters_to_the_last(tmp_path: Path) -> None:
     project = copy_project(PROJECTS / "probe", tmp_path)
     with start(project) as server:
         check_tagged_runs(project, send_tagged_runs(server, RUNS))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_killed_servers_lose_no_run_and_tell_no_lie(tmp_path: Path) -> None:
+    seed = int(os.environ.get("SOAK_SEED", random.randrange(10**6)))
+    run_with_kills(tmp_path, runs=2_000, kills=100, seed=seed)
