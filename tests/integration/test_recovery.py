@@ -28,6 +28,7 @@ from tests.servers import (
 pytestmark = pytest.mark.once
 
 LEASE_S = 3
+GUNICORN_CONFIGURATION = Path(__file__).parents[2] / "docs" / "gunicorn.conf.py"
 
 
 @pytest.fixture
@@ -261,6 +262,7 @@ def test_gunicorns_workers_share_the_queue_and_lose_nothing(project: Path, marks
     command = [
         *(sys.executable, "-m", "gunicorn", "kedro_flask_server:create_http_server()"),
         *("--threads", "8", "--workers", "2", "--bind", f"127.0.0.1:{port}"),
+        *("--config", str(GUNICORN_CONFIGURATION)),
     ]
     env = {"KEDRO_PROJECT_PATH": str(project), "PROBE_MARKS": str(marks)}
     env["KEDRO_SERVER_WORKERS"] = "1"
@@ -271,7 +273,6 @@ def test_gunicorns_workers_share_the_queue_and_lose_nothing(project: Path, marks
         left = [server.submit(**marking(f"left-{n}", 0.5)) for n in range(6)]
         assert server.stop(timeout_s=60) == 0
     with RunningServer(command, cwd=project, url=url, env=env) as server:
-        httpx.get(f"{url}/runs")  # with the first request, the store is opened
         assert {server.show(run_id, wait=30)["status"] for run_id in left} == {"success"}
     for tag in [f"run-{n}" for n in range(8)] + [f"left-{n}" for n in range(6)]:
         assert (lines(marks, tag).count("begin"), lines(marks, tag)[-1]) == (1, "end")
