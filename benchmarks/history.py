@@ -122,19 +122,19 @@ def main() -> None:
 def report(rounds: dict[str, list[Figures]]) -> None:
     """Print the medians over the rounds, and the ratios to the full store."""
     print(f"{RUNS:,} runs stored; {len(rounds['kedro'])} rounds")
-    print(
-        f"{'figure':44} {'full':>9} {'empty':>9} {'full/empty':>11} {'kedro':>9} {'full/kedro':>11}"
-    )
+    names = (f"{name:>11}" for name in ("full", "empty", "full/empty", "kedro", "full/kedro"))
+    print(f"{'figure':44}", *names)
     for figure in rounds["ours, full"][0]:
         median = {
             name: statistics.median(each[figure] for each in rounds[name])
             for name in rounds
             if figure in rounds[name][0]
         }
-        full, empty, kedro = (median.get(name) for name in rounds)
-        assert full and empty
-        line = f"{figure:44} {full:9.2f} {empty:9.2f} {full / empty:11.2f}"
-        print(line + (f" {kedro:9.2f} {full / kedro:11.2f}" if kedro else ""))
+        full, empty = median["ours, full"], median["ours, empty"]
+        values = [full, empty, full / empty]
+        if "kedro" in median:
+            values += [median["kedro"], full / median["kedro"]]
+        print(f"{figure:44}", *(f"{value:11.2f}" for value in values))
 
 
 if __name__ == "__main__":
