@@ -40,13 +40,13 @@ def fill(project: Path) -> None:
         status = chance.choices(["success", "failure", "cancelled"], [90, 9, 1])[0]
         pipeline = "rare" if number % 1000 == 0 else f"pipeline_{number % 20}"
         request = f'{{"params": {{"tag": "{number}"}}, "pipeline_names": ["{pipeline}"]}}'
-        times = (created_at, created_at, created_at + 20_000)
+        times = (created_at, created_at + 20_000)
         runs.append((run_id, status, request, *times, error if status == "failure" else None))
         pipelines.append((run_id, pipeline))
     with sqlite3.connect(project / ".kedro_server" / "runs.db") as connection:
         connection.executemany(
-            "INSERT INTO runs (run_id, project, env, status, request, created_at, started_at,"
-            " finished_at, error) VALUES (?, 'probe', 'local', ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO runs (run_id, project, env, status, request, started_at, finished_at,"
+            " error) VALUES (?, 'probe', 'local', ?, ?, ?, ?, ?)",
             runs,
         )
         connection.executemany("INSERT INTO run_pipelines VALUES (?, ?)", pipelines)
@@ -71,11 +71,11 @@ def measure_pages(server: RunningServer, seconds: float) -> Figures:
     """Return what pages of 50 runs take, in milliseconds."""
     load = Load(server, seconds)
     middle = server.client.get("/runs?limit=50").json()["runs"][-1]["created_at"]
-    listed = server.client.get("/runs?limit=1").json()["next"]
-    oldest = f"{int(listed.partition('-')[0]) - RUNS // 2 * 25_000}-{'9' * 24}" if listed else ""
+    then = time.gmtime(time.time() - RUNS // 2 * 25)
+    cursor = time.strftime("%Y-%m-%dT%H.%M.%S.000Z", then)
     pages = {
         "the newest": "/runs",
-        "from the middle on": f"/runs?cursor={oldest}",
+        "from the middle on": f"/runs?cursor={cursor}",
         "of one state": "/runs?status=cancelled",
         "of one pipeline": "/runs?pipeline=pipeline_7",
         "of a rare pipeline": "/runs?pipeline=rare",

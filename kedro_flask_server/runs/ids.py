@@ -5,7 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_MILLISECOND = timedelta(milliseconds=1)
+_FORM = "%Y-%m-%dT%H.%M.%S.%fZ"
 
 
 class RunIds:
@@ -30,6 +34,21 @@ class RunIds:
         """Return an id greater than all that were given out before."""
         with self._lock:
             self._last_ms = max(self._clock_ns() // 1_000_000, self._last_ms + 1)
-            seconds, milliseconds = divmod(self._last_ms, 1000)
-        moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
-        return f"{moment:%Y-%m-%dT%H.%M.%S}.{milliseconds:03d}Z"
+            milliseconds = self._last_ms
+        return run_id_at(_EPOCH + milliseconds * _MILLISECOND)
+
+
+def run_id_at(moment: datetime) -> str:
+    """Return the id of a run that was taken in at a time.
+
+    Args:
+        moment: A UTC time; what is finer than a millisecond is left out, and a time before 1970
+            is taken for its beginning.
+    """
+    later = max(moment.astimezone(timezone.utc), _EPOCH)
+    return f"{later:%Y-%m-%dT%H.%M.%S}.{later.microsecond // 1000:03d}Z"
+
+
+def time_of(run_id: str) -> datetime:
+    """Return the UTC time at which the run of an id was taken in."""
+    return datetime.strptime(run_id, _FORM).replace(tzinfo=timezone.utc)

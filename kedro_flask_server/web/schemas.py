@@ -182,7 +182,7 @@ _NOT_A_CURSOR = [Problem("value_error", "Input should be `next` of another page"
 _NOT_A_TIME = [
     Problem("datetime_parsing", "Input should be a time of RFC 3339, such as 2024-01-01T00:00:00Z")
 ]
-_CURSOR_FORM = r"\d{1,15}-[0-9TZ.:-]{24}"
+_CURSOR_FORM = r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z"
 
 
 def _moment(meaning: str) -> fields.AwareDateTime:

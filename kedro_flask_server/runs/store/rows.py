@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Row
 
+from kedro_flask_server.runs.ids import time_of
 from kedro_flask_server.runs.model import ErrorDetail, Run, RunRequest, RunStatus
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -17,12 +18,12 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 
 def to_ms(moment: datetime) -> int:
-    """Return a time as whole milliseconds since 1970-01-01T00:00:00Z."""
+    """Return a UTC time as whole milliseconds since 1970-01-01T00:00:00Z."""
     return (moment - _EPOCH) // _MILLISECOND
 
 
 def from_ms(milliseconds: int | None) -> datetime | None:
-    """Return the UTC time that `to_ms` returned as a number."""
+    """Return the UTC time that is a number of milliseconds since 1970-01-01T00:00:00Z."""
     return None if milliseconds is None else _EPOCH + milliseconds * _MILLISECOND
 
 
@@ -59,7 +60,7 @@ def load_run(row: Row[Any], position: int | None = None) -> Run:
         env=row.env,
         status=RunStatus(row.status),
         request=RunRequest(**json.loads(row.request)),
-        created_at=_EPOCH + row.created_at * _MILLISECOND,
+        created_at=time_of(row.run_id),
         started_at=from_ms(row.started_at),
         finished_at=from_ms(row.finished_at),
         duration_ms=row.duration_ms,

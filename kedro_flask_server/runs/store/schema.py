@@ -1,6 +1,7 @@
 """The tables, as the newest migration leaves them.
 
-Times are whole milliseconds since 1970-01-01T00:00:00Z, by the database's clock. Text that comes
+A run's id is also the time when it was taken in, and its place among all others. Other times are
+whole milliseconds since 1970-01-01T00:00:00Z, by the database's clock. Text that comes
 from a client is JSON in ASCII: a request may hold lone surrogates, NUL characters and NaN, which
 no database takes as they are.
 """
@@ -47,7 +48,6 @@ runs = Table(
     Column("env", String(200), nullable=False),
     Column("status", String(10), nullable=False),
     Column("request", Text, nullable=False),
-    Column("created_at", BigInteger, nullable=False),
     Column("started_at", BigInteger),
     Column("finished_at", BigInteger),
     Column("duration_ms", Float),
@@ -62,8 +62,8 @@ runs = Table(
     # The server at which the only one who wants it waits; nobody else takes it up.
     Column("held_by", String(32)),
     UniqueConstraint("project", "env", "submitted_by", "idempotency_key", name="uq_runs_key"),
-    Index("ix_runs_newest", "project", "env", "created_at", "run_id"),
-    Index("ix_runs_status", "project", "env", "status", "created_at", "run_id"),
+    Index("ix_runs_newest", "project", "env", "run_id"),
+    Index("ix_runs_status", "project", "env", "status", "run_id"),
     Index("ix_runs_owner", "status", "owner"),
 )
 """The runs."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict
+from datetime import datetime, timedelta, timezone
+from heapq import merge
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Connection, case, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from kedro_flask_server.errors import KeyReusedError, ServerBusyError
+from kedro_flask_server.runs.ids import run_id_at, time_of
 from kedro_flask_server.runs.model import (
     ACTIVE,
     ErrorDetail,
@@ -40,8 +44,7 @@ _MAX_PAGE_CHARS = 4_000_000
 _STEP_RUNS = 100
 _STEP_EVENTS = 2_000
 
-_HOUR_MS = 3_600_000
-_DAY_MS = 24 * _HOUR_MS
+_BEGINNING = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _LOST = ErrorDetail(
     type="RunLost",
@@ -221,7 +224,6 @@ class RunStore:
                 "env": self._env,
                 "status": RunStatus.QUEUED,
                 "request": rows.dump_request(request),
-                "created_at": now_ms(),
                 "idempotency_key": key,
                 "request_hash": rows.hash_request(request) if key is not None else None,
                 "held_by": server_id if is_held else None,
@@ -255,7 +257,7 @@ class RunStore:
     def _of_key(self, connection: Connection, key: str, key_hours: float) -> Any:
         """Return the row that was sent with a key; a key whose time is over is given up."""
         is_of_key = (*self._scope, runs.c.submitted_by == "", runs.c.idempotency_key == key)
-        is_over = runs.c.created_at < now_ms() - round(key_hours * _HOUR_MS)
+        is_over = runs.c.run_id < _ago(timedelta(hours=key_hours))
         connection.execute(
             update(runs).where(*is_of_key, is_over).values(idempotency_key=None, request_hash=None)
         )
@@ -297,7 +299,7 @@ class RunStore:
         turn = (
             select(runs)
             .where(*self._scope, runs.c.status == RunStatus.QUEUED, may_hold)
-            .order_by(runs.c.created_at, runs.c.run_id)
+            .order_by(runs.c.run_id)
             .limit(1)
         )
         known = select(servers.c.server_id).where(servers.c.server_id == server_id)
@@ -313,10 +315,13 @@ class RunStore:
             found = connection.execute(turn).first()
             if found is None:
                 return None
+            # Run ids may be ahead of the clock, and the database's clock behind this machine's.
+            taken_in_at = rows.to_ms(time_of(found.run_id))
+            now = case((now_ms() < taken_in_at, taken_in_at), else_=now_ms())
             connection.execute(
                 update(runs)
                 .where(runs.c.run_id == found.run_id, runs.c.status == RunStatus.QUEUED)
-                .values(status=RunStatus.RUNNING, owner=server_id, started_at=now_ms())
+                .values(status=RunStatus.RUNNING, owner=server_id, started_at=now)
             )
             row = self._row(connection, found.run_id)
             return None if row is None else rows.load_run(row)
@@ -325,16 +330,13 @@ class RunStore:
         if not concurrency:
             return []
         limits = {rows.ascii_name(name): limit for name, limit in concurrency.items()}
-        count = func.count()
-        statement = (
-            select(run_pipelines.c.pipeline, count)
-            .join(runs, runs.c.run_id == run_pipelines.c.run_id)
-            .where(*self._scope, runs.c.status == RunStatus.RUNNING)
-            .where(run_pipelines.c.pipeline.in_(limits))
-            .group_by(run_pipelines.c.pipeline)
-        )
-        running = connection.execute(statement).all()
-        return [pipeline for pipeline, number in running if number >= limits[pipeline]]
+        # Two steps, of which the first finds few rows: in one, SQLite goes through all that the
+        # pipelines ever ran.
+        running = select(runs.c.run_id).where(*self._scope, runs.c.status == RunStatus.RUNNING)
+        run_ids = connection.execute(running).scalars().all()
+        pipelines = select(run_pipelines.c.pipeline).where(run_pipelines.c.run_id.in_(run_ids))
+        numbers = Counter(connection.execute(pipelines).scalars())
+        return [pipeline for pipeline, limit in limits.items() if numbers[pipeline] >= limit]
 
     def put_back(self, run_id: str, server_id: str) -> None:
         """Have a run that was taken up, and never started, wait for its turn again."""
@@ -496,38 +498,47 @@ class RunStore:
         Returns:
             A page. Runs that come in meanwhile move nothing on those that follow.
         """
-        newest_first = (runs.c.created_at.desc(), runs.c.run_id.desc())
-        statement = select(runs).where(*self._scope, *self._conditions(wanted))
+        conditions = self._conditions(wanted)
         if cursor is not None:
-            created_at, _, run_id = cursor.partition("-")
-            place = tuple_(runs.c.created_at, runs.c.run_id)
-            statement = statement.where(place < tuple_(int(created_at), run_id))
-        statement = statement.order_by(*newest_first).limit(limit + 1)
+            conditions.append(runs.c.run_id < cursor)
+        # A query for each state finds the newest in its index; one for several would sort all.
+        states = [[runs.c.status == each] for each in dict.fromkeys(wanted.statuses)] or [[]]
         with self._database.reading() as connection:
-            found, has_more = _fitting(connection.execute(statement), limit)
-            positions = self._positions(connection) if _has_queued(found) else {}
-        last = found[-1] if has_more else None
+            found = [
+                self._newest(connection, wanted.pipeline, [*conditions, *state], limit + 1)
+                for state in states
+            ]
+            newest = merge(*found, key=lambda row: row.run_id, reverse=True)
+            shown, has_more = _fitting(newest, limit)
+            positions = self._positions(connection) if _has_queued(shown) else {}
         return RunPage(
-            runs=[rows.load_run(row, positions.get(row.run_id)) for row in found],
-            next=None if last is None else f"{last.created_at}-{last.run_id}",
+            runs=[rows.load_run(row, positions.get(row.run_id)) for row in shown],
+            next=shown[-1].run_id if has_more else None,
         )
+
+    def _newest(
+        self, connection: Connection, pipeline: str | None, conditions: list[Any], limit: int
+    ) -> Iterator[Any]:
+        statement = select(runs).where(*self._scope, *conditions)
+        order = runs.c.run_id
+        if pipeline is not None:
+            of_pipeline = run_pipelines.c.pipeline == rows.ascii_name(pipeline)
+            statement = statement.join(run_pipelines).where(of_pipeline)
+            order = run_pipelines.c.run_id
+        return iter(connection.execute(statement.order_by(order.desc()).limit(limit)))
 
     @staticmethod
     def _conditions(wanted: RunFilter) -> list[Any]:
         conditions: list[Any] = []
-        if wanted.statuses:
-            conditions.append(runs.c.status.in_([each.value for each in wanted.statuses]))
-        if wanted.pipeline is not None:
-            of_pipeline = select(run_pipelines.c.run_id).where(
-                run_pipelines.c.pipeline == rows.ascii_name(wanted.pipeline)
-            )
-            conditions.append(runs.c.run_id.in_(of_pipeline))
         if wanted.since is not None:
-            conditions.append(runs.c.created_at >= rows.to_ms(wanted.since))
+            # An id says no more than milliseconds.
+            after = wanted.since + timedelta(microseconds=999)
+            conditions.append(runs.c.run_id >= run_id_at(after))
         if wanted.until is not None:
-            conditions.append(runs.c.created_at <= rows.to_ms(wanted.until))
+            conditions.append(runs.c.run_id <= run_id_at(wanted.until))
         if wanted.idempotency_key is not None:
-            conditions.append(runs.c.idempotency_key == wanted.idempotency_key)
+            of_key = (runs.c.submitted_by == "", runs.c.idempotency_key == wanted.idempotency_key)
+            conditions.extend(of_key)
         return conditions
 
     def _row(self, connection: Connection, run_id: str) -> Any:
@@ -537,15 +548,14 @@ class RunStore:
     def _position(self, connection: Connection, row: Any) -> int | None:
         if row.status != RunStatus.QUEUED:
             return None
-        place = tuple_(runs.c.created_at, runs.c.run_id)
-        is_before = place < tuple_(row.created_at, row.run_id)
+        is_before = runs.c.run_id < row.run_id
         return 1 + self._count(connection, runs.c.status == RunStatus.QUEUED, is_before)
 
     def _positions(self, connection: Connection) -> dict[str, int]:
         statement = (
             select(runs.c.run_id)
             .where(*self._scope, runs.c.status == RunStatus.QUEUED)
-            .order_by(runs.c.created_at, runs.c.run_id)
+            .order_by(runs.c.run_id)
         )
         queued = connection.execute(statement).scalars()
         return {run_id: position for position, run_id in enumerate(queued, 1)}
@@ -564,17 +574,17 @@ class RunStore:
             Whether there may be more to delete.
         """
         ended = (*self._scope, runs.c.status.not_in(_ACTIVE))
-        newest = select(runs.c.created_at).where(*ended).order_by(runs.c.created_at.desc())
+        newest = select(runs.c.run_id).where(*ended).order_by(runs.c.run_id.desc())
         with self._database.reading() as connection:
-            oldest_kept = connection.execute(newest.offset(keep_runs).limit(1)).scalar()
-            too_old = runs.c.created_at < now_ms() - round(keep_days * _DAY_MS)
-            if oldest_kept is not None:
-                too_old |= runs.c.created_at <= oldest_kept
+            newest_too_many = connection.execute(newest.offset(keep_runs).limit(1)).scalar()
+            too_old = runs.c.run_id < _ago(timedelta(days=keep_days))
+            if newest_too_many is not None:
+                too_old |= runs.c.run_id <= newest_too_many
             is_bound = runs.c.idempotency_key.is_not(None) & (
-                runs.c.created_at >= now_ms() - round(key_hours * _HOUR_MS)
+                runs.c.run_id >= _ago(timedelta(hours=key_hours))
             )
             chosen = select(runs.c.run_id).where(*ended, too_old, ~is_bound)
-            oldest_first = chosen.order_by(runs.c.created_at).limit(_STEP_RUNS)
+            oldest_first = chosen.order_by(runs.c.run_id).limit(_STEP_RUNS)
             run_ids = connection.execute(oldest_first).scalars().all()
         if not run_ids:
             return False
@@ -593,6 +603,12 @@ class RunStore:
         if not self._database.is_sqlite:  # there, whoever writes is alone
             lock = text("SELECT pg_advisory_xact_lock(:key)")
             connection.execute(lock, {"key": self._scope_lock})
+
+
+def _ago(period: timedelta) -> str:
+    """Return the id of a run that was taken in a while ago."""
+    now = datetime.now(timezone.utc)
+    return run_id_at(now - min(period, now - _BEGINNING))
 
 
 def _is_running_at(run_id: str, server_id: str) -> tuple[Any, ...]:
@@ -624,7 +640,7 @@ def _has_queued(found: list[Any]) -> bool:
     return any(row.status == RunStatus.QUEUED for row in found)
 
 
-def _fitting(result: Any, limit: int) -> tuple[list[Any], bool]:
+def _fitting(result: Iterable[Any], limit: int) -> tuple[list[Any], bool]:
     """Return the rows of one page, and whether there are more."""
     found: list[Any] = []
     size = 0

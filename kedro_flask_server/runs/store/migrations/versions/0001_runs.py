@@ -26,7 +26,6 @@ def upgrade() -> None:
         sa.Column("env", sa.String(200), nullable=False),
         sa.Column("status", sa.String(10), nullable=False),
         sa.Column("request", sa.Text, nullable=False),
-        sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("started_at", sa.BigInteger),
         sa.Column("finished_at", sa.BigInteger),
         sa.Column("duration_ms", sa.Float),
@@ -42,8 +41,8 @@ def upgrade() -> None:
         ),
     )
     scope = ["project", "env"]
-    op.create_index("ix_runs_newest", "runs", [*scope, "created_at", "run_id"])
-    op.create_index("ix_runs_status", "runs", [*scope, "status", "created_at", "run_id"])
+    op.create_index("ix_runs_newest", "runs", [*scope, "run_id"])
+    op.create_index("ix_runs_status", "runs", [*scope, "status", "run_id"])
     op.create_index("ix_runs_owner", "runs", ["status", "owner"])
     run_id = ("run_id", sa.String(24))
     of_a_run = ("runs.run_id",)
