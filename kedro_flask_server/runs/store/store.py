@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from heapq import merge
 from typing import Any
 
-from sqlalchemy import Connection, case, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Connection, Select, case, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from kedro_flask_server.errors import KeyReusedError, ServerBusyError
@@ -498,16 +498,12 @@ class RunStore:
         Returns:
             A page. Runs that come in meanwhile move nothing on those that follow.
         """
-        conditions = self._conditions(wanted)
-        if cursor is not None:
-            conditions.append(runs.c.run_id < cursor)
+        matching = self._matching(wanted, cursor).limit(limit + 1)
         # A query for each state finds the newest in its index; one for several would sort all.
-        states = [[runs.c.status == each] for each in dict.fromkeys(wanted.statuses)] or [[]]
+        states = dict.fromkeys(wanted.statuses)
+        queries = [matching.where(runs.c.status == each) for each in states] or [matching]
         with self._database.reading() as connection:
-            found = [
-                self._newest(connection, wanted.pipeline, [*conditions, *state], limit + 1)
-                for state in states
-            ]
+            found = [connection.execute(query) for query in queries]
             newest = merge(*found, key=lambda row: row.run_id, reverse=True)
             shown, has_more = _fitting(newest, limit)
             positions = self._positions(connection) if _has_queued(shown) else {}
@@ -516,30 +512,33 @@ class RunStore:
             next=shown[-1].run_id if has_more else None,
         )
 
-    def _newest(
-        self, connection: Connection, pipeline: str | None, conditions: list[Any], limit: int
-    ) -> Iterator[Any]:
-        statement = select(runs).where(*self._scope, *conditions)
-        order = runs.c.run_id
-        if pipeline is not None:
-            of_pipeline = run_pipelines.c.pipeline == rows.ascii_name(pipeline)
+    def _matching(self, wanted: RunFilter, cursor: str | None) -> Select[Any]:
+        """Return the query for the rows of a filter in whatever state, the newest first."""
+        statement = select(runs).where(*self._scope)
+        run_id = runs.c.run_id
+        if wanted.pipeline is not None:
+            if not wanted.statuses:
+                # The rows are to be found by their pipeline: a comparison with what is no column
+                # keeps SQLite from starting with the project.
+                in_project = runs.c.project + "" == self._project
+                statement = select(runs).where(in_project, runs.c.env == self._env)
+                run_id = run_pipelines.c.run_id
+            of_pipeline = run_pipelines.c.pipeline == rows.ascii_name(wanted.pipeline)
             statement = statement.join(run_pipelines).where(of_pipeline)
-            order = run_pipelines.c.run_id
-        return iter(connection.execute(statement.order_by(order.desc()).limit(limit)))
-
-    @staticmethod
-    def _conditions(wanted: RunFilter) -> list[Any]:
-        conditions: list[Any] = []
         if wanted.since is not None:
             # An id says no more than milliseconds.
-            after = wanted.since + timedelta(microseconds=999)
-            conditions.append(runs.c.run_id >= run_id_at(after))
+            statement = statement.where(
+                run_id >= run_id_at(wanted.since + timedelta(microseconds=999))
+            )
         if wanted.until is not None:
-            conditions.append(runs.c.run_id <= run_id_at(wanted.until))
+            statement = statement.where(run_id <= run_id_at(wanted.until))
         if wanted.idempotency_key is not None:
-            of_key = (runs.c.submitted_by == "", runs.c.idempotency_key == wanted.idempotency_key)
-            conditions.extend(of_key)
-        return conditions
+            statement = statement.where(
+                runs.c.submitted_by == "", runs.c.idempotency_key == wanted.idempotency_key
+            )
+        if cursor is not None:
+            statement = statement.where(run_id < cursor)
+        return statement.order_by(run_id.desc())
 
     def _row(self, connection: Connection, run_id: str) -> Any:
         statement = select(runs).where(*self._scope, runs.c.run_id == run_id)
