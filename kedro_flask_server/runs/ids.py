@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_END = datetime(9000, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 _FORM = "%Y-%m-%dT%H.%M.%S.%fZ"
 
@@ -42,11 +43,11 @@ def run_id_at(moment: datetime) -> str:
     """Return the id of a run that was taken in at a time.
 
     Args:
-        moment: A UTC time; what is finer than a millisecond is left out, and a time before 1970
-            is taken for its beginning.
+        moment: A time, with its zone; what is finer than a millisecond is left out. One that no
+            run can have is taken for the nearest that one can.
     """
-    later = max(moment.astimezone(timezone.utc), _EPOCH)
-    return f"{later:%Y-%m-%dT%H.%M.%S}.{later.microsecond // 1000:03d}Z"
+    shown = min(max(moment, _EPOCH), _END).astimezone(timezone.utc)
+    return f"{shown:%Y-%m-%dT%H.%M.%S}.{shown.microsecond // 1000:03d}Z"
 
 
 def time_of(run_id: str) -> datetime:

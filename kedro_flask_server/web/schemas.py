@@ -233,7 +233,11 @@ class RunQuerySchema(Schema):
         load_default=50,
         validate=_check_limit,
         error_messages={"invalid": _NOT_A_NUMBER},
-        metadata={"description": "How many runs at most; fewer where they are large."},
+        metadata={
+            "description": "How many runs at most; fewer where they are large.",
+            "minimum": 1,
+            "maximum": _MAX_LIMIT,
+        },
     )
     cursor = fields.String(
         load_default=None,

@@ -214,6 +214,8 @@ def test_list_pages_through_all_runs_that_are_asked_for(served: RunningServer) -
     assert "Link" not in response.headers
     both = served.client.get("/runs?status=success&status=failure&limit=200").json()["runs"]
     assert {run["status"] for run in both} == {"success", "failure"}
+    for extreme in ("0001-01-01T00:00:00%2B14:00", "9999-12-31T23:59:59-12:00"):
+        assert served.client.get(f"/runs?since={extreme}&until={extreme}").status_code == 200
     moment = both[0]["created_at"]
     since = served.client.get("/runs", params={"since": moment}).json()["runs"]
     assert [run["run_id"] for run in since] == [both[0]["run_id"]]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 
 from kedro.io.core import generate_timestamp
 
-from kedro_flask_server.runs.ids import RunIds
+from kedro_flask_server.runs.ids import RunIds, run_id_at, time_of
 
 MOMENT_NS = 1_704_067_200_123_000_000  # 2024-01-01T00:00:00.123Z
 
@@ -37,3 +38,13 @@ def test_threads_never_get_the_same_id() -> None:
     with ThreadPoolExecutor(16) as threads:
         given = list(threads.map(lambda _: ids.next(), range(10_000)))
     assert len(set(given)) == 10_000
+
+
+def test_id_tells_its_time_and_any_time_has_one() -> None:
+    assert run_id_at(time_of(run_id := RunIds().next())) == run_id
+    east = timezone(timedelta(hours=14))
+    assert run_id_at(datetime(2024, 1, 1, 14, tzinfo=east)) == "2024-01-01T00.00.00.000Z"
+    assert run_id_at(datetime.min.replace(tzinfo=east)) == "1970-01-01T00.00.00.000Z"
+    assert run_id_at(datetime.max.replace(tzinfo=timezone(timedelta(hours=-12)))) == (
+        "9000-01-01T00.00.00.000Z"
+    )

@@ -44,6 +44,7 @@ _MAX_PAGE_CHARS = 4_000_000
 _STEP_RUNS = 100
 _STEP_EVENTS = 2_000
 
+_MICROSECOND = timedelta(microseconds=1)
 _BEGINNING = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 _LOST = ErrorDetail(
@@ -517,7 +518,7 @@ class RunStore:
         statement = select(runs).where(*self._scope)
         run_id = runs.c.run_id
         if wanted.pipeline is not None:
-            if not wanted.statuses:
+            if self.is_local and not wanted.statuses:
                 # The rows are to be found by their pipeline: a comparison with what is no column
                 # keeps SQLite from starting with the project.
                 in_project = runs.c.project + "" == self._project
@@ -526,10 +527,9 @@ class RunStore:
             of_pipeline = run_pipelines.c.pipeline == rows.ascii_name(wanted.pipeline)
             statement = statement.join(run_pipelines).where(of_pipeline)
         if wanted.since is not None:
-            # An id says no more than milliseconds.
-            statement = statement.where(
-                run_id >= run_id_at(wanted.since + timedelta(microseconds=999))
-            )
+            # An id says no more than milliseconds: the last one before that time is left out.
+            before = max(wanted.since, _BEGINNING) - _MICROSECOND
+            statement = statement.where(run_id > run_id_at(before))
         if wanted.until is not None:
             statement = statement.where(run_id <= run_id_at(wanted.until))
         if wanted.idempotency_key is not None:
