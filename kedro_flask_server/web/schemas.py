@@ -219,7 +219,7 @@ class RunQuerySchema(Schema):
     error_messages = {"unknown": _UNKNOWN_FIELD}  # type: ignore[dict-item]  # noqa: RUF012
 
     status = fields.List(
-        fields.String(validate=_check_status),
+        fields.String(validate=_check_status, metadata={"enum": _STATUSES}),
         load_default=(),
         metadata={"description": "Runs in this state; given again, in any of them."},
     )

@@ -22,9 +22,11 @@ logger = logging.getLogger(__name__)
 NEWEST_REVISION = "0001"
 """The newest step in ``migrations/versions``."""
 
-# A request waits for its turn, for the pool and for the database, each at most this long:
-# together below the five seconds within which every request has its answer.
-_WAIT_S = 1.5
+# A request waits for two things, one after the other: with SQLite, for its turn to write and for
+# other processes; with PostgreSQL, for a connection and for the answer. Together that is below
+# the five seconds within which every request has its answer.
+_LONG_WAIT_S = 3.0
+_SHORT_WAIT_S = 1.5
 
 _MAX_CONNECTIONS = 10
 _FILE_NAME = "runs.db"
@@ -53,7 +55,7 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._url = url
         # SQLite has one writer at a time, and lets the others poll for their turn.
-        self._writers = threading.BoundedSemaphore(1 if self.is_sqlite else _MAX_CONNECTIONS)
+        self._turn_to_write = threading.Lock()
         self._engine = self._create_engine()
 
     @property
@@ -66,10 +68,10 @@ class Database:
             engine = create_engine(
                 self._url.set(drivername="postgresql+pg8000"),
                 # The driver that bounds every wait for an answer, of a paused server too.
-                connect_args={"timeout": 2 * _WAIT_S},
+                connect_args={"timeout": _LONG_WAIT_S},
                 pool_size=_MAX_CONNECTIONS,
                 max_overflow=0,
-                pool_timeout=_WAIT_S,
+                pool_timeout=_SHORT_WAIT_S,
                 pool_pre_ping=True,
                 isolation_level="READ COMMITTED",
             )
@@ -77,10 +79,9 @@ class Database:
             return engine
         engine = create_engine(
             self._url,
-            connect_args={"timeout": _WAIT_S, "check_same_thread": False},
+            connect_args={"timeout": _SHORT_WAIT_S, "check_same_thread": False},
             pool_size=_MAX_CONNECTIONS,
-            max_overflow=0,
-            pool_timeout=_WAIT_S,
+            max_overflow=-1,  # they cost little, and there are no more than threads
         )
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_in_sqlite)
@@ -143,17 +144,25 @@ class Database:
             StoreUnavailableError: If the database cannot be reached or written.
             sqlalchemy.exc.IntegrityError: If a row is there already.
         """
-        if not self._writers.acquire(timeout=_WAIT_S):
-            raise StoreUnavailableError("other requests wait for the database")
+        with (
+            self._turn(),
+            _unavailable_where_it_fails(),
+            self._engine.connect().execution_options(writes=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self.is_sqlite:
+            yield
+            return
+        if not self._turn_to_write.acquire(timeout=_LONG_WAIT_S):
+            raise StoreUnavailableError("other requests wait to write to it")
         try:
-            with (
-                _unavailable_where_it_fails(),
-                self._engine.connect().execution_options(writes=True) as connection,
-                connection.begin(),
-            ):
-                yield connection
+            yield
         finally:
-            self._writers.release()
+            self._turn_to_write.release()
 
     def close(self) -> None:
         """Close the connections; whoever asks again opens new ones."""
@@ -261,7 +270,7 @@ def _begin_in_sqlite(connection: Connection) -> None:
 
 def _limit_statements(connection: Any, _: object) -> None:
     cursor = connection.cursor()
-    cursor.execute(f"SET statement_timeout = {int(_WAIT_S * 1000)}")
+    cursor.execute(f"SET statement_timeout = {int(_SHORT_WAIT_S * 1000)}")
     connection.commit()
     cursor.close()
 
