@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,9 @@ from kedro_flask_server.errors import ServerSettingsError
 
 _PREFIX = "KEDRO_SERVER_"
 _SHORTEST_TIMEOUT_S = 0.001
+
+# A year. Threads cannot wait for as long as a number can be.
+_LONGEST_S = 31_536_000.0
 
 # In settings.py, these are relative to the project.
 _PATHS = ("conf_source", "state_dir")
@@ -49,12 +51,12 @@ def _source(value: object) -> str:
     return str(path.resolve())
 
 
-def _number(minimum: float) -> Callable[[object], float]:
+def _number(minimum: float, maximum: float = _LONGEST_S) -> Callable[[object], float]:
     def parse(value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise ValueError
         number = float(value)
-        if not math.isfinite(number) or number < minimum:
+        if not minimum <= number <= maximum:  # NaN is neither
             raise ValueError
         return number
 
@@ -127,7 +129,7 @@ def _setting(
     }
     if callable(default):
         return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata=metadata, repr=not is_secret)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -190,22 +192,22 @@ class ServerConfig:
     run_timeout_s: float | Mapping[str, float] | None = _setting(
         None,
         _seconds_or_by_pipeline,
-        allowed="a number of seconds above 0, or a mapping of pipelines to such numbers, such as "
-        '{"train": 3600}',
+        allowed="a number of seconds above 0, at most a year, or a mapping of pipelines to such "
+        'numbers, such as {"train": 3600}',
         meaning="how many seconds a run may take, all of them or those of the pipelines that are "
         "named; a longer one fails with `RunTimeout`",
     )
     max_sync_wait_s: float | None = _setting(
         None,
         _number(0),
-        allowed="a number of seconds, 0 or more",
+        allowed="a number of seconds from 0 to a year",
         meaning="how many seconds a request may wait for its run; after that it is answered with "
         "202 and the run, which goes on",
     )
     idempotency_hours: float = _setting(
         24.0,
-        _number(0),
-        allowed="a number of hours, 0 or more",
+        _number(0, 8_760),
+        allowed="a number of hours from 0 to 8760",
         meaning="how many hours an `Idempotency-Key` counts",
     )
     state_dir: str | None = _setting(
@@ -224,8 +226,8 @@ class ServerConfig:
     )
     lease_s: float = _setting(
         60.0,
-        _number(3),
-        allowed="a number of seconds, 3 or more",
+        _number(3, 86_400),
+        allowed="a number of seconds from 3 to 86400",
         meaning="after how many seconds without a word a server is taken for dead by servers on "
         "other machines",
     )
@@ -237,14 +239,14 @@ class ServerConfig:
     )
     keep_days: float = _setting(
         90.0,
-        _number(0),
-        allowed="a number of days, 0 or more",
-        meaning="how many days a run that has ended is kept",
+        _number(0, 36_500),
+        allowed="a number of days from 0 to 36500",
+        meaning="how many days a run is kept, from when it was taken in until at least its end",
     )
     drain_timeout_s: float = _setting(
         20.0,
         _number(0),
-        allowed="a number of seconds, 0 or more",
+        allowed="a number of seconds from 0 to a year",
         meaning="how many seconds the runs under way get to end once the server is told to stop",
     )
     max_body_bytes: int = _setting(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kedro_flask_server.text import bounded
+
 
 class ServerError(Exception):
     """Base class of every error that the server raises itself."""
@@ -68,7 +70,7 @@ class UnknownRunError(ServerError):
     """
 
     def __init__(self, run_id: str) -> None:
-        super().__init__(f"There is no run {run_id!r}.")
+        super().__init__(f"There is no run {bounded(run_id, 100)!r}.")
 
 
 class RunEndedError(ServerError):

@@ -7,7 +7,10 @@ its children may be forked; with the project imported once, each of them starts 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import signal
+import sys
 
 import kedro.framework.cli  # noqa: F401  each child imports the program that started the server
 from kedro.framework import project
@@ -18,6 +21,24 @@ from kedro_flask_server.project.failures import safe
 from kedro_flask_server.project.runner import PRELOADED_PROJECT
 
 set_up_logging(safe)
+
+_PR_SET_PDEATHSIG = 1
+_THIS_PROCESS = os.getpid()
+
+
+def _end_with_parent() -> None:
+    """Have the kernel end this child when its parent does, which itself ends with the server.
+
+    A run whose server was killed is recorded as lost, and nothing of it may go on writing. The
+    signal comes when the thread ends that forked: here that is the parent's only one (prctl(2)).
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != _THIS_PROCESS:  # it has ended already
+        os._exit(1)
+
+
+if sys.platform == "linux":
+    os.register_at_fork(after_in_child=_end_with_parent)
 
 # What fails here fails again where it is told: in the run that needs it.
 with contextlib.suppress(Exception):

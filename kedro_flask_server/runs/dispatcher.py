@@ -22,6 +22,12 @@ logger = logging.getLogger(__name__)
 # How often it looks for runs that other servers have queued.
 _POLL_S = 0.5
 
+# How often it compares what it executes with what the store takes it to execute.
+_CHECK_EVERY_S = 5.0
+
+# How long those who wait for a run do so while its end cannot be stored.
+_VAIN_WAIT_S = 3.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Execution:
@@ -32,6 +38,15 @@ class _Execution:
     started_at: float
     ends_at: float | None
     timeout_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Unrecorded:
+    """The end of a run that could not be stored yet, and since when (monotonic, in seconds)."""
+
+    execution: _Execution
+    outcome: RunOutcome
+    since: float
 
 
 class Dispatcher:
@@ -61,15 +76,24 @@ class Dispatcher:
         self._config = config
         self._wake = threading.Event()
         self._is_stopping = False
-        self._is_unsure = False
+        self._check_at = 0.0
         self._changed = threading.Condition()
         self._executing: dict[str, _Execution] = {}
-        self._unrecorded: dict[str, tuple[_Execution, RunOutcome]] = {}
+        self._unrecorded: dict[str, _Unrecorded] = {}
         self._thread = threading.Thread(target=self._work, name="kedro-dispatcher", daemon=True)
 
     def start(self) -> None:
-        """Begin to take up runs."""
+        """Begin to take up runs.
+
+        Raises:
+            ServerSettingsError: If the executor cannot start.
+        """
+        self._executor.start()
         self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether it is at work."""
+        return self._thread.is_alive()
 
     def wake(self) -> None:
         """Look for runs now: something has changed."""
@@ -91,14 +115,15 @@ class Dispatcher:
 
     def _work(self) -> None:
         while not self._is_stopping:
-            self._wake.wait(_POLL_S)
+            is_woken = self._wake.wait(_POLL_S)
             self._wake.clear()
             try:
                 self._put_back_what_never_started()
-                while self._may_start() and self._start_one():
-                    pass
+                # Where nothing has happened here, to look takes less than to take up nothing.
+                if is_woken or self._store.has_queued():
+                    while self._may_start() and self._start_one():
+                        pass
             except StoreUnavailableError as error:
-                self._is_unsure = True
                 self._membership.note(error)
             except Exception:  # the queue must go on, whatever one run brings with it
                 logger.exception("A queued run could not be started")
@@ -106,14 +131,15 @@ class Dispatcher:
     def _put_back_what_never_started(self) -> None:
         """Put back the runs that the store took for taken up when its answer was lost."""
         server_id = self._membership.server_id
-        if not self._is_unsure or server_id is None:
+        now = time.monotonic()
+        if now < self._check_at or server_id is None:
             return
+        self._check_at = now + _CHECK_EVERY_S
         for run_id in self._store.running_at(server_id):
             with self._changed:
                 is_known = run_id in self._executing or run_id in self._unrecorded
             if not is_known:
                 self._store.put_back(run_id, server_id)
-        self._is_unsure = False
 
     def _may_start(self) -> bool:
         return (
@@ -127,19 +153,30 @@ class Dispatcher:
         server_id = self._membership.server_id
         if server_id is None:
             return False
+        # From here on this process must not outlive its lease.
+        self._membership.set_executing(True)
+        try:
+            return self._take_up(server_id)
+        finally:
+            with self._changed:
+                self._membership.set_executing(bool(self._executing))
+
+    def _take_up(self, server_id: str) -> bool:
         run = self._store.claim(server_id, self._config.concurrency)
         if run is None:
+            return False
+        if not self._may_start():  # that took longer than there was time
+            self._store.put_back(run.run_id, server_id)
             return False
         execution = self._execution_of(run, server_id)
         with self._changed:
             self._executing[run.run_id] = execution
-        self._membership.set_executing(True)
         try:
             future = self._executor.submit(run.run_id, run.request)
         except RuntimeError:  # the interpreter is about to end
             self._is_stopping = True
-            self._store.put_back(run.run_id, server_id)
             self._forget(execution)
+            self._store.put_back(run.run_id, server_id)
             return False
         future.add_done_callback(self._recorder(execution))
         return True
@@ -172,23 +209,31 @@ class Dispatcher:
         Returns:
             Whether it is stored.
         """
-        is_stored = True
-        try:
-            is_recorded = self._store.finish(execution.run_id, execution.server_id, outcome)
-        except StoreUnavailableError as error:
-            is_stored = False
-            self._membership.note(error)
-            with self._changed:
-                self._unrecorded[execution.run_id] = (execution, outcome)
-            self._watches.wake(execution.run_id, _not_stored_yet(execution.run_id, error))
-        else:
-            if not is_recorded:
-                logger.warning("Run %s has another end in the store", execution.run_id)
-            with self._changed:
-                self._unrecorded.pop(execution.run_id, None)
-            self._watches.wake(execution.run_id)
+        is_stored = self._finish(execution, outcome)
+        run_id = execution.run_id
+        with self._changed:
+            if is_stored:
+                self._unrecorded.pop(run_id, None)
+            elif run_id not in self._unrecorded:
+                self._unrecorded[run_id] = _Unrecorded(
+                    execution=execution, outcome=outcome, since=time.monotonic()
+                )
         self._forget(execution)
+        if is_stored:
+            self._watches.wake(run_id)
         return is_stored
+
+    def _finish(self, execution: _Execution, outcome: RunOutcome) -> bool:
+        try:
+            if not self._store.finish(execution.run_id, execution.server_id, outcome):
+                logger.warning("Run %s has another end in the store", execution.run_id)
+        except StoreUnavailableError as error:
+            self._membership.note(error)
+            return False
+        except Exception:  # the slot must be free again, and the run have its end
+            logger.exception("The end of run %s could not be stored", execution.run_id)
+            return False
+        return True
 
     def _forget(self, execution: _Execution) -> None:
         with self._changed:
@@ -201,9 +246,16 @@ class Dispatcher:
         """Try again to store the ends that could not be stored."""
         with self._changed:
             unrecorded = list(self._unrecorded.values())
-        for execution, outcome in unrecorded:
-            if not self._record(execution, outcome):
-                return
+        for each in unrecorded:
+            if self._record(each.execution, each.outcome):
+                continue
+            if time.monotonic() - each.since > _VAIN_WAIT_S:
+                self._watches.wake(each.execution.run_id, is_in_vain=True)
+
+    def has_unrecorded(self) -> bool:
+        """Whether there are ends that could not be stored."""
+        with self._changed:
+            return bool(self._unrecorded)
 
     def stop_overdue(self) -> None:
         """Ask the runs to stop that have taken longer than they may."""
@@ -264,10 +316,3 @@ def _failure_of_the_server(execution: _Execution, fault: BaseException) -> RunOu
         type=type(fault).__qualname__, message="The server could not execute the run."
     )
     return RunOutcome(status=RunStatus.FAILURE, duration_ms=_since(execution), error=error)
-
-
-def _not_stored_yet(run_id: str, error: StoreUnavailableError) -> StoreUnavailableError:
-    return StoreUnavailableError(
-        f"run {run_id} has ended, and its end is stored as soon as that is possible "
-        f"({error.reason})"
-    )

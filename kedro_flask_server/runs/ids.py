@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+
+RUN_ID_FORM = r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z"
+"""The form of a run id, as a regular expression."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _END = datetime(9000, 1, 1, tzinfo=timezone.utc)
@@ -48,6 +52,11 @@ def run_id_at(moment: datetime) -> str:
     """
     shown = min(max(moment, _EPOCH), _END).astimezone(timezone.utc)
     return f"{shown:%Y-%m-%dT%H.%M.%S}.{shown.microsecond // 1000:03d}Z"
+
+
+def is_run_id(text: str) -> bool:
+    """Whether a text has the form of a run id."""
+    return re.fullmatch(RUN_ID_FORM, text, re.ASCII) is not None
 
 
 def time_of(run_id: str) -> datetime:

@@ -54,6 +54,10 @@ class Keeper:
         """Begin."""
         self._thread.start()
 
+    def is_alive(self) -> bool:
+        """Whether it is at work."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """End, when what is under way is done."""
         self._stopped.set()
@@ -96,9 +100,15 @@ class Keeper:
         now = time.monotonic()
         if now < self._forget_at:
             return
-        has_more = self._store.forget(
-            keep_runs=self._config.keep_runs,
-            keep_days=self._config.keep_days,
-            key_hours=self._config.idempotency_hours,
-        )
-        self._forget_at = now if has_more else now + _FORGET_EVERY_S
+        self._forget_at = now + _FORGET_EVERY_S
+        try:
+            has_more = self._store.forget(
+                keep_runs=self._config.keep_runs,
+                keep_days=self._config.keep_days,
+                key_hours=self._config.idempotency_hours,
+            )
+        except StoreUnavailableError as error:
+            logger.warning("Old runs could not be deleted: %s", error.reason)
+            return
+        if has_more:
+            self._forget_at = now

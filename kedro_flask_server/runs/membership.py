@@ -44,6 +44,7 @@ class Membership:
         self._renewed_at = 0.0
         self._lock = threading.Lock()
         self._executes = False
+        self._is_armed = False
         self.fault: str | None = None
 
     @property
@@ -147,12 +148,15 @@ class Membership:
         return self._renewed_at + _USABLE * self._lease_s - time.monotonic()
 
     def _set_timer(self) -> None:
-        if self._store.is_local:
+        if self._store.is_local or not hasattr(signal, "setitimer"):
             return
         # SIGALRM ends a process that has not chosen to handle it, whatever its threads do; of one
         # that was stopped, before its threads go on.
-        remaining_s = max(self._remaining_s(), 0.001) if self._executes else 0.0
-        signal.setitimer(signal.ITIMER_REAL, remaining_s)
+        if self._executes:
+            signal.setitimer(signal.ITIMER_REAL, max(self._remaining_s(), 0.001))
+        elif self._is_armed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        self._is_armed = self._executes
 
     def _end_if_executing(self) -> None:
         if self._executes:

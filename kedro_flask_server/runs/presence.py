@@ -10,10 +10,8 @@ from pathlib import Path
 
 import psutil
 
-# How far two readings of when a process started may be apart: the system's clock is set at times.
-_SAME_START_S = 2.0
-
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_PROCESSES = Path("/proc/self/stat")
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 
@@ -25,8 +23,9 @@ class ServerProcess:
         server_id: Its id, made anew at each start.
         machine: The boot of the machine, and the namespace of process ids there.
         pid: The id of its process.
-        pid_started_at: When the process started, in seconds since 1970-01-01T00:00:00Z; a
-            process id comes again.
+        pid_started_at: When the process started, as a process id comes again: on Linux in clock
+            ticks since the boot, which setting the clock does not change; elsewhere in seconds
+            since 1970-01-01T00:00:00Z.
     """
 
     server_id: str
@@ -41,7 +40,7 @@ class ServerProcess:
             server_id=uuid.uuid4().hex,
             machine=_machine(),
             pid=os.getpid(),
-            pid_started_at=psutil.Process().create_time(),
+            pid_started_at=_started_at(os.getpid()) or 0.0,
         )
 
     def is_dead(self, seen_from: ServerProcess, *, is_lease_over: bool) -> bool:
@@ -59,14 +58,25 @@ class ServerProcess:
         return not self._is_alive()
 
     def _is_alive(self) -> bool:
+        return _started_at(self.pid) == self.pid_started_at
+
+
+def _started_at(pid: int) -> float | None:
+    """Return when a process started; None where there is none, or only its exit code."""
+    if _PROCESSES.exists():
         try:
-            process = psutil.Process(self.pid)
-            is_same = abs(process.create_time() - self.pid_started_at) < _SAME_START_S
-            return is_same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
-            return False
-        except psutil.AccessDenied:  # somebody else's, and there
-            return True
+            # The fields after the name, which may hold anything: state is the 3rd of all,
+            # starttime the 22nd (proc_pid_stat(5)).
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in "ZX" else float(fields[19])
+    try:
+        process = psutil.Process(pid)
+        is_there = process.status() != psutil.STATUS_ZOMBIE
+        return process.create_time() if is_there else None
+    except psutil.NoSuchProcess:
+        return None
 
 
 def _machine() -> str:

@@ -69,6 +69,8 @@ class RunService:
         Raises:
             ServerSettingsError: If the store cannot be used at all.
         """
+        if self._is_started:
+            return
         with self._lock:
             if self._is_started or self._is_stopping:
                 return
@@ -76,21 +78,22 @@ class RunService:
                 self._membership.join()
             except StoreUnavailableError as error:
                 self._membership.note(error)
-            self._keeper.start()
             self._dispatcher.start()
+            self._keeper.start()
             self._is_started = True
             # For servers that do not call `drain`; by then their runs have ended.
             atexit.register(self.drain, 0)
 
-    def submit(self, request: RunRequest, *, key: str | None = None) -> Run:
-        """Take in a run, and do not wait for it.
+    def submit(self, request: RunRequest, *, key: str | None = None, wait_s: float = 0) -> Run:
+        """Take in a run that need not be waited for.
 
         Args:
             request: What to run.
             key: An idempotency key: the same one and the same request again are the same run.
+            wait_s: How many seconds to wait for its end, if there is a place to wait in.
 
         Returns:
-            The run, stored.
+            The run, stored, as it was last seen.
 
         Raises:
             ServerBusyError: If as many runs are queued as may.
@@ -98,7 +101,13 @@ class RunService:
             KeyReusedError: If the key was sent before, with another request.
             KeyInUseError: If a request with the key is just being taken in.
         """
-        return self._take_in(request, key, is_held=False)
+        run = self._take_in(request, key, is_held=False)
+        if wait_s <= 0:
+            return run
+        try:
+            return self.wait(run.run_id, wait_s)
+        except StoreUnavailableError:  # it is taken in all the same
+            return run
 
     def run(
         self, request: RunRequest, *, key: str | None = None, timeout_s: float | None = None
@@ -114,8 +123,8 @@ class RunService:
             timeout_s: How many seconds to wait at most; None for any time.
 
         Returns:
-            The run; not ended where the time was over, or where another server executes it and
-            this one stops.
+            The run, as it was last seen; not ended where the time was over, where its end cannot
+            be stored, or where another server executes it and this one stops.
 
         Raises:
             ServerBusyError: If as many requests wait, or as many runs are queued, as may.
@@ -126,16 +135,22 @@ class RunService:
         ends_at = _monotonic_end(timeout_s)
         with self._place():
             run = self._take_in(request, key, is_held=key is None)
-            while True:
-                run = self._wait(run.run_id, ends_at)
-                is_left_queued = run.status is RunStatus.QUEUED and self._is_stopping
-                if not is_left_queued:
-                    break
-                if key is not None or self._store.forsake(run.run_id):
-                    raise ServerStoppingError
-        if key is None and not run.status.is_final:
-            self._store.let_go(run.run_id)
+            try:
+                run = self._wait_as_asker(run, ends_at, is_held=key is None)
+                if key is None and not run.status.is_final:
+                    self._store.let_go(run.run_id)
+            except StoreUnavailableError as error:  # it is taken in all the same
+                self._membership.note(error)
         return run
+
+    def _wait_as_asker(self, run: Run, ends_at: float, *, is_held: bool) -> Run:
+        """Wait as the one who has sent a run, and refuse it if this server stops before it ran."""
+        while True:
+            run = self._wait(run.run_id, ends_at)
+            if not (self._is_stopping and run.status is RunStatus.QUEUED):
+                return run
+            if not is_held or self._store.forsake(run.run_id):
+                raise ServerStoppingError
 
     def wait(self, run_id: str, timeout_s: float) -> Run:
         """Wait for a run's end, if there is a place to wait in.
@@ -163,7 +178,7 @@ class RunService:
         Raises:
             UnknownRunError: If there is none of that id in this project and environment.
         """
-        self.start()
+        self._open()
         run = self._store.get(run_id)
         if run is None:
             raise UnknownRunError(run_id)
@@ -177,7 +192,7 @@ class RunService:
             limit: How many at most.
             cursor: ``next`` of the page before.
         """
-        self.start()
+        self._open()
         return self._store.page(wanted, limit=limit, cursor=cursor)
 
     def cancel(self, run_id: str) -> Run:
@@ -190,7 +205,7 @@ class RunService:
             UnknownRunError: If there is none of that id.
             RunEndedError: If it has ended in another way.
         """
-        self.start()
+        self._open()
         run = self._store.request_cancel(run_id)
         if run is None:
             raise UnknownRunError(run_id)
@@ -209,8 +224,11 @@ class RunService:
             self.start()
         except ServerSettingsError as error:
             return {"store": str(error)}
-        fault = self._membership.fault
-        return {} if fault is None else {"store": fault}
+        if self._membership.fault is not None:
+            return {"store": self._membership.fault}
+        if not (self._dispatcher.is_alive() and self._keeper.is_alive()):
+            return {"threads": "The server does not take up runs any more; start it again."}
+        return {}
 
     def drain(self, timeout_s: float) -> bool:
         """Take no more runs and let those under way end.
@@ -242,7 +260,9 @@ class RunService:
         self._watches.wake_all()
         self._keeper.stop()
         try:
-            if not cut_off:
+            self._dispatcher.record_again()
+            # A server that is not to be found dead has nothing left to be told of.
+            if not cut_off and not self._dispatcher.has_unrecorded():
                 self._membership.leave()
         except StoreUnavailableError as error:
             self._membership.note(error)
@@ -252,10 +272,7 @@ class RunService:
     def _take_in(self, request: RunRequest, key: str | None, *, is_held: bool) -> Run:
         if self._is_stopping:
             raise ServerStoppingError
-        self.start()
-        server_id = self._membership.server_id
-        if server_id is None:
-            raise StoreUnavailableError(self._membership.fault or "it is being opened")
+        server_id = self._open()
         try:
             with self._in_use(key):
                 run = self._store.add(
@@ -274,13 +291,26 @@ class RunService:
         self._dispatcher.wake()
         return run
 
+    def _open(self) -> str:
+        """Start, if that has not been done, and return by which id the store knows this server.
+
+        Raises:
+            ServerSettingsError: If the store cannot be used at all.
+            StoreUnavailableError: If it has not been reached yet.
+        """
+        self.start()
+        server_id = self._membership.server_id
+        if server_id is None and not self._is_stopping:
+            raise StoreUnavailableError(self._membership.fault or "it is being opened")
+        return server_id or ""
+
     def _wait(self, run_id: str, ends_at: float) -> Run:
         """Wait until a run has ended, or the time is over, or the server stops before it does."""
         with self._watches.watch(run_id) as watch:
             while True:
                 run = self.get(run_id)
                 is_left = self._is_stopping and run.status is RunStatus.QUEUED
-                if run.status.is_final or is_left or self._is_stopped:
+                if run.status.is_final or is_left or watch.is_in_vain or self._is_stopped:
                     return run
                 remaining_s = min(ends_at - time.monotonic(), threading.TIMEOUT_MAX)
                 if remaining_s <= 0:

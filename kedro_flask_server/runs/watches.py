@@ -6,8 +6,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kedro_flask_server.errors import StoreUnavailableError
-
 
 class Watch:
     """One request's wait for one run."""
@@ -15,26 +13,21 @@ class Watch:
     def __init__(self) -> None:
         """Begin to wait."""
         self._is_over = threading.Event()
-        self._fault: StoreUnavailableError | None = None
+        self.is_in_vain = False
+        """Whether the run has ended, and its end cannot be stored: it is no use to wait."""
 
-    def wait(self, timeout_s: float) -> bool:
-        """Wait until there is something to see, and return whether there is.
+    def wait(self, timeout_s: float) -> None:
+        """Wait until there is something to see.
 
         Args:
             timeout_s: How many seconds to wait at most.
-
-        Raises:
-            StoreUnavailableError: If the run has ended, and its end cannot be stored yet.
         """
-        is_over = self._is_over.wait(timeout_s)
-        if self._fault is not None:
-            raise self._fault
+        self._is_over.wait(timeout_s)
         self._is_over.clear()
-        return is_over
 
-    def end(self, fault: StoreUnavailableError | None = None) -> None:
+    def end(self, *, is_in_vain: bool) -> None:
         """Wake who waits."""
-        self._fault = fault
+        self.is_in_vain = is_in_vain
         self._is_over.set()
 
 
@@ -67,17 +60,17 @@ class Watches:
         with self._lock:
             return set(self._watches)
 
-    def wake(self, run_id: str, fault: StoreUnavailableError | None = None) -> None:
+    def wake(self, run_id: str, *, is_in_vain: bool = False) -> None:
         """Wake who waits for a run.
 
         Args:
             run_id: The run.
-            fault: Why its end, which has come, is not in the store.
+            is_in_vain: Whether it has ended, and its end cannot be stored.
         """
         with self._lock:
             watches = list(self._watches.get(run_id, ()))
         for watch in watches:
-            watch.end(fault)
+            watch.end(is_in_vain=is_in_vain)
 
     def wake_all(self) -> None:
         """Wake everybody who waits."""

@@ -130,8 +130,8 @@ def create_core_blueprint(
         key = load_idempotency_key(request)
         preferences = Preferences.of(request)
         if preferences.respond_async:
-            run = runs.submit(wanted, key=key)
-            run = runs.wait(run.run_id, capped(preferences.wait_s or 0, max_wait_s))
+            wait_s = capped(preferences.wait_s or 0, max_wait_s)
+            run = runs.submit(wanted, key=key, wait_s=wait_s)
         else:
             run = runs.run(wanted, key=key, timeout_s=max_wait_s)
         return _answer(run, preferences)
@@ -150,7 +150,7 @@ def _answer(run: Run, preferences: Preferences) -> Response:
     else:
         response = jsonify(RunFailureSchema().dump(_ended(run)))
         response.status_code = 500 if preferences.is_strict else 200
-    preferences.apply(response, "handling")
+    preferences.apply(response, "wait" if preferences.respond_async else "", "handling")
     return response
 
 

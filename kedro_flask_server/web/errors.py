@@ -62,7 +62,9 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(ServerBusyError, _answer_later)
     app.register_error_handler(ServerStoppingError, _answer_later)
     app.register_error_handler(StoreUnavailableError, _answer_later)
-    app.register_error_handler(ServerSettingsError, lambda error: _answer(503, str(error)))
+    app.register_error_handler(
+        ServerSettingsError, lambda error: _answer_later(StoreUnavailableError(str(error)))
+    )
     app.register_error_handler(NotFound, _answer_not_found)
     app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(Exception, _answer_unexpected)

@@ -82,6 +82,10 @@ def create_health_blueprint(project: KedroProject, runs: RunService) -> Blueprin
         if not faults:
             return {"status": "ready"}
         detail = " ".join(f"{name}: {reason}" for name, reason in faults.items())
-        return {"status": "not ready", "detail": detail, "faults": faults}, 503
+        return (
+            {"status": "not ready", "detail": detail, "faults": faults},
+            503,
+            {"Retry-After": "5"},
+        )
 
     return blueprint

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from flask import Request
 from marshmallow import Schema, ValidationError, fields
 
+from kedro_flask_server.runs.keys import is_key
 from kedro_flask_server.text import bounded, printable
 from kedro_flask_server.web.errors import (
     IDEMPOTENCY_KEY,
@@ -23,8 +23,6 @@ higher, and what is below here recurses."""
 
 _MAX_NAME_CHARS = 200
 
-# Visible ASCII; longer ones than this are no names that anybody makes.
-_KEY = re.compile(r"[!-~]{1,255}")
 _NOT_A_KEY = Problem("value_error", "A key is 1 to 255 visible ASCII characters, with no spaces")
 
 _MISSING = Problem("missing", "Field required")
@@ -97,7 +95,7 @@ def load_idempotency_key(request: Request) -> str | None:
         InvalidRequestError: If it is empty, too long, or no visible ASCII.
     """
     key = request.headers.get(IDEMPOTENCY_KEY)
-    if key is not None and not _KEY.fullmatch(key):
+    if key is not None and not is_key(key):
         raise InvalidRequestError([_report(_NOT_A_KEY, (IDEMPOTENCY_KEY,), key, "header")])
     return key
 

@@ -20,6 +20,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from kedro_flask_server import __version__
+from kedro_flask_server.runs.keys import KEY_FORM
 from kedro_flask_server.web.schemas import DOCUMENTED
 
 logger = logging.getLogger(__name__)
@@ -163,7 +164,7 @@ _PARAMETERS = {
         "Idempotency-Key",
         "The same key and body again are the same run, whose answer is given again.",
         "5f0c2b1e",
-        pattern="^[!-~]{1,255}$",
+        pattern=f"^{KEY_FORM}$",
     ),
 }
 

@@ -53,7 +53,7 @@ class Preferences:
             "wait": "" if self.wait_s is None else f"wait={self.wait_s}",
             "handling": "handling=strict" if self.is_strict else "",
         }
-        shown = ", ".join(applied[name] for name in names if applied[name])
+        shown = ", ".join(applied[name] for name in names if applied.get(name))
         if shown:
             response.headers["Preference-Applied"] = shown
         response.vary.add("Prefer")

@@ -62,7 +62,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
         response = jsonify(page_schema.dump(page))
         if page.next is not None:
             query: dict[str, Any] = {**request.args.to_dict(flat=False), "cursor": page.next}
-            response.headers["Link"] = f'<{url_for(".list_runs", **query)}>; rel="next"'
+            response.headers["Link"] = f'<{_path(".list_runs", **query)}>; rel="next"'
         return response
 
     @blueprint.get("/runs/<run_id>")
@@ -92,8 +92,10 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
         preferences = Preferences.of(request)
         if preferences.wait_s is None:
             return dump_run(runs.get(run_id))
-        response = dump_run(runs.wait(run_id, capped(preferences.wait_s, max_wait_s)))
-        preferences.apply(response, "wait")
+        wait_s = capped(preferences.wait_s, max_wait_s)
+        response = dump_run(runs.wait(run_id, wait_s))
+        if wait_s == preferences.wait_s:
+            preferences.apply(response, "wait")
         return response
 
     @blueprint.post("/runs/<run_id>/cancel")
@@ -110,6 +112,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
             description: The run, which has ended or will.
             headers:
               Location: {$ref: "#/components/headers/Location"}
+              Retry-After: {$ref: "#/components/headers/RetryAfter"}
             content:
               application/json:
                 schema: {$ref: "#/components/schemas/Run"}
@@ -135,8 +138,13 @@ def accept_run(run: Run) -> Response:
     """Return the answer that a request is taken in, and where its run is (202)."""
     response = dump_run(run)
     response.status_code = 202
-    response.headers["Location"] = url_for(f"{RUNS_BLUEPRINT}.get_run", run_id=run.run_id)
+    response.headers["Location"] = _path(f"{RUNS_BLUEPRINT}.get_run", run_id=run.run_id)
     return response
+
+
+def _path(endpoint: str, **values: Any) -> str:
+    # A prefix that a proxy gives may begin with several slashes, which would name a host.
+    return "/" + url_for(endpoint, **values).lstrip("/")
 
 
 def capped(wait_s: float, max_wait_s: float | None) -> float:

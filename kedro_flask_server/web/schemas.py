@@ -17,6 +17,7 @@ from typing import Any
 
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, post_load
 
+from kedro_flask_server.runs.ids import RUN_ID_FORM, is_run_id
 from kedro_flask_server.runs.model import Run, RunFilter, RunRequest, RunStatus
 
 MAX_PROBLEMS = 100
@@ -182,14 +183,12 @@ _NOT_A_CURSOR = [Problem("value_error", "Input should be `next` of another page"
 _NOT_A_TIME = [
     Problem("datetime_parsing", "Input should be a time of RFC 3339, such as 2024-01-01T00:00:00Z")
 ]
-_CURSOR_FORM = r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z"
 
 
 def _moment(meaning: str) -> fields.AwareDateTime:
     return fields.AwareDateTime(
         format="iso",
         default_timezone=timezone.utc,
-        load_default=None,
         error_messages={"invalid": _NOT_A_TIME},
         metadata={"description": meaning},
     )
@@ -206,7 +205,7 @@ def _check_limit(limit: int) -> None:
 
 
 def _check_cursor(cursor: str) -> None:
-    if not re.fullmatch(_CURSOR_FORM, cursor, re.ASCII):
+    if not is_run_id(cursor):
         raise ValidationError(_NOT_A_CURSOR)
 
 
@@ -223,11 +222,11 @@ class RunQuerySchema(Schema):
         load_default=(),
         metadata={"description": "Runs in this state; given again, in any of them."},
     )
-    pipeline = fields.String(load_default=None, metadata={"description": "Runs of this pipeline."})
+    pipeline = fields.String(metadata={"description": "Runs of this pipeline."})
     since = _moment("Runs that were taken in at this time or later.")
     until = _moment("Runs that were taken in at this time or earlier.")
     idempotency_key = fields.String(
-        load_default=None, metadata={"description": "The run that was sent with this key."}
+        metadata={"description": "The run that was sent with this key."}
     )
     limit = fields.Integer(
         load_default=50,
@@ -240,14 +239,13 @@ class RunQuerySchema(Schema):
         },
     )
     cursor = fields.String(
-        load_default=None,
         validate=_check_cursor,
-        metadata={"description": "`next` of the page before.", "pattern": f"^{_CURSOR_FORM}$"},
+        metadata={"description": "`next` of the page before.", "pattern": f"^{RUN_ID_FORM}$"},
     )
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> tuple[RunFilter, int, str | None]:
-        limit, cursor = data.pop("limit"), data.pop("cursor")
+        limit, cursor = data.pop("limit"), data.pop("cursor", None)
         statuses = tuple(RunStatus(status) for status in data.pop("status"))
         return RunFilter(statuses=statuses, **data), limit, cursor
 
@@ -344,7 +342,7 @@ class _Moment(fields.DateTime):
 
 
 def _time(meaning: str, *, allow_none: bool = True) -> fields.DateTime:
-    return _Moment(allow_none=allow_none, metadata={"description": meaning})
+    return _Moment(required=True, allow_none=allow_none, metadata={"description": meaning})
 
 
 def _given(run: Run) -> dict[str, Any]:
@@ -369,10 +367,11 @@ class RunSchema(_AnswerSchema):
         enum=_STATUSES,
     )
     position = fields.Integer(
-        allow_none=True, metadata={"description": "Its place in the queue, from 1."}
+        required=True, allow_none=True, metadata={"description": "Its place in the queue, from 1."}
     )
     request = fields.Function(
         _given,
+        required=True,
         metadata={
             "type": "object",
             "description": "What was asked for, but for what was left out; numbers that JSON "
@@ -383,15 +382,17 @@ class RunSchema(_AnswerSchema):
     started_at = _time("When it began to execute.")
     finished_at = _time("When it ended.")
     duration_ms = fields.Float(
-        allow_none=True, metadata={"description": "How long it executed, in milliseconds."}
+        required=True,
+        allow_none=True,
+        metadata={"description": "How long it executed, in milliseconds."},
     )
     cancel_requested_at = _time("When it was first asked to be cancelled.")
-    progress = fields.Nested(
-        RunProgressSchema, allow_none=True, dump_default=None, metadata={"nullable": True}
-    )
-    error = fields.Nested(RunErrorSchema, allow_none=True)
+    progress = fields.Nested(RunProgressSchema, required=True, allow_none=True, dump_default=None)
+    error = fields.Nested(RunErrorSchema, required=True, allow_none=True)
     submitted_by = fields.String(
-        allow_none=True, metadata={"description": "Who sent it, where that is known."}
+        required=True,
+        allow_none=True,
+        metadata={"description": "Who sent it, where that is known."},
     )
     project = _answer("The project that it belongs to.")
     env = _answer("The configuration environment that it belongs to.")

@@ -276,3 +276,24 @@ def test_gunicorns_workers_share_the_queue_and_lose_nothing(project: Path, marks
         assert {server.show(run_id, wait=30)["status"] for run_id in left} == {"success"}
     for tag in [f"run-{n}" for n in range(8)] + [f"left-{n}" for n in range(6)]:
         assert (lines(marks, tag).count("begin"), lines(marks, tag)[-1]) == (1, "end")
+
+
+def test_killed_servers_other_processes_write_nothing_more(start: Start, marks: Path) -> None:
+    with start() as server:
+        run_id = server.submit(**marking("parallel", 60), runner="ParallelRunner")
+        eventually(lambda: lines(marks, "parallel"))
+        server.stop(signal.SIGKILL)
+    eventually(lambda: not opened_by_anybody(marks / "parallel"), 5)
+    with start() as server:
+        assert server.show(run_id)["status"] == "lost"
+    assert lines(marks, "parallel")[-1] != "end"
+
+
+def opened_by_anybody(path: Path) -> bool:
+    def opens(process: psutil.Process) -> bool:
+        try:
+            return any(file.path == str(path) for file in process.open_files())
+        except psutil.Error:
+            return False
+
+    return any(opens(process) for process in psutil.process_iter())

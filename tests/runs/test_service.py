@@ -373,10 +373,33 @@ class StoreThatForgetsToAnswer(RunStore):
         return is_stored
 
 
+class StoreThatIsFull(RunStore):
+    """Stores no ends, for as long as it is full."""
+
+    is_full = False
+    fault: Exception = StoreUnavailableError("the disk is full")
+
+    def finish(self, *args, **kwargs) -> bool:
+        if self.is_full:
+            raise self.fault
+        return super().finish(*args, **kwargs)
+
+
+@pytest.fixture
+def full(tmp_path: Path, project: ControlledProject) -> Iterator[RunService]:
+    yield from serve(StoreThatIsFull, tmp_path, project)
+
+
 @pytest.fixture
 def deaf(tmp_path: Path, project: ControlledProject) -> Iterator[RunService]:
+    yield from serve(StoreThatForgetsToAnswer, tmp_path, project)
+
+
+def serve(
+    store_class: type[RunStore], tmp_path: Path, project: ControlledProject
+) -> Iterator[RunService]:
     database = Database(locate(None, tmp_path / "state"))
-    store = StoreThatForgetsToAnswer(database, project="probe", env="local")
+    store = store_class(database, project="probe", env="local")
     service = RunService(
         store,
         ThreadExecutor(project, workers=1),  # type: ignore[arg-type]
@@ -397,15 +420,52 @@ def test_run_is_not_left_running_when_the_stores_answer_is_lost(deaf, project) -
     assert not project.started.acquire(timeout=0.1)
 
 
-def test_who_waits_is_told_when_an_end_cannot_be_stored(deaf, project, clients) -> None:
+def test_end_that_cannot_be_stored_at_once_is_stored_when_it_can(deaf, project, clients) -> None:
     waiting: Future[Run] = clients.submit(deaf.run, RunRequest())
     assert project.started.acquire(timeout=10)
     deaf._store.is_deaf = True  # when it has ended
     project.may_end.set()
-    with pytest.raises(StoreUnavailableError, match="has ended"):
-        waiting.result(10)
-    [run] = deaf.page(RunFilter(), limit=10).runs
-    assert deaf.wait(run.run_id, 10).status is RunStatus.SUCCESS
+    assert waiting.result(10).status is RunStatus.SUCCESS
+
+
+@pytest.mark.parametrize("fault", [StoreUnavailableError("the disk is full"), ValueError("a bug")])
+def test_who_waits_is_told_of_the_run_when_its_end_cannot_be_stored(
+    full, project, clients, fault
+) -> None:
+    full._store.is_full, full._store.fault = True, fault
+    waiting = clients.submit(full.run, RunRequest())
+    assert project.started.acquire(timeout=10)
+    watching = clients.submit(full.wait, full.page(RunFilter(), limit=1).runs[0].run_id, 60)
+    ended_at = time.monotonic()
+    project.may_end.set()
+    told = waiting.result(10)
+    assert time.monotonic() - ended_at < 5
+    assert told.status is watching.result(10).status is RunStatus.RUNNING
+    second = full.submit(RunRequest())  # the slot is free again
+    assert project.started.acquire(timeout=10)
+    full._store.is_full = False
+    assert full.wait(told.run_id, 10).status is RunStatus.SUCCESS
+    assert full.wait(second.run_id, 10).status is RunStatus.SUCCESS
+
+
+@pytest.mark.parametrize(("is_full", "status"), [(False, "success"), (True, "lost")])
+def test_drain_stores_the_ends_that_it_can_and_leaves_the_rest_to_be_found(
+    full, project, tmp_path: Path, is_full: bool, status: str
+) -> None:
+    full._store.is_full = True
+    run = full.submit(RunRequest())
+    project.may_end.set()
+    eventually(full._dispatcher.has_unrecorded)
+    if not is_full:
+        threading.Timer(0.3, setattr, (full._store, "is_full", False)).start()
+    assert full.drain(0.2 if is_full else 5) is not is_full
+    database = Database(locate(None, tmp_path / "state"))
+    store = RunStore(database, project="probe", env="local")
+    assert store.bury(lambda *_: True) == ([run.run_id] if is_full else [])
+    found = store.get(run.run_id)
+    assert found is not None
+    assert found.status == status
+    database.close()
 
 
 def test_errors_of_runs_are_kept_whole(make_service, project) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
+from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.model import RunOutcome, RunRequest, StopReason
 from kedro_flask_server.runs.stopping import StopRequest
@@ -13,15 +15,33 @@ class ThreadExecutor:
     """Executes runs in a bounded pool of threads."""
 
     def __init__(self, project: KedroProject, *, workers: int) -> None:
-        """Prepare the pool; its threads start with the first runs.
+        """Prepare the pool; `start` starts its threads.
 
         Args:
             project: The project whose pipelines run.
             workers: How many runs execute at a time.
         """
         self._project = project
+        self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="kedro-run")
         self._stops: dict[str, StopRequest] = {}
+
+    def start(self) -> None:
+        """Start all threads now, so that a run which is taken up has one.
+
+        Raises:
+            ServerSettingsError: If the system gives no more threads.
+        """
+        together = threading.Barrier(self._workers)
+        try:
+            for _ in range(self._workers):
+                self._pool.submit(together.wait)
+        except RuntimeError as error:
+            together.abort()
+            raise ServerSettingsError(
+                f"Setting 'workers' cannot be {self._workers}: the system gives no more threads "
+                f"({error})."
+            ) from error
 
     def submit(self, run_id: str, request: RunRequest) -> Future[RunOutcome]:
         """Have a run executed.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,7 @@ _LONG_WAIT_S = 3.0
 _SHORT_WAIT_S = 1.5
 
 _MAX_CONNECTIONS = 10
+_SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
 _FILE_NAME = "runs.db"
 
 # "KeFlSv" in ASCII: PostgreSQL's advisory locks are numbers that programs agree upon.
@@ -39,7 +41,9 @@ _MIGRATION_LOCK = 0x4B65466C5376
 _NETWORK_FILE_SYSTEMS = {
     *("afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre"),
     *("ncpfs", "nfs", "nfs4", "smb2", "smb3", "smbfs", "webdav"),
-    *("fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+    *("fuse.blobfuse", "fuse.blobfuse2", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs"),
+    *("fuse.grpcfuse", "fuse.juicefs", "fuse.osxfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+    *("fuse.vmhgfs-fuse", "prl_fs", "vboxsf", "vmhgfs"),
 }
 
 
@@ -60,15 +64,15 @@ class Database:
 
     @property
     def shown(self) -> str:
-        """The address without its password."""
-        return str(self._url.database) if self.is_sqlite else self._url.render_as_string()
+        """The address without what is secret in it."""
+        return _without_secrets(self._url)
 
     def _create_engine(self) -> Engine:
         if not self.is_sqlite:
             engine = create_engine(
-                self._url.set(drivername="postgresql+pg8000"),
+                self._url.set(drivername="postgresql+pg8000", query={}),
                 # The driver that bounds every wait for an answer, of a paused server too.
-                connect_args={"timeout": _LONG_WAIT_S},
+                connect_args={"timeout": _LONG_WAIT_S, "ssl_context": _tls(self._url)},
                 pool_size=_MAX_CONNECTIONS,
                 max_overflow=0,
                 pool_timeout=_SHORT_WAIT_S,
@@ -190,12 +194,13 @@ def locate(database_url: str | None, state_dir: Path) -> URL:
         url = make_url(database_url)
     except ArgumentError as error:
         raise ServerSettingsError(f"Setting 'database_url' is no URL: {fault}.") from error
-    shown = url.render_as_string()
+    shown = _without_secrets(url)
     if url.drivername not in ("postgresql", "sqlite"):
         raise ServerSettingsError(f"Setting 'database_url' cannot be {shown!r}: {fault}.")
     if url.drivername == "sqlite" and url.database in (None, "", ":memory:"):
         raise ServerSettingsError(f"Setting 'database_url' cannot be {shown!r}: it names no file.")
     if url.drivername == "postgresql":
+        _tls(url)
         try:
             import pg8000  # noqa: F401
         except ImportError as error:
@@ -204,6 +209,36 @@ def locate(database_url: str | None, state_dir: Path) -> URL:
                 "installed: pip install 'kedro-flask-server[postgresql]'."
             ) from error
     return url
+
+
+def _without_secrets(url: URL) -> str:
+    if url.drivername == "sqlite":
+        return str(url.database)
+    port = f":{url.port}" if url.port else ""
+    return f"{url.drivername}://{url.host or ''}{port}/{url.database or ''}"
+
+
+def _tls(url: URL) -> ssl.SSLContext | None:
+    """Return how the connection is encrypted, in the words of libpq (sslmode, sslrootcert)."""
+    query = dict(url.query)
+    mode, authority = query.pop("sslmode", "disable"), query.pop("sslrootcert", None)
+    if query or mode not in _SSL_MODES:
+        raise ServerSettingsError(
+            "Setting 'database_url' takes the options sslmode (one of "
+            f"{', '.join(_SSL_MODES)}) and sslrootcert, and no others."
+        )
+    if mode == "disable":
+        return None
+    try:
+        context = ssl.create_default_context(cafile=None if authority is None else str(authority))
+    except OSError as error:
+        raise ServerSettingsError(
+            f"The sslrootcert of setting 'database_url' cannot be read: {error}."
+        ) from error
+    context.check_hostname = mode == "verify-full"
+    if mode == "require":
+        context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def file_system_of(path: Path) -> str:
@@ -257,7 +292,12 @@ def _revision(connection: Connection) -> str | None:
 def _set_up_sqlite(connection: Any, _: object) -> None:
     # Transactions begin where `_begin_in_sqlite` says, not where the driver thinks.
     connection.isolation_level = None
-    connection.execute("PRAGMA journal_mode = WAL")
+    [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode != "wal":
+        raise ServerSettingsError(
+            "SQLite cannot keep its write-ahead log in this folder: name one on a local disk "
+            "(setting state_dir), or a PostgreSQL database (setting database_url)."
+        )
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
 
@@ -270,7 +310,16 @@ def _begin_in_sqlite(connection: Connection) -> None:
 
 def _limit_statements(connection: Any, _: object) -> None:
     cursor = connection.cursor()
-    cursor.execute(f"SET statement_timeout = {int(_SHORT_WAIT_S * 1000)}")
+    # What a server that is stopped or cut off in the middle of a transaction holds must not keep
+    # the others waiting.
+    for name, value in {
+        "statement_timeout": int(_SHORT_WAIT_S * 1000),
+        "idle_in_transaction_session_timeout": int(_LONG_WAIT_S * 1000),
+        "tcp_keepalives_idle": 5,
+        "tcp_keepalives_interval": 2,
+        "tcp_keepalives_count": 3,
+    }.items():
+        cursor.execute(f"SET {name} = {value}")
     connection.commit()
     cursor.close()
 

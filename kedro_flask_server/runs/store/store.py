@@ -15,7 +15,8 @@ from sqlalchemy import Connection, Select, case, delete, func, insert, select, t
 from sqlalchemy.exc import IntegrityError
 
 from kedro_flask_server.errors import KeyReusedError, ServerBusyError
-from kedro_flask_server.runs.ids import run_id_at, time_of
+from kedro_flask_server.runs.ids import is_run_id, run_id_at, time_of
+from kedro_flask_server.runs.keys import is_key
 from kedro_flask_server.runs.model import (
     ACTIVE,
     ErrorDetail,
@@ -169,18 +170,14 @@ class RunStore:
     def _settle(self, connection: Connection) -> list[str]:
         """End the runs of servers that are gone: what ran is lost, what they held cancelled."""
         lost = connection.execute(select(runs.c.run_id).where(_is_lost())).scalars().all()
-        end = {"finished_at": now_ms()}
+        end = {"finished_at": _now_or(func.coalesce(runs.c.started_at, 0))}
         connection.execute(
             update(runs)
             .where(_is_lost())
             .values(status=RunStatus.LOST, error=rows.dump_error(_LOST), **end)
         )
         connection.execute(
-            update(runs)
-            .where(_is_forsaken())
-            .values(
-                status=RunStatus.CANCELLED, duration_ms=0, error=rows.dump_error(_FORSAKEN), **end
-            )
+            update(runs).where(_is_forsaken()).values(_cancelled(end["finished_at"], _FORSAKEN))
         )
         return list(lost)
 
@@ -311,14 +308,13 @@ class RunStore:
                 return None
             full = self._full_pipelines(connection, concurrency)
             if full:
-                of_full = select(run_pipelines.c.run_id).where(run_pipelines.c.pipeline.in_(full))
-                turn = turn.where(runs.c.run_id.not_in(of_full))
+                is_of_run = run_pipelines.c.run_id == runs.c.run_id
+                of_full = select(1).where(is_of_run, run_pipelines.c.pipeline.in_(full))
+                turn = turn.where(~of_full.exists())
             found = connection.execute(turn).first()
             if found is None:
                 return None
-            # Run ids may be ahead of the clock, and the database's clock behind this machine's.
-            taken_in_at = rows.to_ms(time_of(found.run_id))
-            now = case((now_ms() < taken_in_at, taken_in_at), else_=now_ms())
+            now = _now_or(rows.to_ms(time_of(found.run_id)))
             connection.execute(
                 update(runs)
                 .where(runs.c.run_id == found.run_id, runs.c.status == RunStatus.QUEUED)
@@ -375,7 +371,7 @@ class RunStore:
                 .values(
                     status=outcome.status,
                     duration_ms=outcome.duration_ms,
-                    finished_at=now_ms(),
+                    finished_at=_now_or(runs.c.started_at),
                     error=error,
                 )
             )
@@ -412,26 +408,21 @@ class RunStore:
         """
         error = ErrorDetail(type="RunCancelled", message="The run was cancelled before it started.")
         is_run = (*self._scope, runs.c.run_id == run_id)
-        asked_at = func.coalesce(runs.c.cancel_requested_at, now_ms())
+        if not is_run_id(run_id):
+            return None
         with self._database.writing() as connection:
-            connection.execute(
-                update(runs)
-                .where(*is_run, runs.c.status == RunStatus.QUEUED)
-                .values(
-                    status=RunStatus.CANCELLED,
-                    cancel_requested_at=asked_at,
-                    finished_at=now_ms(),
-                    duration_ms=0,
-                    error=rows.dump_error(error),
-                )
-            )
-            connection.execute(
-                update(runs)
-                .where(*is_run, runs.c.status == RunStatus.RUNNING)
-                .values(cancel_requested_at=asked_at)
-            )
-            row = self._row(connection, run_id)
-            return None if row is None else rows.load_run(row)
+            row = connection.execute(select(runs).where(*is_run).with_for_update()).one_or_none()
+            if row is None:
+                return None
+            now = _now_or(rows.to_ms(time_of(run_id)))
+            change: dict[str, Any] = {}
+            if row.status in _ACTIVE and row.cancel_requested_at is None:
+                change["cancel_requested_at"] = now
+            if row.status == RunStatus.QUEUED:
+                change |= _cancelled(now, error)
+            if change:
+                connection.execute(update(runs).where(*is_run).values(change))
+            return rows.load_run(connection.execute(select(runs).where(*is_run)).one())
 
     def forsake(self, run_id: str) -> bool:
         """Cancel a run that is queued, because nobody waits for it any more.
@@ -440,16 +431,9 @@ class RunStore:
             Whether it was queued.
         """
         with self._database.writing() as connection:
-            result = connection.execute(
-                update(runs)
-                .where(runs.c.run_id == run_id, runs.c.status == RunStatus.QUEUED)
-                .values(
-                    status=RunStatus.CANCELLED,
-                    finished_at=now_ms(),
-                    duration_ms=0,
-                    error=rows.dump_error(_FORSAKEN),
-                )
-            )
+            queued = (runs.c.run_id == run_id, runs.c.status == RunStatus.QUEUED)
+            change = _cancelled(_now_or(rows.to_ms(time_of(run_id))), _FORSAKEN)
+            result = connection.execute(update(runs).where(*queued).values(change))
             return result.rowcount == 1
 
     def running_at(self, server_id: str) -> list[str]:
@@ -474,9 +458,17 @@ class RunStore:
 
     def get(self, run_id: str) -> Run | None:
         """Return a run; None where there is none of that id in this project and environment."""
+        if not is_run_id(run_id):  # databases refuse some characters
+            return None
         with self._database.reading() as connection:
             row = self._row(connection, run_id)
             return None if row is None else rows.load_run(row, self._position(connection, row))
+
+    def has_queued(self) -> bool:
+        """Whether a run is queued."""
+        statement = select(runs.c.run_id).where(*self._scope, runs.c.status == RunStatus.QUEUED)
+        with self._database.reading() as connection:
+            return connection.execute(statement.limit(1)).first() is not None
 
     def ended_among(self, run_ids: Collection[str]) -> list[str]:
         """Return which of some runs have ended."""
@@ -499,30 +491,38 @@ class RunStore:
         Returns:
             A page. Runs that come in meanwhile move nothing on those that follow.
         """
+        if wanted.idempotency_key is not None and not is_key(wanted.idempotency_key):
+            return RunPage(runs=[], next=None)  # databases refuse some characters
         matching = self._matching(wanted, cursor).limit(limit + 1)
         # A query for each state finds the newest in its index; one for several would sort all.
         states = dict.fromkeys(wanted.statuses)
         queries = [matching.where(runs.c.status == each) for each in states] or [matching]
         with self._database.reading() as connection:
-            found = [connection.execute(query) for query in queries]
+            found = [connection.execute(query).all() for query in queries]
             newest = merge(*found, key=lambda row: row.run_id, reverse=True)
-            shown, has_more = _fitting(newest, limit)
+            run_ids, has_more = _fitting(newest, limit)
+            whole = select(runs).where(runs.c.run_id.in_(run_ids)).order_by(runs.c.run_id.desc())
+            shown = connection.execute(whole).all()
             positions = self._positions(connection) if _has_queued(shown) else {}
         return RunPage(
             runs=[rows.load_run(row, positions.get(row.run_id)) for row in shown],
-            next=shown[-1].run_id if has_more else None,
+            next=run_ids[-1] if has_more else None,
         )
 
     def _matching(self, wanted: RunFilter, cursor: str | None) -> Select[Any]:
-        """Return the query for the rows of a filter in whatever state, the newest first."""
-        statement = select(runs).where(*self._scope)
+        """Return the query for the ids of a filter in whatever state, the newest first.
+
+        With each comes the size of its request: drivers read all that a query finds.
+        """
+        found = (runs.c.run_id, func.length(runs.c.request).label("size"))
+        statement = select(*found).where(*self._scope)
         run_id = runs.c.run_id
         if wanted.pipeline is not None:
             if self.is_local and not wanted.statuses:
                 # The rows are to be found by their pipeline: a comparison with what is no column
                 # keeps SQLite from starting with the project.
                 in_project = runs.c.project + "" == self._project
-                statement = select(runs).where(in_project, runs.c.env == self._env)
+                statement = select(*found).where(in_project, runs.c.env == self._env)
                 run_id = run_pipelines.c.run_id
             of_pipeline = run_pipelines.c.pipeline == rows.ascii_name(wanted.pipeline)
             statement = statement.join(run_pipelines).where(of_pipeline)
@@ -604,6 +604,23 @@ class RunStore:
             connection.execute(lock, {"key": self._scope_lock})
 
 
+def _now_or(earliest: Any) -> Any:
+    """Return the time by the database's clock, or another one if that is later.
+
+    Run ids may be ahead of the clock, and the database's clock behind this machine's.
+    """
+    return case((now_ms() < earliest, earliest), else_=now_ms())
+
+
+def _cancelled(finished_at: Any, error: ErrorDetail) -> dict[str, Any]:
+    return {
+        "status": RunStatus.CANCELLED,
+        "finished_at": finished_at,
+        "duration_ms": 0,
+        "error": rows.dump_error(error),
+    }
+
+
 def _ago(period: timedelta) -> str:
     """Return the id of a run that was taken in a while ago."""
     now = datetime.now(timezone.utc)
@@ -635,17 +652,17 @@ def _is_forsaken_or_lost() -> Any:
     return _is_lost() | _is_forsaken()
 
 
-def _has_queued(found: list[Any]) -> bool:
+def _has_queued(found: Iterable[Any]) -> bool:
     return any(row.status == RunStatus.QUEUED for row in found)
 
 
-def _fitting(result: Iterable[Any], limit: int) -> tuple[list[Any], bool]:
-    """Return the rows of one page, and whether there are more."""
-    found: list[Any] = []
+def _fitting(found: Iterable[Any], limit: int) -> tuple[list[str], bool]:
+    """Return the ids of one page, and whether there are more."""
+    run_ids: list[str] = []
     size = 0
-    for row in result:
-        if len(found) == limit or (found and size + len(row.request) > _MAX_PAGE_CHARS):
-            return found, True
-        found.append(row)
-        size += len(row.request)
-    return found, False
+    for row in found:
+        size += row.size
+        if len(run_ids) == limit or (run_ids and size > _MAX_PAGE_CHARS):
+            return run_ids, True
+        run_ids.append(row.run_id)
+    return run_ids, False

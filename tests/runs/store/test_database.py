@@ -93,6 +93,9 @@ def test_folder_of_somebody_elses_gets_no_gitignore(tmp_path: Path) -> None:
     [
         "mysql://u:secret@host/db",
         "postgresql+psycopg2://u:secret@host/db",
+        "postgresql://u:secret@host/db?sslmode=prefer",
+        "postgresql://u@host/db?password=secret",
+        "postgresql://u:secret@host/db?sslmode=require&sslrootcert=/no/such/file",
         "sqlite://",
         "sqlite:///:memory:",
         "not a url: secret",

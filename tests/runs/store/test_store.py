@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from kedro_flask_server.errors import KeyReusedError, ServerBusyError
+from kedro_flask_server.errors import KeyReusedError, ServerBusyError, StoreUnavailableError
 from kedro_flask_server.runs.ids import RunIds
 from kedro_flask_server.runs.model import (
     ErrorDetail,
@@ -470,13 +470,45 @@ def test_retention_takes_the_events_with_the_run(store: RunStore, database_url: 
     engine.dispose()
 
 
+@pytest.mark.parametrize("strange", ["", "\0", "\ud800", "x" * 10_000, "2024-01-01T00.00.00.00\0Z"])
+def test_strange_ids_and_keys_find_nothing(store: RunStore, strange: str) -> None:
+    assert store.get(strange) is None
+    assert store.request_cancel(strange) is None
+    for wanted in (RunFilter(idempotency_key=strange), RunFilter(pipeline=strange)):
+        assert store.page(wanted, limit=10, cursor=None).runs == []
+    add(store)
+
+
+def test_server_frozen_in_a_transaction_does_not_keep_others_waiting(
+    store: RunStore, database_url: str
+) -> None:
+    if store.is_local:
+        pytest.skip("there, the processes of one machine alone share it")
+    frozen = Database(locate(database_url, Path()))
+    other = RunStore(frozen, project="probe", env="local")
+    add(store)
+    with contextlib.suppress(StoreUnavailableError), frozen.writing() as connection:
+        other._lock_scope(connection)
+        started_at = time.monotonic()
+        while not can_claim(store):
+            assert time.monotonic() - started_at < 8
+    frozen.close()
+
+
+def can_claim(store: RunStore) -> bool:
+    try:
+        return claim(store) is not None
+    except StoreUnavailableError:
+        return False
+
+
 def test_processes_are_told_apart() -> None:
     here = ServerProcess.this()
     again = ServerProcess.this()
     assert here.server_id != again.server_id
     assert not again.is_dead(here, is_lease_over=True)
     assert replace(again, pid=2**22 + 1).is_dead(here, is_lease_over=False)
-    reused = replace(again, pid=os.getppid(), pid_started_at=1.0)
+    reused = replace(again, pid=1)
     assert reused.is_dead(here, is_lease_over=False)
     elsewhere = replace(again, machine="another", pid=2**22 + 1)
     assert not elsewhere.is_dead(here, is_lease_over=False)
