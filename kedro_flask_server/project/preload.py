@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import signal
 import sys
 
@@ -27,18 +28,35 @@ _THIS_PROCESS = os.getpid()
 
 
 def _end_with_parent() -> None:
-    """Have the kernel end this child when its parent does, which itself ends with the server.
+    """Have the kernel end this child when its parent does.
 
-    A run whose server was killed is recorded as lost, and nothing of it may go on writing. The
-    signal comes when the thread ends that forked: here that is the parent's only one (prctl(2)).
+    The signal comes when the thread ends that forked (prctl(2)): here, the parent's only one.
     """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != _THIS_PROCESS:  # it has ended already
         os._exit(1)
 
 
+def _end_with_server() -> None:
+    """Have a child end this process, and with it all that it forks, when the server ends.
+
+    A run whose server was killed is recorded as lost, and nothing of it may go on writing. By
+    itself this process ends only after all that it has forked, and the thread of the server that
+    started it may end before the server does.
+    """
+    server = os.pidfd_open(os.getppid())
+    if os.fork():
+        os.close(server)
+        return
+    select.select([server], [], [])
+    os.kill(os.getppid(), signal.SIGKILL)
+    os._exit(0)
+
+
 if sys.platform == "linux":
     os.register_at_fork(after_in_child=_end_with_parent)
+    with contextlib.suppress(OSError):  # a kernel before 5.3
+        _end_with_server()
 
 # What fails here fails again where it is told: in the run that needs it.
 with contextlib.suppress(Exception):
