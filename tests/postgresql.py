@@ -38,11 +38,14 @@ class PostgreSQL:
     def start(self) -> None:
         shutil.chown(self._folder, self._user)
         data = self._folder / "data"
+        self._make_certificate()
         init = [str(program("initdb")), "-D", str(data), "-U", "tests", "-A", "trust", "-N"]
         subprocess.run(init, check=True, capture_output=True, cwd="/", **self._as_user())
         command = [
             *(str(program("postgres")), "-D", str(data), "-p", str(self.port), "-F"),
             *("-h", "127.0.0.1", "-k", str(self._folder)),
+            *("-c", "ssl=on", "-c", f"ssl_cert_file={self.certificate}"),
+            *("-c", f"ssl_key_file={self._folder / 'key.pem'}"),
         ]
         self._process = subprocess.Popen(
             command, stderr=subprocess.DEVNULL, cwd="/", **self._as_user()
@@ -56,6 +59,22 @@ class PostgreSQL:
                 time.sleep(0.05)
             else:
                 return
+
+    def _make_certificate(self) -> None:
+        key = self._folder / "key.pem"
+        command = [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1"),
+            *("-keyout", str(key), "-out", str(self.certificate)),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"),
+        ]
+        subprocess.run(command, check=True, capture_output=True)
+        for file in (key, self.certificate):
+            shutil.chown(file, self._user)
+
+    @property
+    def certificate(self) -> Path:
+        """Return the certificate that the server shows, and that vouches for itself."""
+        return self._folder / "certificate.pem"
 
     def stop(self) -> None:
         self.resume()

@@ -30,7 +30,7 @@ _LONG_WAIT_S = 3.0
 _SHORT_WAIT_S = 1.5
 
 _MAX_CONNECTIONS = 10
-_SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
+_SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 _FILE_NAME = "runs.db"
 
 # "KeFlSv" in ASCII: PostgreSQL's advisory locks are numbers that programs agree upon.
@@ -218,17 +218,17 @@ def _without_secrets(url: URL) -> str:
     return f"{url.drivername}://{url.host or ''}{port}/{url.database or ''}"
 
 
-def _tls(url: URL) -> ssl.SSLContext | None:
+def _tls(url: URL) -> ssl.SSLContext | bool | None:
     """Return how the connection is encrypted, in the words of libpq (sslmode, sslrootcert)."""
     query = dict(url.query)
-    mode, authority = query.pop("sslmode", "disable"), query.pop("sslrootcert", None)
+    mode, authority = query.pop("sslmode", "prefer"), query.pop("sslrootcert", None)
     if query or mode not in _SSL_MODES:
         raise ServerSettingsError(
             "Setting 'database_url' takes the options sslmode (one of "
             f"{', '.join(_SSL_MODES)}) and sslrootcert, and no others."
         )
-    if mode == "disable":
-        return None
+    if mode in ("disable", "prefer"):
+        return False if mode == "disable" else None  # in the driver's words
     try:
         context = ssl.create_default_context(cafile=None if authority is None else str(authority))
     except OSError as error:
@@ -336,7 +336,7 @@ def _unavailable_where_it_fails() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    details = error.args[0] if error.args else ""
+    details = error.args[0] if error.args else None
     if isinstance(details, dict):  # what PostgreSQL says, field by field
         return str(details.get("M", details))
-    return f"{type(error).__name__}: {details}" if details else type(error).__name__
+    return f"{type(error).__name__}: {error}"

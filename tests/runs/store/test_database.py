@@ -93,7 +93,7 @@ def test_folder_of_somebody_elses_gets_no_gitignore(tmp_path: Path) -> None:
     [
         "mysql://u:secret@host/db",
         "postgresql+psycopg2://u:secret@host/db",
-        "postgresql://u:secret@host/db?sslmode=prefer",
+        "postgresql://u:secret@host/db?sslmode=allow",
         "postgresql://u@host/db?password=secret",
         "postgresql://u:secret@host/db?sslmode=require&sslrootcert=/no/such/file",
         "sqlite://",
@@ -212,3 +212,23 @@ def test_full_disk_is_told_and_over_when_it_is(tmp_path: Path) -> None:
         read(made)
         ballast.unlink()
         write(made)
+
+
+@pytest.mark.parametrize("mode", ["disable", "prefer", "require", "verify-ca", "verify-full"])
+def test_connection_to_postgresql_is_encrypted_as_told(
+    postgresql_server: PostgreSQL, mode: str
+) -> None:
+    options = f"?sslmode={mode}"
+    if mode.startswith("verify"):
+        options += f"&sslrootcert={postgresql_server.certificate}"
+    with opened(postgresql_server.new_database() + options) as made, made.reading() as connection:
+        how = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        assert connection.execute(sqlalchemy.text(how)).scalar() is (mode != "disable")
+
+
+def test_postgresql_that_cannot_be_verified_is_not_talked_to(
+    postgresql_server: PostgreSQL,
+) -> None:
+    url = postgresql_server.new_database() + "?sslmode=verify-full"
+    with pytest.raises(StoreUnavailableError, match="certificate"), opened(url):
+        pass
