@@ -153,33 +153,28 @@ class Dispatcher:
         server_id = self._membership.server_id
         if server_id is None:
             return False
-        # From here on this process must not outlive its lease.
-        self._membership.set_executing(True)
-        try:
-            return self._take_up(server_id)
-        finally:
-            with self._changed:
-                self._membership.set_executing(bool(self._executing))
-
-    def _take_up(self, server_id: str) -> bool:
         run = self._store.claim(server_id, self._config.concurrency)
         if run is None:
-            return False
-        if not self._may_start():  # that took longer than there was time
-            self._store.put_back(run.run_id, server_id)
             return False
         execution = self._execution_of(run, server_id)
         with self._changed:
             self._executing[run.run_id] = execution
+            self._membership.set_executing(True)
+        if not self._membership.may_start():  # that took longer than there was time
+            self._put_back(execution)
+            return False
         try:
             future = self._executor.submit(run.run_id, run.request)
-        except RuntimeError:  # the interpreter is about to end
+        except RuntimeError:  # the interpreter is about to end, and waits for those that execute
             self._is_stopping = True
-            self._forget(execution)
-            self._store.put_back(run.run_id, server_id)
+            self._put_back(execution)
             return False
         future.add_done_callback(self._recorder(execution))
         return True
+
+    def _put_back(self, execution: _Execution) -> None:
+        self._forget(execution)
+        self._store.put_back(execution.run_id, execution.server_id)
 
     def _execution_of(self, run: Run, server_id: str) -> _Execution:
         now = time.monotonic()
