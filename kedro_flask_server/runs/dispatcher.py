@@ -241,10 +241,11 @@ class Dispatcher:
         """Try again to store the ends that could not be stored."""
         with self._changed:
             unrecorded = list(self._unrecorded.values())
+        can_store = True
         for each in unrecorded:
-            if self._record(each.execution, each.outcome):
-                continue
-            if time.monotonic() - each.since > _VAIN_WAIT_S:
+            # Where one cannot be stored, nor could the others, and each would take seconds.
+            can_store = can_store and self._record(each.execution, each.outcome)
+            if not can_store and time.monotonic() - each.since > _VAIN_WAIT_S:
                 self._watches.wake(each.execution.run_id, is_in_vain=True)
 
     def has_unrecorded(self) -> bool:

@@ -68,8 +68,8 @@ class Keeper:
         while not self._stopped.wait(_TICK_S):
             try:
                 self._dispatcher.stop_overdue()
-                self._membership.renew_if_due()
                 self._dispatcher.record_again()
+                self._membership.renew_if_due()
                 self._tell_of_changes_elsewhere()
                 self._bury()
                 self._forget()

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.conftest import fill, small_disk
 from tests.integration.test_isolation import start
 from tests.servers import PROJECTS, RunningServer, copy_project, kedro_flask_server
 
@@ -374,3 +375,32 @@ def test_locked_store_refuses_runs_and_keeps_the_end_of_those_that_execute(
         assert waiting.result()["status"] in ("running", "success")
         assert post(server, pipeline_names=["one"]).json()["status"] == "success"
         assert server.client.get("/health/ready").status_code == 200
+
+
+@pytest.mark.once
+def test_full_disk_refuses_runs_and_keeps_the_end_of_those_that_execute(
+    project: Path, tmp_path: Path
+) -> None:
+    with (
+        small_disk(tmp_path / "disk", "1m") as disk,
+        kedro_flask_server(project, KEDRO_SERVER_STATE_DIR=str(disk / "state")) as server,
+        ThreadPoolExecutor(2) as clients,
+    ):
+        run_id = server.submit(**SLOW)
+        waiting = clients.submit(post, server, **SLOW)
+        while len(server.client.get("/runs?status=running").json()["runs"]) < 2:
+            time.sleep(0.01)
+        ballast = fill(disk)
+        large = {"params": {"x": "y" * 500_000}}
+        started_at = time.monotonic()
+        refused = post(server, ASYNC, **large)
+        assert time.monotonic() - started_at < 5
+        assert (refused.status_code, "full" in refused.json()["detail"]) == (503, True)
+        assert server.client.get("/health/ready").status_code == 503
+        assert server.show(run_id)["status"] == "running"
+        told = waiting.result(20)  # its end is stored, or it is told where to ask for it
+        assert told.status_code in (200, 202)
+        ballast.unlink()
+        assert server.show(run_id, wait=20)["status"] == "success"
+        assert server.show(told.json()["run_id"], wait=20)["status"] == "success"
+        assert post(server, pipeline_names=["one"]).json()["status"] == "success"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import threading
@@ -24,7 +23,7 @@ from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.runs.store import Database, database, locate
 from kedro_flask_server.runs.store.database import NEWEST_REVISION
 from kedro_flask_server.runs.store.schema import metadata, runs
-from tests.conftest import do_without
+from tests.conftest import fill, small_disk
 from tests.postgresql import PostgreSQL
 
 LIMIT_S = 5
@@ -184,28 +183,13 @@ def test_postgresql_that_is_not_there_is_told_in_time() -> None:
         pass
 
 
-@contextmanager
-def small_disk(folder: Path, size: str) -> Iterator[Path]:
-    """Mount a file system of a few megabytes."""
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
-        do_without("a file system can be mounted by root alone")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.once
 def test_full_disk_is_told_and_over_when_it_is(tmp_path: Path) -> None:
     with (
         small_disk(tmp_path / "disk", "1m") as disk,
         opened(f"sqlite:///{disk}/state/runs.db") as made,
     ):
-        ballast = disk / "ballast"
-        with pytest.raises(OSError, match="No space"), ballast.open("wb") as file:
-            file.write(b"x" * 2_000_000)
+        ballast = fill(disk)
         with fails_in_time(), made.writing() as connection:
             filler = sqlalchemy.text("CREATE TABLE filler AS SELECT zeroblob(500000)")
             connection.execute(filler)
