@@ -82,7 +82,7 @@ def postgresql_server() -> Iterator[postgresql.PostgreSQL]:
         yield server
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.once)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of a database that is empty: SQLite's, then PostgreSQL's."""
     if request.param == "sqlite":

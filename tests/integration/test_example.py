@@ -56,6 +56,7 @@ def test_snapshot_shows_pipelines_datasets_and_parameters(server: RunningServer)
     assert snapshot["parameters"] == ["forest", "linear", "seed", "test_fraction"]
 
 
+@pytest.mark.once
 def test_first_command_of_the_readme_runs_the_example_and_stays_up(tmp_path: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text()
     tox = (REPOSITORY / "tox.ini").read_text()

@@ -33,6 +33,7 @@ def test_what_a_node_raises_is_a_failure(
     assert answer["error"]["type"] == error_type  # type: ignore[index]
 
 
+@pytest.mark.once
 def test_huge_message_neither_slows_the_server_nor_fills_answer_and_log(probe: Path) -> None:
     with kedro_flask_server(probe) as server:
         started_at = time.monotonic()
@@ -44,6 +45,7 @@ def test_huge_message_neither_slows_the_server_nor_fills_answer_and_log(probe: P
         assert len(server.log) < 200_000
 
 
+@pytest.mark.once
 def test_lone_surrogate_does_not_break_the_log(probe: Path) -> None:
     with kedro_flask_server(probe) as server:
         failed = server.run(pipeline_names=["fail"], params={"what": "surrogate"})
@@ -104,6 +106,7 @@ def test_forbidden_runner_module_is_never_imported(probe: Path, tmp_path: Path) 
     assert imported == {"permitted_runners", "formerly_permitted_runners"}
 
 
+@pytest.mark.once
 def test_body_over_the_limit_is_refused_and_one_at_the_limit_is_not(probe: Path) -> None:
     with kedro_flask_server(probe, KEDRO_SERVER_MAX_BODY_BYTES="1000") as server:
         headers = {"Content-Type": "application/json"}

@@ -136,6 +136,7 @@ def test_parallel_runner_never_hangs(wide_open: RunningServer, runner: str) -> N
     assert {each["status"] for each in answers} == {"success"}
 
 
+@pytest.mark.once
 def test_parallel_runner_does_not_fork_where_it_is_told_to(project: Path) -> None:
     with kedro_flask_server(project, KEDRO_MP_CONTEXT="fork") as server:
         server.wait_for_line("KEDRO_MP_CONTEXT=fork is not used")
@@ -151,6 +152,7 @@ def test_first_runs_at_the_same_time_find_the_pipelines(wide_open: RunningServer
     assert {each["status"] for each in answers} == {"success"}
 
 
+@pytest.mark.once
 def test_client_that_goes_away_does_not_stop_its_run(
     project: Path, wide_open: RunningServer
 ) -> None:

@@ -56,6 +56,7 @@ def test_two_hundred_runs_at_once_are_each_served_or_refused(probe: Path) -> Non
         assert server.run(pipeline_names=["twenty"])["status"] == "success"
 
 
+@pytest.mark.once
 def test_idle_connections_do_not_keep_others_out(probe: Path) -> None:
     import socket
 

@@ -175,6 +175,7 @@ def test_same_key_is_the_same_run_and_its_answer(served: RunningServer) -> None:
         assert response.status_code == 422, bad
 
 
+@pytest.mark.once
 def test_same_key_two_hundred_times_at_once_is_one_run(served: RunningServer) -> None:
     def send(_: int) -> tuple[int, str | None]:
         headers = {**ASYNC, "Idempotency-Key": "crowd"}

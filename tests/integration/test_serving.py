@@ -38,7 +38,9 @@ def wait_for_file(folder: Path) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.once)]
+)
 def test_signal_lets_the_run_under_way_end(project: Path, tmp_path: Path, number: int) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -60,6 +62,7 @@ def test_signal_lets_the_run_under_way_end(project: Path, tmp_path: Path, number
     assert "all runs had ended" in server.log
 
 
+@pytest.mark.once
 def test_run_that_outlasts_the_drain_time_is_cut_off(project: Path, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -77,6 +80,7 @@ def test_run_that_outlasts_the_drain_time_is_cut_off(project: Path, tmp_path: Pa
         assert executing.result().json()["error"]["type"] == "ServerStopped"
 
 
+@pytest.mark.once
 def test_second_signal_ends_the_server_at_once(project: Path, tmp_path: Path) -> None:
     marks = tmp_path / "marks"
     marks.mkdir()
@@ -102,6 +106,7 @@ def test_idle_server_stops_at_once_and_frees_its_port(project: Path) -> None:
             assert server.stop(timeout_s=5) == 0
 
 
+@pytest.mark.once
 def test_start_says_what_it_serves_and_where(project: Path) -> None:
     with kedro_flask_server(project, "--env", "prod") as server:
         server.wait_for_line("Stop with Ctrl-C")
@@ -151,6 +156,7 @@ def refuse(project: Path, *options: str, **env: str) -> str:
     return lines[0]
 
 
+@pytest.mark.once
 def test_start_refuses_a_port_in_use(project: Path, ours: RunningServer) -> None:
     port = ours.url.rpartition(":")[2]
     assert f"port {port}" in refuse(project, "--port", port)

@@ -411,6 +411,7 @@ def serve(
     service.drain(10)
 
 
+@pytest.mark.once
 def test_run_is_not_left_running_when_the_stores_answer_is_lost(deaf, project) -> None:
     project.may_end.set()
     deaf._store.is_deaf = True  # when it is taken up
@@ -429,6 +430,7 @@ def test_end_that_cannot_be_stored_at_once_is_stored_when_it_can(deaf, project, 
 
 
 @pytest.mark.parametrize("fault", [StoreUnavailableError("the disk is full"), ValueError("a bug")])
+@pytest.mark.once
 def test_who_waits_is_told_of_the_run_when_its_end_cannot_be_stored(
     full, project, clients, fault
 ) -> None:

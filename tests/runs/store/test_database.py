@@ -199,6 +199,7 @@ def test_full_disk_is_told_and_over_when_it_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["disable", "prefer", "require", "verify-ca", "verify-full"])
+@pytest.mark.once
 def test_connection_to_postgresql_is_encrypted_as_told(
     postgresql_server: PostgreSQL, mode: str
 ) -> None:
@@ -210,6 +211,7 @@ def test_connection_to_postgresql_is_encrypted_as_told(
         assert connection.execute(sqlalchemy.text(how)).scalar() is (mode != "disable")
 
 
+@pytest.mark.once
 def test_postgresql_that_cannot_be_verified_is_not_talked_to(
     postgresql_server: PostgreSQL,
 ) -> None:
