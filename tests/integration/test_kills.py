@@ -48,8 +48,9 @@ class Sent:
 class Restarter:
     """Keeps a server up that is killed at random."""
 
-    def __init__(self, project: Path, marks: Path, seed: int) -> None:
+    def __init__(self, project: Path, marks: Path, database_url: str, seed: int) -> None:
         self._project = project
+        self._database_url = database_url
         self._marks = marks
         self._random = random.Random(seed)
         self._port = free_port()
@@ -59,7 +60,11 @@ class Restarter:
     def server(self) -> RunningServer:
         options = ["--port", str(self._port), "--workers", "4"]
         plain_logging = str(PROJECTS / "plain_logging.yml")
-        env = {"PROBE_MARKS": str(self._marks), "KEDRO_LOGGING_CONFIG": plain_logging}
+        env = {
+            "PROBE_MARKS": str(self._marks),
+            "KEDRO_LOGGING_CONFIG": plain_logging,
+            "KEDRO_SERVER_DATABASE_URL": self._database_url,
+        }
         return RunningServer(start_command(*options), cwd=self._project, url=self.url, env=env)
 
     def kill_until(self, is_over: threading.Event, kills: int) -> None:
@@ -96,12 +101,12 @@ def send(client: httpx.Client, sent: Sent, seconds: float) -> Sent:
     raise AssertionError(f"never answered: {sent}")
 
 
-def run_with_kills(folder: Path, *, runs: int, kills: int, seed: int) -> None:
+def run_with_kills(folder: Path, database_url: str, *, runs: int, kills: int, seed: int) -> None:
     """Send runs while the server is killed, and check that all agrees."""
     project = copy_project(PROJECTS / "probe", folder)
     marks = folder / "marks"
     marks.mkdir()
-    restarter = Restarter(project, marks, seed)
+    restarter = Restarter(project, marks, database_url, seed)
     is_over = threading.Event()
     chance = random.Random(seed)
     to_send = [
@@ -187,4 +192,5 @@ def check_told(sent: Sent, run: dict | None) -> None:
 
 @pytest.mark.once
 def test_killed_servers_lose_no_run_and_tell_no_lie(tmp_path: Path) -> None:
-    run_with_kills(tmp_path, runs=100, kills=5, seed=random.randrange(10**6))
+    database_url = f"sqlite:///{tmp_path / 'state' / 'runs.db'}"
+    run_with_kills(tmp_path, database_url, runs=100, kills=5, seed=random.randrange(10**6))

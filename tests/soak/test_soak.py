@@ -25,6 +25,6 @@ def test_runs_keep_their_own_parameters_to_the_last(tmp_path: Path) -> None:
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_killed_servers_lose_no_run_and_tell_no_lie(tmp_path: Path) -> None:
+def test_killed_servers_lose_no_run_and_tell_no_lie(tmp_path: Path, database_url: str) -> None:
     seed = int(os.environ.get("SOAK_SEED", random.randrange(10**6)))
-    run_with_kills(tmp_path, runs=2_000, kills=100, seed=seed)
+    run_with_kills(tmp_path, database_url, runs=2_000, kills=100, seed=seed)

@@ -235,12 +235,11 @@ class RunStore:
                         return rows.load_run(found, self._position(connection, found))
                     self._refuse_beyond(connection, server_id, workers, max_queued)
                     return self._insert(connection, values, request)
-            except IntegrityError as error:
+            except IntegrityError:
                 # The id was given out by another server within the same millisecond. Were it
                 # anything else, this would not end.
                 if not self._exists(new_id):
                     raise
-                del error
 
     def _insert(self, connection: Connection, values: dict[str, Any], request: RunRequest) -> Run:
         connection.execute(insert(runs).values(values))
@@ -421,7 +420,8 @@ class RunStore:
             if row.status == RunStatus.QUEUED:
                 change |= _cancelled(now, error)
             if change:
-                connection.execute(update(runs).where(*is_run).values(change))
+                is_as_seen = runs.c.status == row.status
+                connection.execute(update(runs).where(*is_run, is_as_seen).values(change))
             return rows.load_run(connection.execute(select(runs).where(*is_run)).one())
 
     def forsake(self, run_id: str) -> bool:
