@@ -5,6 +5,7 @@ Takes the options of ``kedro server start``.
 
 import json
 import re
+import signal
 import subprocess
 import sys
 import urllib.request
@@ -47,6 +48,8 @@ def _send_run(address: str) -> None:
 
 
 if __name__ == "__main__":
+    # A shell that starts it in the background has it ignore Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         sys.exit(main())
     except KeyboardInterrupt:

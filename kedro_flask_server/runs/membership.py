@@ -62,7 +62,7 @@ class Membership:
         server = ServerProcess.this()
         self._store.open()
         asked_at = time.monotonic()
-        self._store.register(server, self._lease_s)
+        self._store.servers.register(server, self._lease_s)
         self._server = server
         self._hold_from(asked_at)
         self.bury_the_dead()
@@ -79,7 +79,7 @@ class Membership:
         asked_at = time.monotonic()
         if self.fault is None and asked_at - self._renewed_at < self._renew_after_s:
             return
-        if self._store.renew(self._server.server_id, self._lease_s):
+        if self._store.servers.renew(self._server.server_id, self._lease_s):
             self._hold_from(asked_at)
             return
         self._end_if_executing()
@@ -99,7 +99,7 @@ class Membership:
         def is_dead(server: ServerProcess, is_lease_over: bool) -> bool:
             return server != this and server.is_dead(this, is_lease_over=is_lease_over)
 
-        for run_id in self._store.bury(is_dead):
+        for run_id in self._store.servers.bury(is_dead):
             logger.warning("Run %s is lost: the server that executed it died", run_id)
 
     def leave(self) -> None:
@@ -109,7 +109,7 @@ class Membership:
             StoreUnavailableError: If that cannot be done now; it is found dead, then.
         """
         if self._server is not None:
-            self._store.unregister(self._server.server_id)
+            self._store.servers.unregister(self._server.server_id)
             self._server = None
 
     def may_start(self) -> bool:

@@ -330,7 +330,7 @@ def test_start_finds_what_a_dead_server_left(make_service, database_url, project
     store = RunStore(Database(locate(database_url, Path())), project="probe", env="local")
     store.open()
     dead = replace(ServerProcess.this(), pid=2**22 + 1)
-    store.register(dead, lease_s=60)
+    store.servers.register(dead, lease_s=60)
     ids = iter(f"2024-01-01T00.00.00.00{number}Z" for number in range(9))
     options = {
         "run_id": lambda: next(ids),
@@ -463,7 +463,7 @@ def test_drain_stores_the_ends_that_it_can_and_leaves_the_rest_to_be_found(
     assert full.drain(0.2 if is_full else 5) is not is_full
     database = Database(locate(None, tmp_path / "state"))
     store = RunStore(database, project="probe", env="local")
-    assert store.bury(lambda *_: True) == ([run.run_id] if is_full else [])
+    assert store.servers.bury(lambda *_: True) == ([run.run_id] if is_full else [])
     found = store.get(run.run_id)
     assert found is not None
     assert found.status == status

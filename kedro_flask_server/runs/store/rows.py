@@ -42,6 +42,27 @@ def dump_error(error: ErrorDetail | None) -> str | None:
     return None if error is None else json.dumps(asdict(error))
 
 
+FORSAKEN = ErrorDetail(
+    type="RunCancelled",
+    message="The server stopped before the run started, and nobody waits for it any more.",
+)
+
+
+def cancelled(finished_at: Any, error: ErrorDetail) -> dict[str, Any]:
+    """Return what a row becomes whose run is cancelled before it started.
+
+    Args:
+        finished_at: When, an expression of SQL.
+        error: Why.
+    """
+    return {
+        "status": RunStatus.CANCELLED,
+        "finished_at": finished_at,
+        "duration_ms": 0,
+        "error": dump_error(error),
+    }
+
+
 def ascii_name(name: str) -> str:
     r"""Return a name as any database takes it, ``"\ud800"`` and ``"\0"`` in it escaped."""
     return json.dumps(name)[1:-1]

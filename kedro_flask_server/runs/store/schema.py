@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    case,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
@@ -104,3 +105,11 @@ def _now_in_sqlite(element: now_ms, compiler: Any, **_: Any) -> str:
 @compiles(now_ms, "postgresql")
 def _now_in_postgresql(element: now_ms, compiler: Any, **_: Any) -> str:
     return "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
+
+
+def now_or(earliest: Any) -> Any:
+    """Return the time by the database's clock, or another one if that is later.
+
+    Run ids may be ahead of the clock, and the database's clock behind this machine's.
+    """
+    return case((now_ms() < earliest, earliest), else_=now_ms())

@@ -1,36 +1,40 @@
-"""The runs of one project and environment, and the servers that execute them."""
+"""The runs of one project and environment: taken in, taken up, ended, deleted."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
-from heapq import merge
 from typing import Any
 
-from sqlalchemy import Connection, Select, case, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Connection, delete, func, insert, select, text, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from kedro_flask_server.errors import KeyReusedError, ServerBusyError
 from kedro_flask_server.runs.ids import is_run_id, run_id_at, time_of
-from kedro_flask_server.runs.keys import is_key
 from kedro_flask_server.runs.model import (
     ACTIVE,
     ErrorDetail,
     Run,
-    RunFilter,
     RunOutcome,
-    RunPage,
     RunRequest,
     RunStatus,
 )
-from kedro_flask_server.runs.presence import ServerProcess
 from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.database import Database
-from kedro_flask_server.runs.store.schema import events, now_ms, run_pipelines, runs, servers
+from kedro_flask_server.runs.store.reading import RunReader
+from kedro_flask_server.runs.store.schema import (
+    events,
+    now_ms,
+    now_or,
+    run_pipelines,
+    runs,
+    servers,
+)
+from kedro_flask_server.runs.store.servers import ServerStore
 
 _ACTIVE = tuple(status.value for status in ACTIVE)
 
@@ -38,28 +42,14 @@ _ACTIVE = tuple(status.value for status in ACTIVE)
 _MAX_PIPELINES = 1_000
 _MAX_NAME_CHARS = 255
 
-# Of one page, in characters: requests are up to `max_body_bytes` each.
-_MAX_PAGE_CHARS = 4_000_000
-
 # What one step of retention deletes, so that no lock is held for long.
 _STEP_RUNS = 100
 _STEP_EVENTS = 2_000
 
-_MICROSECOND = timedelta(microseconds=1)
 _BEGINNING = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-_LOST = ErrorDetail(
-    type="RunLost",
-    message="The server that executed the run died without a word; the run may have done a part "
-    "of its work.",
-)
-_FORSAKEN = ErrorDetail(
-    type="RunCancelled",
-    message="The server stopped before the run started, and nobody waits for it any more.",
-)
 
-
-class RunStore:
+class RunStore(RunReader):
     """Runs, as rows; each change of a run's state is one conditional UPDATE.
 
     Every method raises `StoreUnavailableError` where the database cannot be reached or
@@ -74,10 +64,8 @@ class RunStore:
             project: The project's name.
             env: The configuration environment.
         """
-        self._database = database
-        self._project = project
-        self._env = env
-        self._scope = (runs.c.project == project, runs.c.env == env)
+        super().__init__(database, project=project, env=env)
+        self.servers = ServerStore(database)
         digest = hashlib.sha256(f"{project}\0{env}".encode()).digest()
         self._scope_lock = int.from_bytes(digest[:8], "big", signed=True)
 
@@ -97,91 +85,6 @@ class RunStore:
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
-
-    # Servers
-
-    def register(self, server: ServerProcess, lease_s: float) -> None:
-        """Make a server known, and give it a lease.
-
-        Args:
-            server: The server.
-            lease_s: For how many seconds, by the database's clock.
-        """
-        with self._database.writing() as connection:
-            row = {**asdict(server), "lease_ends_at": now_ms() + round(lease_s * 1000)}
-            connection.execute(insert(servers).values(row))
-
-    def renew(self, server_id: str, lease_s: float) -> bool:
-        """Extend a server's lease.
-
-        Returns:
-            Whether it still is known: if not, others have taken it for dead.
-        """
-        ends_at = now_ms() + round(lease_s * 1000)
-        statement = update(servers).values(lease_ends_at=ends_at)
-        with self._database.writing() as connection:
-            result = connection.execute(statement.where(servers.c.server_id == server_id))
-            return result.rowcount == 1
-
-    def bury(self, is_dead: Callable[[ServerProcess, bool], bool]) -> list[str]:
-        """Forget the servers that are dead, and record what became of their runs.
-
-        Args:
-            is_dead: Says of a server, and of whether its lease is over, whether it is dead.
-
-        Returns:
-            The ids of the runs that are lost.
-        """
-        is_over = servers.c.lease_ends_at < now_ms()
-        with self._database.reading() as connection:
-            found = connection.execute(select(servers, is_over.label("is_over"))).all()
-        dead = []
-        for row in found:
-            values = row._asdict()
-            over = bool(values.pop("is_over"))
-            lease_ends_at = values.pop("lease_ends_at")
-            if is_dead(ServerProcess(**values), over):
-                # One that has renewed its lease since then is none.
-                dead.append((row.server_id, lease_ends_at))
-        return self._forget_servers(dead) if dead else self._settle_if_needed()
-
-    def unregister(self, server_id: str) -> None:
-        """Forget a server that ends, and record what became of what it leaves."""
-        with self._database.writing() as connection:
-            connection.execute(delete(servers).where(servers.c.server_id == server_id))
-            self._settle(connection)
-
-    def _forget_servers(self, dead: list[tuple[str, int]]) -> list[str]:
-        statement = delete(servers).where(
-            tuple_(servers.c.server_id, servers.c.lease_ends_at).in_(dead)
-        )
-        with self._database.writing() as connection:
-            connection.execute(statement)
-            return self._settle(connection)
-
-    def _settle_if_needed(self) -> list[str]:
-        with self._database.reading() as connection:
-            statement = select(func.count()).select_from(runs).where(_is_forsaken_or_lost())
-            if not connection.execute(statement).scalar():
-                return []
-        with self._database.writing() as connection:
-            return self._settle(connection)
-
-    def _settle(self, connection: Connection) -> list[str]:
-        """End the runs of servers that are gone: what ran is lost, what they held cancelled."""
-        lost = connection.execute(select(runs.c.run_id).where(_is_lost())).scalars().all()
-        end = {"finished_at": _now_or(func.coalesce(runs.c.started_at, 0))}
-        connection.execute(
-            update(runs)
-            .where(_is_lost())
-            .values(status=RunStatus.LOST, error=rows.dump_error(_LOST), **end)
-        )
-        connection.execute(
-            update(runs).where(_is_forsaken()).values(_cancelled(end["finished_at"], _FORSAKEN))
-        )
-        return list(lost)
-
-    # Runs
 
     def add(
         self,
@@ -273,15 +176,6 @@ class RunStore:
         if queued >= max_queued + max(0, workers - running):
             raise ServerBusyError("their turn to run", limit=max_queued, setting="max_queued")
 
-    def _count(self, connection: Connection, *conditions: Any) -> int:
-        statement = select(func.count()).select_from(runs).where(*self._scope, *conditions)
-        return int(connection.execute(statement).scalar() or 0)
-
-    def _exists(self, run_id: str) -> bool:
-        with self._database.reading() as connection:
-            statement = select(runs.c.run_id).where(runs.c.run_id == run_id)
-            return connection.execute(statement).first() is not None
-
     def claim(self, server_id: str, concurrency: Mapping[str, int]) -> Run | None:
         """Take up the run whose turn it is.
 
@@ -313,7 +207,7 @@ class RunStore:
             found = connection.execute(turn).first()
             if found is None:
                 return None
-            now = _now_or(rows.to_ms(time_of(found.run_id)))
+            now = now_or(rows.to_ms(time_of(found.run_id)))
             connection.execute(
                 update(runs)
                 .where(runs.c.run_id == found.run_id, runs.c.status == RunStatus.QUEUED)
@@ -370,7 +264,7 @@ class RunStore:
                 .values(
                     status=outcome.status,
                     duration_ms=outcome.duration_ms,
-                    finished_at=_now_or(runs.c.started_at),
+                    finished_at=now_or(runs.c.started_at),
                     error=error,
                 )
             )
@@ -413,12 +307,12 @@ class RunStore:
             row = connection.execute(select(runs).where(*is_run).with_for_update()).one_or_none()
             if row is None:
                 return None
-            now = _now_or(rows.to_ms(time_of(run_id)))
+            now = now_or(rows.to_ms(time_of(run_id)))
             change: dict[str, Any] = {}
             if row.status in _ACTIVE and row.cancel_requested_at is None:
                 change["cancel_requested_at"] = now
             if row.status == RunStatus.QUEUED:
-                change |= _cancelled(now, error)
+                change |= rows.cancelled(now, error)
             if change:
                 is_as_seen = runs.c.status == row.status
                 connection.execute(update(runs).where(*is_run, is_as_seen).values(change))
@@ -432,134 +326,9 @@ class RunStore:
         """
         with self._database.writing() as connection:
             queued = (runs.c.run_id == run_id, runs.c.status == RunStatus.QUEUED)
-            change = _cancelled(_now_or(rows.to_ms(time_of(run_id))), _FORSAKEN)
+            change = rows.cancelled(now_or(rows.to_ms(time_of(run_id))), rows.FORSAKEN)
             result = connection.execute(update(runs).where(*queued).values(change))
             return result.rowcount == 1
-
-    def running_at(self, server_id: str) -> list[str]:
-        """Return the ids of the runs that a server executes."""
-        statement = select(runs.c.run_id).where(
-            runs.c.status == RunStatus.RUNNING, runs.c.owner == server_id
-        )
-        with self._database.reading() as connection:
-            return list(connection.execute(statement).scalars())
-
-    def cancel_requests(self, server_id: str) -> list[str]:
-        """Return the ids of the runs that a server executes and that are to be cancelled."""
-        statement = select(runs.c.run_id).where(
-            runs.c.status == RunStatus.RUNNING,
-            runs.c.owner == server_id,
-            runs.c.cancel_requested_at.is_not(None),
-        )
-        with self._database.reading() as connection:
-            return list(connection.execute(statement).scalars())
-
-    # Reading
-
-    def get(self, run_id: str) -> Run | None:
-        """Return a run; None where there is none of that id in this project and environment."""
-        if not is_run_id(run_id):  # databases refuse some characters
-            return None
-        with self._database.reading() as connection:
-            row = self._row(connection, run_id)
-            return None if row is None else rows.load_run(row, self._position(connection, row))
-
-    def has_queued(self) -> bool:
-        """Whether a run is queued."""
-        statement = select(runs.c.run_id).where(*self._scope, runs.c.status == RunStatus.QUEUED)
-        with self._database.reading() as connection:
-            return connection.execute(statement.limit(1)).first() is not None
-
-    def ended_among(self, run_ids: Collection[str]) -> list[str]:
-        """Return which of some runs have ended."""
-        if not run_ids:
-            return []
-        statement = select(runs.c.run_id).where(
-            runs.c.run_id.in_(run_ids), runs.c.status.not_in(_ACTIVE)
-        )
-        with self._database.reading() as connection:
-            return list(connection.execute(statement).scalars())
-
-    def page(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
-        """Return runs, the newest first.
-
-        Args:
-            wanted: Which runs.
-            limit: How many at most; fewer where they are large.
-            cursor: Where the page before ended; None for the first.
-
-        Returns:
-            A page. Runs that come in meanwhile move nothing on those that follow.
-        """
-        if wanted.idempotency_key is not None and not is_key(wanted.idempotency_key):
-            return RunPage(runs=[], next=None)  # databases refuse some characters
-        matching = self._matching(wanted, cursor).limit(limit + 1)
-        # A query for each state finds the newest in its index; one for several would sort all.
-        states = dict.fromkeys(wanted.statuses)
-        queries = [matching.where(runs.c.status == each) for each in states] or [matching]
-        with self._database.reading() as connection:
-            found = [connection.execute(query).all() for query in queries]
-            newest = merge(*found, key=lambda row: row.run_id, reverse=True)
-            run_ids, has_more = _fitting(newest, limit)
-            whole = select(runs).where(runs.c.run_id.in_(run_ids)).order_by(runs.c.run_id.desc())
-            shown = connection.execute(whole).all()
-            positions = self._positions(connection) if _has_queued(shown) else {}
-        return RunPage(
-            runs=[rows.load_run(row, positions.get(row.run_id)) for row in shown],
-            next=run_ids[-1] if has_more else None,
-        )
-
-    def _matching(self, wanted: RunFilter, cursor: str | None) -> Select[Any]:
-        """Return the query for the ids of a filter in whatever state, the newest first.
-
-        With each comes the size of its request: drivers read all that a query finds.
-        """
-        found = (runs.c.run_id, func.length(runs.c.request).label("size"))
-        statement = select(*found).where(*self._scope)
-        run_id = runs.c.run_id
-        if wanted.pipeline is not None:
-            if self.is_local and not wanted.statuses:
-                # The rows are to be found by their pipeline: a comparison with what is no column
-                # keeps SQLite from starting with the project.
-                in_project = runs.c.project + "" == self._project
-                statement = select(*found).where(in_project, runs.c.env == self._env)
-                run_id = run_pipelines.c.run_id
-            of_pipeline = run_pipelines.c.pipeline == rows.ascii_name(wanted.pipeline)
-            statement = statement.join(run_pipelines).where(of_pipeline)
-        if wanted.since is not None:
-            # An id says no more than milliseconds: the last one before that time is left out.
-            before = max(wanted.since, _BEGINNING) - _MICROSECOND
-            statement = statement.where(run_id > run_id_at(before))
-        if wanted.until is not None:
-            statement = statement.where(run_id <= run_id_at(wanted.until))
-        if wanted.idempotency_key is not None:
-            statement = statement.where(
-                runs.c.submitted_by == "", runs.c.idempotency_key == wanted.idempotency_key
-            )
-        if cursor is not None:
-            statement = statement.where(run_id < cursor)
-        return statement.order_by(run_id.desc())
-
-    def _row(self, connection: Connection, run_id: str) -> Any:
-        statement = select(runs).where(*self._scope, runs.c.run_id == run_id)
-        return connection.execute(statement).one_or_none()
-
-    def _position(self, connection: Connection, row: Any) -> int | None:
-        if row.status != RunStatus.QUEUED:
-            return None
-        is_before = runs.c.run_id < row.run_id
-        return 1 + self._count(connection, runs.c.status == RunStatus.QUEUED, is_before)
-
-    def _positions(self, connection: Connection) -> dict[str, int]:
-        statement = (
-            select(runs.c.run_id)
-            .where(*self._scope, runs.c.status == RunStatus.QUEUED)
-            .order_by(runs.c.run_id)
-        )
-        queued = connection.execute(statement).scalars()
-        return {run_id: position for position, run_id in enumerate(queued, 1)}
-
-    # Retention
 
     def forget(self, *, keep_runs: int, keep_days: float, key_hours: float) -> bool:
         """Delete some of the runs that need not be kept, with all that hangs on them.
@@ -604,23 +373,6 @@ class RunStore:
             connection.execute(lock, {"key": self._scope_lock})
 
 
-def _now_or(earliest: Any) -> Any:
-    """Return the time by the database's clock, or another one if that is later.
-
-    Run ids may be ahead of the clock, and the database's clock behind this machine's.
-    """
-    return case((now_ms() < earliest, earliest), else_=now_ms())
-
-
-def _cancelled(finished_at: Any, error: ErrorDetail) -> dict[str, Any]:
-    return {
-        "status": RunStatus.CANCELLED,
-        "finished_at": finished_at,
-        "duration_ms": 0,
-        "error": rows.dump_error(error),
-    }
-
-
 def _ago(period: timedelta) -> str:
     """Return the id of a run that was taken in a while ago."""
     now = datetime.now(timezone.utc)
@@ -633,36 +385,3 @@ def _is_running_at(run_id: str, server_id: str) -> tuple[Any, ...]:
         runs.c.status == RunStatus.RUNNING,
         runs.c.owner == server_id,
     )
-
-
-def _is_lost() -> Any:
-    return (runs.c.status == RunStatus.RUNNING) & _is_unknown(runs.c.owner)
-
-
-def _is_forsaken() -> Any:
-    return (runs.c.status == RunStatus.QUEUED) & _is_unknown(runs.c.held_by)
-
-
-def _is_unknown(server_id: Any) -> Any:
-    # NULL is not in an empty set.
-    return server_id.is_not(None) & server_id.not_in(select(servers.c.server_id))
-
-
-def _is_forsaken_or_lost() -> Any:
-    return _is_lost() | _is_forsaken()
-
-
-def _has_queued(found: Iterable[Any]) -> bool:
-    return any(row.status == RunStatus.QUEUED for row in found)
-
-
-def _fitting(found: Iterable[Any], limit: int) -> tuple[list[str], bool]:
-    """Return the ids of one page, and whether there are more."""
-    run_ids: list[str] = []
-    size = 0
-    for row in found:
-        size += row.size
-        if len(run_ids) == limit or (run_ids and size > _MAX_PAGE_CHARS):
-            return run_ids, True
-        run_ids.append(row.run_id)
-    return run_ids, False

@@ -51,7 +51,7 @@ def open_store(database_url: str) -> Iterator[Callable[..., RunStore]]:
 @pytest.fixture
 def store(open_store: Callable[..., RunStore]) -> RunStore:
     store = open_store()
-    store.register(HERE, lease_s=60)
+    store.servers.register(HERE, lease_s=60)
     return store
 
 
@@ -179,7 +179,7 @@ def test_run_that_is_put_back_waits_again(store: RunStore) -> None:
 
 def test_held_run_is_left_to_who_holds_it(store: RunStore) -> None:
     other = other_server()
-    store.register(other, lease_s=60)
+    store.servers.register(other, lease_s=60)
     run_id = add(store, is_held=True).run_id
     assert claim(store, other) is None
     assert claim(store) == run_id
@@ -252,7 +252,7 @@ def test_key_counts_no_longer_than_it_should(store: RunStore) -> None:
 
 def test_projects_and_environments_keep_apart(open_store: Callable[..., RunStore]) -> None:
     ours, staging, others = open_store(), open_store(env="staging"), open_store("other")
-    ours.register(HERE, lease_s=60)
+    ours.servers.register(HERE, lease_s=60)
     run = add(ours, key="k")
     for store in (staging, others):
         assert claim(store) is None
@@ -266,7 +266,7 @@ def test_projects_and_environments_keep_apart(open_store: Callable[..., RunStore
 def test_dead_servers_runs_are_lost_and_what_it_held_is_cancelled(store: RunStore) -> None:
     dead, living = other_server(pid=2**22 + 1), other_server()
     for server in (dead, living):
-        store.register(server, lease_s=60)
+        store.servers.register(server, lease_s=60)
     running, held = add(store).run_id, add(store, is_held=True, server_id=dead.server_id).run_id
     assert claim(store, dead) == running
     queued, spared = add(store).run_id, add(store).run_id
@@ -277,23 +277,23 @@ def test_dead_servers_runs_are_lost_and_what_it_held_is_cancelled(store: RunStor
         assert not is_lease_over
         return server.is_dead(HERE, is_lease_over=is_lease_over)
 
-    assert store.bury(is_dead) == [running]
+    assert store.servers.bury(is_dead) == [running]
     lost = get(store, running)
     assert (lost.status, lost.error and lost.error.type) == (RunStatus.LOST, "RunLost")
     assert lost.finished_at is not None
     assert get(store, held).status is RunStatus.CANCELLED
     assert get(store, queued).status is get(store, spared).status is RunStatus.RUNNING
-    assert store.renew(dead.server_id, 60) is False
-    assert store.renew(living.server_id, 60) is True
-    assert store.bury(is_dead) == []
+    assert store.servers.renew(dead.server_id, 60) is False
+    assert store.servers.renew(living.server_id, 60) is True
+    assert store.servers.bury(is_dead) == []
 
 
 def test_end_that_comes_after_lost_becomes_an_event(store: RunStore, database_url: str) -> None:
     other = other_server()
-    store.register(other, lease_s=60)
+    store.servers.register(other, lease_s=60)
     run_id = add(store).run_id
     assert claim(store, other) == run_id
-    store.bury(lambda server, _: server == other)
+    store.servers.bury(lambda server, _: server == other)
     assert store.finish(run_id, other.server_id, SUCCESS) is False
     assert get(store, run_id).status is RunStatus.LOST
     engine = sqlalchemy.create_engine(locate(database_url, Path()).set(drivername=driver(store)))
@@ -310,38 +310,38 @@ def driver(store: RunStore) -> str:
 
 def test_lease_ends_by_the_databases_clock(store: RunStore) -> None:
     elsewhere = other_server(machine="another")
-    store.register(elsewhere, lease_s=0.3)
+    store.servers.register(elsewhere, lease_s=0.3)
     run_id = add(store).run_id
     assert claim(store, elsewhere) == run_id
 
     def is_dead(server: ServerProcess, is_lease_over: bool) -> bool:
         return server.is_dead(HERE, is_lease_over=is_lease_over)
 
-    assert store.bury(is_dead) == []
-    assert store.renew(elsewhere.server_id, 0.3)
+    assert store.servers.bury(is_dead) == []
+    assert store.servers.renew(elsewhere.server_id, 0.3)
     time.sleep(0.4)
-    assert store.bury(is_dead) == [run_id]
+    assert store.servers.bury(is_dead) == [run_id]
 
 
 def test_server_that_renews_meanwhile_is_not_buried(store: RunStore) -> None:
     other = other_server()
-    store.register(other, lease_s=60)
+    store.servers.register(other, lease_s=60)
     run_id = add(store).run_id
     assert claim(store, other) == run_id
 
     def seems_dead(server: ServerProcess, _: bool) -> bool:
         if server == other:
             time.sleep(0.01)
-            assert store.renew(other.server_id, 60)
+            assert store.servers.renew(other.server_id, 60)
         return server == other
 
-    assert store.bury(seems_dead) == []
+    assert store.servers.bury(seems_dead) == []
     assert get(store, run_id).status is RunStatus.RUNNING
 
 
 def test_server_that_leaves_cancels_what_it_held(store: RunStore) -> None:
     held, queued = add(store, is_held=True).run_id, add(store).run_id
-    store.unregister(HERE.server_id)
+    store.servers.unregister(HERE.server_id)
     assert get(store, held).status is RunStatus.CANCELLED
     assert get(store, queued).status is RunStatus.QUEUED
 

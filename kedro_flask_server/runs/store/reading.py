@@ -1,0 +1,187 @@
+"""Reads the runs of one project and environment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta, timezone
+from heapq import merge
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from kedro_flask_server.runs.ids import is_run_id, run_id_at
+from kedro_flask_server.runs.keys import is_key
+from kedro_flask_server.runs.model import ACTIVE, Run, RunFilter, RunPage, RunStatus
+from kedro_flask_server.runs.store import rows
+from kedro_flask_server.runs.store.database import Database
+from kedro_flask_server.runs.store.schema import run_pipelines, runs
+
+# Of one page, in characters: requests are up to `max_body_bytes` each.
+_MAX_PAGE_CHARS = 4_000_000
+
+_ACTIVE = tuple(status.value for status in ACTIVE)
+_MICROSECOND = timedelta(microseconds=1)
+_BEGINNING = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+class RunReader:
+    """Tells of runs; every method may raise `StoreUnavailableError`, within five seconds."""
+
+    def __init__(self, database: Database, *, project: str, env: str) -> None:
+        """Read the runs of a project and environment.
+
+        Args:
+            database: The database, which others may share.
+            project: The project's name.
+            env: The configuration environment.
+        """
+        self._database = database
+        self._project = project
+        self._env = env
+        self._scope = (runs.c.project == project, runs.c.env == env)
+
+    def get(self, run_id: str) -> Run | None:
+        """Return a run; None where there is none of that id in this project and environment."""
+        if not is_run_id(run_id):  # databases refuse some characters
+            return None
+        with self._database.reading() as connection:
+            row = self._row(connection, run_id)
+            return None if row is None else rows.load_run(row, self._position(connection, row))
+
+    def has_queued(self) -> bool:
+        """Whether a run is queued."""
+        statement = select(runs.c.run_id).where(*self._scope, runs.c.status == RunStatus.QUEUED)
+        with self._database.reading() as connection:
+            return connection.execute(statement.limit(1)).first() is not None
+
+    def ended_among(self, run_ids: Collection[str]) -> list[str]:
+        """Return which of some runs have ended."""
+        if not run_ids:
+            return []
+        statement = select(runs.c.run_id).where(
+            runs.c.run_id.in_(run_ids), runs.c.status.not_in(_ACTIVE)
+        )
+        with self._database.reading() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def page(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
+        """Return runs, the newest first.
+
+        Args:
+            wanted: Which runs.
+            limit: How many at most; fewer where they are large.
+            cursor: Where the page before ended; None for the first.
+
+        Returns:
+            A page. Runs that come in meanwhile move nothing on those that follow.
+        """
+        if wanted.idempotency_key is not None and not is_key(wanted.idempotency_key):
+            return RunPage(runs=[], next=None)  # databases refuse some characters
+        matching = self._matching(wanted, cursor).limit(limit + 1)
+        # A query for each state finds the newest in its index; one for several would sort all.
+        states = dict.fromkeys(wanted.statuses)
+        queries = [matching.where(runs.c.status == each) for each in states] or [matching]
+        with self._database.reading() as connection:
+            found = [connection.execute(query).all() for query in queries]
+            newest = merge(*found, key=lambda row: row.run_id, reverse=True)
+            run_ids, has_more = _fitting(newest, limit)
+            whole = select(runs).where(runs.c.run_id.in_(run_ids)).order_by(runs.c.run_id.desc())
+            shown = connection.execute(whole).all()
+            positions = self._positions(connection) if _has_queued(shown) else {}
+        return RunPage(
+            runs=[rows.load_run(row, positions.get(row.run_id)) for row in shown],
+            next=run_ids[-1] if has_more else None,
+        )
+
+    def _matching(self, wanted: RunFilter, cursor: str | None) -> Select[Any]:
+        """Return the query for the ids of a filter in whatever state, the newest first.
+
+        With each comes the size of its request: drivers read all that a query finds.
+        """
+        found = (runs.c.run_id, func.length(runs.c.request).label("size"))
+        statement = select(*found).where(*self._scope)
+        run_id = runs.c.run_id
+        if wanted.pipeline is not None:
+            if self._database.is_sqlite and not wanted.statuses:
+                # The rows are to be found by their pipeline: a comparison with what is no column
+                # keeps SQLite from starting with the project.
+                in_project = runs.c.project + "" == self._project
+                statement = select(*found).where(in_project, runs.c.env == self._env)
+                run_id = run_pipelines.c.run_id
+            of_pipeline = run_pipelines.c.pipeline == rows.ascii_name(wanted.pipeline)
+            statement = statement.join(run_pipelines).where(of_pipeline)
+        if wanted.since is not None:
+            # An id says no more than milliseconds: the last one before that time is left out.
+            before = max(wanted.since, _BEGINNING) - _MICROSECOND
+            statement = statement.where(run_id > run_id_at(before))
+        if wanted.until is not None:
+            statement = statement.where(run_id <= run_id_at(wanted.until))
+        if wanted.idempotency_key is not None:
+            statement = statement.where(
+                runs.c.submitted_by == "", runs.c.idempotency_key == wanted.idempotency_key
+            )
+        if cursor is not None:
+            statement = statement.where(run_id < cursor)
+        return statement.order_by(run_id.desc())
+
+    def _row(self, connection: Connection, run_id: str) -> Any:
+        statement = select(runs).where(*self._scope, runs.c.run_id == run_id)
+        return connection.execute(statement).one_or_none()
+
+    def _position(self, connection: Connection, row: Any) -> int | None:
+        if row.status != RunStatus.QUEUED:
+            return None
+        is_before = runs.c.run_id < row.run_id
+        return 1 + self._count(connection, runs.c.status == RunStatus.QUEUED, is_before)
+
+    def _positions(self, connection: Connection) -> dict[str, int]:
+        statement = (
+            select(runs.c.run_id)
+            .where(*self._scope, runs.c.status == RunStatus.QUEUED)
+            .order_by(runs.c.run_id)
+        )
+        queued = connection.execute(statement).scalars()
+        return {run_id: position for position, run_id in enumerate(queued, 1)}
+
+    def running_at(self, server_id: str) -> list[str]:
+        """Return the ids of the runs that a server executes."""
+        statement = select(runs.c.run_id).where(
+            runs.c.status == RunStatus.RUNNING, runs.c.owner == server_id
+        )
+        with self._database.reading() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def cancel_requests(self, server_id: str) -> list[str]:
+        """Return the ids of the runs that a server executes and that are to be cancelled."""
+        statement = select(runs.c.run_id).where(
+            runs.c.status == RunStatus.RUNNING,
+            runs.c.owner == server_id,
+            runs.c.cancel_requested_at.is_not(None),
+        )
+        with self._database.reading() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def _count(self, connection: Connection, *conditions: Any) -> int:
+        statement = select(func.count()).select_from(runs).where(*self._scope, *conditions)
+        return int(connection.execute(statement).scalar() or 0)
+
+    def _exists(self, run_id: str) -> bool:
+        with self._database.reading() as connection:
+            statement = select(runs.c.run_id).where(runs.c.run_id == run_id)
+            return connection.execute(statement).first() is not None
+
+
+def _has_queued(found: Iterable[Any]) -> bool:
+    return any(row.status == RunStatus.QUEUED for row in found)
+
+
+def _fitting(found: Iterable[Any], limit: int) -> tuple[list[str], bool]:
+    """Return the ids of one page, and whether there are more."""
+    run_ids: list[str] = []
+    size = 0
+    for row in found:
+        size += row.size
+        if len(run_ids) == limit or (run_ids and size > _MAX_PAGE_CHARS):
+            return run_ids, True
+        run_ids.append(row.run_id)
+    return run_ids, False
