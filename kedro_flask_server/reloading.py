@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ def serve_with_reload(arguments: Sequence[str], *, source_dir: Path, configurati
         configuration: The configuration's folder or archive; what does not exist, such as one
             behind a URL, is not watched.
     """
+    # It is by SIGINT that a server is stopped, which it would ignore where a shell has started this
+    # process in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run_process(
         *(path for path in (source_dir, configuration) if path.exists()),
         target=shlex.join([sys.executable, "-m", "kedro", *arguments]),

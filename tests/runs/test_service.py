@@ -21,6 +21,7 @@ from kedro_flask_server.errors import (
     UnknownRunError,
 )
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
+from kedro_flask_server.runs.ids import RunIds
 from kedro_flask_server.runs.model import (
     ErrorDetail,
     Run,
@@ -331,9 +332,8 @@ def test_start_finds_what_a_dead_server_left(make_service, database_url, project
     store.open()
     dead = replace(ServerProcess.this(), pid=2**22 + 1)
     store.servers.register(dead, lease_s=60)
-    ids = iter(f"2024-01-01T00.00.00.00{number}Z" for number in range(9))
     options = {
-        "run_id": lambda: next(ids),
+        "run_id": RunIds().next,
         "server_id": dead.server_id,
         "key": None,
         "key_hours": 1,
