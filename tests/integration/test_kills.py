@@ -193,4 +193,4 @@ def check_told(sent: Sent, run: dict | None) -> None:
 @pytest.mark.once
 def test_killed_servers_lose_no_run_and_tell_no_lie(tmp_path: Path) -> None:
     database_url = f"sqlite:///{tmp_path / 'state' / 'runs.db'}"
-    run_with_kills(tmp_path, database_url, runs=100, kills=5, seed=random.randrange(10**6))
+    run_with_kills(tmp_path, database_url, runs=60, kills=4, seed=random.randrange(10**6))

@@ -28,8 +28,8 @@ def test_full_server_refuses_runs_and_answers_health(probe: Path) -> None:
         ) as server,
         ThreadPoolExecutor(30) as clients,
     ):
-        runs = [clients.submit(send_sleeping_run, server, 3) for _ in range(20)]
-        time.sleep(1)  # the time that 20 requests need to arrive; the runs take 3 s each
+        runs = [clients.submit(send_sleeping_run, server, 2) for _ in range(20)]
+        time.sleep(1)  # the time that 20 requests need to arrive; the runs take 2 s each
 
         durations = []
         for _ in range(50):
