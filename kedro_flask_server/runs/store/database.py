@@ -23,11 +23,19 @@ logger = logging.getLogger(__name__)
 NEWEST_REVISION = "0001"
 """The newest step in ``migrations/versions``."""
 
-# A request waits for two things, one after the other: with SQLite, for its turn to write and for
-# other processes; with PostgreSQL, for a connection and for the answer. Together that is below
-# the five seconds within which every request has its answer.
-_LONG_WAIT_S = 3.0
-_SHORT_WAIT_S = 1.5
+# What a request waits for, one after the other, is together below the five seconds within which it
+# has its answer. With SQLite: for its turn to write, and for other processes.
+_TURN_S = 3.0
+_OTHERS_S = 1.5
+
+# With PostgreSQL: for a connection of the pool, for an answer there, and, where there was none and
+# the connection is made anew, for that.
+_POOL_S = 1.0
+_STATEMENT_S = 1.5
+_ANSWER_S = 1.8
+
+# After how many seconds PostgreSQL ends a transaction whose server has gone silent.
+_SILENCE_S = 3.0
 
 _MAX_CONNECTIONS = 10
 _SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
@@ -72,10 +80,10 @@ class Database:
             engine = create_engine(
                 self._url.set(drivername="postgresql+pg8000", query={}),
                 # The driver that bounds every wait for an answer, of a paused server too.
-                connect_args={"timeout": _LONG_WAIT_S, "ssl_context": _tls(self._url)},
+                connect_args={"timeout": _ANSWER_S, "ssl_context": _tls(self._url)},
                 pool_size=_MAX_CONNECTIONS,
                 max_overflow=0,
-                pool_timeout=_SHORT_WAIT_S,
+                pool_timeout=_POOL_S,
                 pool_pre_ping=True,
                 isolation_level="READ COMMITTED",
             )
@@ -83,7 +91,7 @@ class Database:
             return engine
         engine = create_engine(
             self._url,
-            connect_args={"timeout": _SHORT_WAIT_S, "check_same_thread": False},
+            connect_args={"timeout": _OTHERS_S, "check_same_thread": False},
             pool_size=_MAX_CONNECTIONS,
             max_overflow=-1,  # they cost little, and there are no more than threads
         )
@@ -161,7 +169,7 @@ class Database:
         if not self.is_sqlite:
             yield
             return
-        if not self._turn_to_write.acquire(timeout=_LONG_WAIT_S):
+        if not self._turn_to_write.acquire(timeout=_TURN_S):
             raise StoreUnavailableError("other requests wait to write to it")
         try:
             yield
@@ -313,8 +321,8 @@ def _limit_statements(connection: Any, _: object) -> None:
     # What a server that is stopped or cut off in the middle of a transaction holds must not keep
     # the others waiting.
     for name, value in {
-        "statement_timeout": int(_SHORT_WAIT_S * 1000),
-        "idle_in_transaction_session_timeout": int(_LONG_WAIT_S * 1000),
+        "statement_timeout": int(_STATEMENT_S * 1000),
+        "idle_in_transaction_session_timeout": int(_SILENCE_S * 1000),
         "tcp_keepalives_idle": 5,
         "tcp_keepalives_interval": 2,
         "tcp_keepalives_count": 3,
