@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -300,14 +302,30 @@ def _revision(connection: Connection) -> str | None:
 def _set_up_sqlite(connection: Any, _: object) -> None:
     # Transactions begin where `_begin_in_sqlite` says, not where the driver thinks.
     connection.isolation_level = None
-    [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-    if mode != "wal":
+    if _write_ahead(connection) != "wal":
         raise ServerSettingsError(
             "SQLite cannot keep its write-ahead log in this folder: name one on a local disk "
             "(setting state_dir), or a PostgreSQL database (setting database_url)."
         )
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _write_ahead(connection: Any) -> str:
+    """Have a new file keep a write-ahead log, and return which journal it keeps.
+
+    Where others change that at the same moment, SQLite gives up at once, without waiting.
+    """
+    ends_at = time.monotonic() + _OTHERS_S
+    while True:
+        try:
+            [mode] = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        except sqlite3.OperationalError:
+            if time.monotonic() > ends_at:
+                raise
+            time.sleep(0.02)
+        else:
+            return str(mode)
 
 
 def _begin_in_sqlite(connection: Connection) -> None:
