@@ -16,50 +16,49 @@ class ServerSettingsError(ServerError):
     """
 
 
-class ServerBusyError(ServerError):
+class TryAgainError(ServerError):
+    """Base class of the errors that pass: it is worth asking again.
+
+    Attributes:
+        retry_after_s: After how many seconds.
+    """
+
+    retry_after_s = 5
+
+
+class ServerBusyError(TryAgainError):
     """Raised when every place in which a request or a run may wait is taken.
 
     Args:
         waiting_for: What the places are for, such as "a snapshot".
         limit: How many there are.
         setting: The setting that says so.
-        retry_after_s: After how many seconds it is worth asking again.
     """
 
-    def __init__(
-        self, waiting_for: str, *, limit: int, setting: str, retry_after_s: int = 5
-    ) -> None:
+    def __init__(self, waiting_for: str, *, limit: int, setting: str) -> None:
         super().__init__(
             f"The server is busy: {limit} wait for {waiting_for} already, and no more may "
             f"(setting {setting}). Try again later."
         )
-        self.retry_after_s = retry_after_s
 
 
-class ServerStoppingError(ServerError):
-    """Raised when a run is asked for, or still waits for its turn, while the server stops.
+class ServerStoppingError(TryAgainError):
+    """Raised when a run is asked for, or still waits for its turn, while the server stops."""
 
-    Args:
-        retry_after_s: After how many seconds it is worth asking again.
-    """
-
-    def __init__(self, *, retry_after_s: int = 5) -> None:
+    def __init__(self) -> None:
         super().__init__("The server is stopping and starts no more runs. Try again later.")
-        self.retry_after_s = retry_after_s
 
 
-class StoreUnavailableError(ServerError):
+class StoreUnavailableError(TryAgainError):
     """Raised when the store of the runs cannot be reached, or cannot be written.
 
     Args:
         reason: What its database says.
-        retry_after_s: After how many seconds it is worth asking again.
     """
 
-    def __init__(self, reason: str, *, retry_after_s: int = 5) -> None:
+    def __init__(self, reason: str) -> None:
         super().__init__(f"The store of the runs is not available: {reason}")
         self.reason = reason
-        self.retry_after_s = retry_after_s
 
 
 class UnknownRunError(ServerError):
@@ -92,13 +91,10 @@ class KeyReusedError(ServerError):
         super().__init__("This key was sent before, with another request body.")
 
 
-class KeyInUseError(ServerError):
-    """Raised when an idempotency key comes again while its first request is taken in.
+class KeyInUseError(TryAgainError):
+    """Raised when an idempotency key comes again while its first request is taken in."""
 
-    Args:
-        retry_after_s: After how many seconds it is worth asking again.
-    """
+    retry_after_s = 1
 
-    def __init__(self, *, retry_after_s: int = 1) -> None:
+    def __init__(self) -> None:
         super().__init__("The first request with this key is being taken in. Try again.")
-        self.retry_after_s = retry_after_s

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -164,6 +164,14 @@ class RunningServer:
                 except httpx.TransportError:
                     pass
                 time.sleep(0.05)
+
+
+def eventually(is_true: Callable[[], object], timeout_s: float = 30) -> None:
+    """Wait until something is true."""
+    ends_at = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < ends_at
+        time.sleep(0.01)
 
 
 def start_command(*options: str) -> list[str]:

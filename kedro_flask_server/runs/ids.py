@@ -11,7 +11,9 @@ from datetime import datetime, timedelta, timezone
 RUN_ID_FORM = r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z"
 """The form of a run id, as a regular expression."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+"""The earliest time that a run id has."""
+
 _END = datetime(9000, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 _FORM = "%Y-%m-%dT%H.%M.%S.%fZ"
@@ -40,7 +42,7 @@ class RunIds:
         with self._lock:
             self._last_ms = max(self._clock_ns() // 1_000_000, self._last_ms + 1)
             milliseconds = self._last_ms
-        return run_id_at(_EPOCH + milliseconds * _MILLISECOND)
+        return run_id_at(EPOCH + milliseconds * _MILLISECOND)
 
 
 def run_id_at(moment: datetime) -> str:
@@ -50,7 +52,7 @@ def run_id_at(moment: datetime) -> str:
         moment: A time, with its zone; what is finer than a millisecond is left out. One that no
             run can have is taken for the nearest that one can.
     """
-    shown = min(max(moment, _EPOCH), _END).astimezone(timezone.utc)
+    shown = min(max(moment, EPOCH), _END).astimezone(timezone.utc)
     return f"{shown:%Y-%m-%dT%H.%M.%S}.{shown.microsecond // 1000:03d}Z"
 
 

@@ -14,11 +14,10 @@ from kedro_flask_server.errors import (
     KeyInUseError,
     KeyReusedError,
     RunEndedError,
-    ServerBusyError,
     ServerError,
     ServerSettingsError,
-    ServerStoppingError,
     StoreUnavailableError,
+    TryAgainError,
     UnknownRunError,
 )
 
@@ -59,9 +58,7 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(RunEndedError, lambda error: _answer(409, str(error)))
     app.register_error_handler(KeyReusedError, _answer_key_reused)
     app.register_error_handler(KeyInUseError, lambda error: _answer_later(error, 409))
-    app.register_error_handler(ServerBusyError, _answer_later)
-    app.register_error_handler(ServerStoppingError, _answer_later)
-    app.register_error_handler(StoreUnavailableError, _answer_later)
+    app.register_error_handler(TryAgainError, _answer_later)
     app.register_error_handler(
         ServerSettingsError, lambda error: _answer_later(StoreUnavailableError(str(error)))
     )
@@ -81,10 +78,7 @@ def _answer_key_reused(error: KeyReusedError) -> Response:
     return _answer(422, [{"type": "value_error", "loc": where, "msg": str(error), "input": None}])
 
 
-def _answer_later(
-    error: KeyInUseError | ServerBusyError | ServerStoppingError | StoreUnavailableError,
-    status: int = 503,
-) -> Response:
+def _answer_later(error: TryAgainError, status: int = 503) -> Response:
     response = _answer(status, str(error))
     response.headers["Retry-After"] = str(error.retry_after_s)
     return response

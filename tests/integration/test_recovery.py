@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from tests.servers import (
     PROJECTS,
     RunningServer,
     copy_project,
+    eventually,
     free_port,
     kedro_flask_server,
     start_command,
@@ -61,13 +62,6 @@ def marking(tag: str, seconds: float) -> dict[str, object]:
 def lines(marks: Path, tag: str) -> list[str]:
     path = marks / tag
     return path.read_text().splitlines() if path.exists() else []
-
-
-def eventually(is_true: Callable[[], object], timeout_s: float = 30) -> None:
-    ends_at = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < ends_at
-        time.sleep(0.02)
 
 
 def test_killed_servers_runs_are_told_truly_at_the_next_start(start: Start, marks: Path) -> None:
@@ -166,48 +160,48 @@ def wait_for_death(server: RunningServer) -> int:
     return server.process.wait(4 * LEASE_S)
 
 
-def test_stopped_server_never_goes_on_with_what_is_lost(
+@pytest.fixture
+def machines(
     project: Path, marks: Path, start: Start, postgresql_server: PostgreSQL
-) -> None:
+) -> Iterator[tuple[RunningServer, RunningServer]]:
+    """Return two servers on one database, each elsewhere to the other; the first is busy."""
     url = postgresql_server.new_database()
-    with (
-        elsewhere(project, marks, url) as watching,
-        start("--workers", "1", **shared(url)) as server,
-    ):
-        watching.submit(**marking("busy", 3 * LEASE_S))  # so that it takes up nothing else
+    with elsewhere(project, marks, url) as watching:
+        watching.submit(**marking("busy", 60))  # so that it takes up nothing else
         eventually(lambda: lines(marks, "busy"))
-        run_id = server.submit(**marking("stopped", 60))
-        eventually(lambda: lines(marks, "stopped"))
-        server.process.send_signal(signal.SIGSTOP)
-        time.sleep(0.05)
-        written = lines(marks, "stopped")
-        stopped_at = time.monotonic()
-        eventually(lambda: watching.show(run_id)["status"] == "lost")
-        assert LEASE_S / 2 < time.monotonic() - stopped_at < 2 * LEASE_S
-        time.sleep(2 * LEASE_S - (time.monotonic() - stopped_at))
-        server.process.send_signal(signal.SIGCONT)
-        assert wait_for_death(server) == -signal.SIGALRM
-        assert lines(marks, "stopped") == written
-        assert watching.show(run_id)["status"] == "lost"
+        with start("--workers", "1", **shared(url)) as server:
+            yield watching, server
         watching.process.kill()
+
+
+def test_stopped_server_never_goes_on_with_what_is_lost(
+    marks: Path, machines: tuple[RunningServer, RunningServer]
+) -> None:
+    watching, server = machines
+    run_id = server.submit(**marking("stopped", 60))
+    eventually(lambda: lines(marks, "stopped"))
+    server.process.send_signal(signal.SIGSTOP)
+    time.sleep(0.05)  # a signal takes its time to arrive
+    written = lines(marks, "stopped")
+    stopped_at = time.monotonic()
+    eventually(lambda: watching.show(run_id)["status"] == "lost")
+    assert LEASE_S / 2 < time.monotonic() - stopped_at < 2 * LEASE_S
+    time.sleep(2 * LEASE_S - (time.monotonic() - stopped_at))
+    server.process.send_signal(signal.SIGCONT)
+    assert wait_for_death(server) == -signal.SIGALRM
+    assert lines(marks, "stopped") == written
+    assert watching.show(run_id)["status"] == "lost"
 
 
 def test_node_that_keeps_python_to_itself_does_not_outlive_its_lease(
-    project: Path, marks: Path, start: Start, postgresql_server: PostgreSQL
+    marks: Path, machines: tuple[RunningServer, RunningServer]
 ) -> None:
-    url = postgresql_server.new_database()
-    with (
-        elsewhere(project, marks, url) as watching,
-        start("--workers", "1", **shared(url)) as server,
-    ):
-        watching.submit(**marking("busy", 4 * LEASE_S))
-        eventually(lambda: lines(marks, "busy"))
-        body = {"pipeline_names": ["hold"], "params": {"tag": "held", "seconds": 4 * LEASE_S}}
-        run_id = server.submit(**body)
-        assert wait_for_death(server) == -signal.SIGALRM
-        eventually(lambda: watching.show(run_id)["status"] == "lost")
-        assert lines(marks, "held") == ["begin"]
-        watching.process.kill()
+    watching, server = machines
+    body = {"pipeline_names": ["hold"], "params": {"tag": "held", "seconds": 4 * LEASE_S}}
+    run_id = server.submit(**body)
+    assert wait_for_death(server) == -signal.SIGALRM
+    eventually(lambda: watching.show(run_id)["status"] == "lost")
+    assert lines(marks, "held") == ["begin"]
 
 
 def test_paused_database_ends_a_server_that_executes_and_no_other(

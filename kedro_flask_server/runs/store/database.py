@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sqlite3
 import ssl
@@ -112,9 +113,7 @@ class Database:
         if self.is_sqlite:
             _make_folder(Path(str(self._url.database)).parent)
         with self.writing() as connection:
-            if not self.is_sqlite:
-                lock = text("SELECT pg_advisory_xact_lock(:key)")
-                connection.execute(lock, {"key": _MIGRATION_LOCK})
+            self.lock(connection, _MIGRATION_LOCK)
             if _revision(connection) != NEWEST_REVISION:
                 self._migrate(connection)
 
@@ -177,6 +176,16 @@ class Database:
             yield
         finally:
             self._turn_to_write.release()
+
+    def lock(self, connection: Connection, key: int) -> None:
+        """Have other transactions wait that lock the same, until this one ends.
+
+        Args:
+            connection: What `writing` returned.
+            key: What to lock, a number of 64 bits.
+        """
+        if not self.is_sqlite:  # there, whoever writes is alone
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
     def close(self) -> None:
         """Close the connections; whoever asks again opens new ones."""
@@ -280,7 +289,7 @@ def _make_folder(folder: Path) -> None:
     except (PermissionError, FileExistsError, NotADirectoryError) as error:
         raise _unusable(folder, error) from error
     except OSError as error:
-        if error.errno == 30:  # EROFS
+        if error.errno == errno.EROFS:
             raise _unusable(folder, error) from error
         raise StoreUnavailableError(f"{folder}: {error.strerror}") from error
 

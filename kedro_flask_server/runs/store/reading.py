@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from heapq import merge
 from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
-from kedro_flask_server.runs.ids import is_run_id, run_id_at
+from kedro_flask_server.runs.ids import EPOCH, is_run_id, run_id_at
 from kedro_flask_server.runs.keys import is_key
 from kedro_flask_server.runs.model import ACTIVE, Run, RunFilter, RunPage, RunStatus
 from kedro_flask_server.runs.store import rows
@@ -19,9 +19,7 @@ from kedro_flask_server.runs.store.schema import run_pipelines, runs
 # Of one page, in characters: requests are up to `max_body_bytes` each.
 _MAX_PAGE_CHARS = 4_000_000
 
-_ACTIVE = tuple(status.value for status in ACTIVE)
 _MICROSECOND = timedelta(microseconds=1)
-_BEGINNING = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class RunReader:
@@ -59,7 +57,7 @@ class RunReader:
         if not run_ids:
             return []
         statement = select(runs.c.run_id).where(
-            runs.c.run_id.in_(run_ids), runs.c.status.not_in(_ACTIVE)
+            runs.c.run_id.in_(run_ids), runs.c.status.not_in(ACTIVE)
         )
         with self._database.reading() as connection:
             return list(connection.execute(statement).scalars())
@@ -112,7 +110,7 @@ class RunReader:
             statement = statement.join(run_pipelines).where(of_pipeline)
         if wanted.since is not None:
             # An id says no more than milliseconds: the last one before that time is left out.
-            before = max(wanted.since, _BEGINNING) - _MICROSECOND
+            before = max(wanted.since, EPOCH) - _MICROSECOND
             statement = statement.where(run_id > run_id_at(before))
         if wanted.until is not None:
             statement = statement.where(run_id <= run_id_at(wanted.until))

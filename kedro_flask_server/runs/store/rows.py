@@ -5,26 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Row
 
-from kedro_flask_server.runs.ids import time_of
+from kedro_flask_server.runs.ids import EPOCH, time_of
 from kedro_flask_server.runs.model import ErrorDetail, Run, RunRequest, RunStatus
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 def to_ms(moment: datetime) -> int:
     """Return a UTC time as whole milliseconds since 1970-01-01T00:00:00Z."""
-    return (moment - _EPOCH) // _MILLISECOND
+    return (moment - EPOCH) // _MILLISECOND
 
 
 def from_ms(milliseconds: int | None) -> datetime | None:
     """Return the UTC time that is a number of milliseconds since 1970-01-01T00:00:00Z."""
-    return None if milliseconds is None else _EPOCH + milliseconds * _MILLISECOND
+    return None if milliseconds is None else EPOCH + milliseconds * _MILLISECOND
 
 
 def dump_request(request: RunRequest) -> str:

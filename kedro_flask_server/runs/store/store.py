@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from kedro_flask_server.errors import KeyReusedError, ServerBusyError
@@ -36,8 +36,6 @@ from kedro_flask_server.runs.store.schema import (
 )
 from kedro_flask_server.runs.store.servers import ServerStore
 
-_ACTIVE = tuple(status.value for status in ACTIVE)
-
 # Of one run; more than a project has, and few enough to write.
 _MAX_PIPELINES = 1_000
 _MAX_NAME_CHARS = 255
@@ -45,8 +43,6 @@ _MAX_NAME_CHARS = 255
 # What one step of retention deletes, so that no lock is held for long.
 _STEP_RUNS = 100
 _STEP_EVENTS = 2_000
-
-_BEGINNING = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 class RunStore(RunReader):
@@ -309,7 +305,7 @@ class RunStore(RunReader):
                 return None
             now = now_or(rows.to_ms(time_of(run_id)))
             change: dict[str, Any] = {}
-            if row.status in _ACTIVE and row.cancel_requested_at is None:
+            if row.status in ACTIVE and row.cancel_requested_at is None:
                 change["cancel_requested_at"] = now
             if row.status == RunStatus.QUEUED:
                 change |= rows.cancelled(now, error)
@@ -341,7 +337,7 @@ class RunStore(RunReader):
         Returns:
             Whether there may be more to delete.
         """
-        ended = (*self._scope, runs.c.status.not_in(_ACTIVE))
+        ended = (*self._scope, runs.c.status.not_in(ACTIVE))
         newest = select(runs.c.run_id).where(*ended).order_by(runs.c.run_id.desc())
         with self._database.reading() as connection:
             newest_too_many = connection.execute(newest.offset(keep_runs).limit(1)).scalar()
@@ -368,15 +364,12 @@ class RunStore(RunReader):
 
     def _lock_scope(self, connection: Connection) -> None:
         """Have others wait who count rows of this project and environment, to act upon it."""
-        if not self._database.is_sqlite:  # there, whoever writes is alone
-            lock = text("SELECT pg_advisory_xact_lock(:key)")
-            connection.execute(lock, {"key": self._scope_lock})
+        self._database.lock(connection, self._scope_lock)
 
 
 def _ago(period: timedelta) -> str:
     """Return the id of a run that was taken in a while ago."""
-    now = datetime.now(timezone.utc)
-    return run_id_at(now - min(period, now - _BEGINNING))
+    return run_id_at(datetime.now(timezone.utc) - period)
 
 
 def _is_running_at(run_id: str, server_id: str) -> tuple[Any, ...]:
