@@ -204,11 +204,13 @@ class RunStore(RunReader):
             if found is None:
                 return None
             now = now_or(rows.to_ms(time_of(found.run_id)))
-            connection.execute(
+            result = connection.execute(
                 update(runs)
                 .where(runs.c.run_id == found.run_id, runs.c.status == RunStatus.QUEUED)
                 .values(status=RunStatus.RUNNING, owner=server_id, started_at=now)
             )
+            if result.rowcount == 0:  # it was cancelled in this moment
+                return None
             row = self._row(connection, found.run_id)
             return None if row is None else rows.load_run(row)
 
