@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,7 +38,7 @@ def test_full_server_refuses_runs_and_answers_health(probe: Path) -> None:
         assert server.client.get("/snapshot").json()["status"] == "success"
         responses = [run.result() for run in runs]
 
-    assert statistics.median(durations) < 0.05
+    assert max(durations) < 1  # they have a thread, and do not wait for runs, which take 2 s
     refused = [each for each in responses if each.status_code == 503]
     assert len(refused) == 20 - WORKERS - WAITING
     assert all(int(each.headers["Retry-After"]) > 0 and each.json()["detail"] for each in refused)
