@@ -1,8 +1,4 @@
-"""The ``kedro server`` commands.
-
-Kedro imports this module for every command, ``kedro --help`` included: whatever takes time to
-import is imported where it is needed.
-"""
+"""``kedro server start``."""
 
 from __future__ import annotations
 
@@ -16,21 +12,7 @@ if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
 
 
-@click.group(name="kedro")
-def commands() -> None:
-    """Hold the commands for Kedro, which lists them with its own of that name."""
-
-
-# Kedro shows the help of a group that brings commands; this one has nothing to add to it.
-commands.help = None
-
-
-@commands.group(name="server")
-def server() -> None:
-    """Commands for running Kedro as a server."""
-
-
-@server.command(name="start", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(name="start", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--host", "-H", help="Address to listen on.  [default: 127.0.0.1]")
 @click.option(
     "--port", "-p", type=int, help="Port to listen on; 0 takes a free one.  [default: 8000]"

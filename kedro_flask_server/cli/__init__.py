@@ -1,0 +1,28 @@
+"""The ``kedro server`` commands.
+
+Kedro imports this package for every command, ``kedro --help`` included: whatever takes time to
+import is imported where it is needed.
+"""
+
+from __future__ import annotations
+
+import click
+
+from kedro_flask_server.cli.start import start
+
+
+@click.group(name="kedro")
+def commands() -> None:
+    """Hold the commands for Kedro, which lists them with its own of that name."""
+
+
+# Kedro shows the help of a group that brings commands; this one has nothing to add to it.
+commands.help = None
+
+
+@commands.group(name="server")
+def server() -> None:
+    """Commands for running Kedro as a server."""
+
+
+server.add_command(start)
