@@ -1,11 +1,13 @@
-"""Measures what 100,000 stored runs cost: ours with and without them, and Kedro's own server.
+"""Measures what 100,000 stored runs with 20 events each cost.
 
-Kedro's own server stores nothing, so that it has no pages to be compared with.
+Ours with and without them, and Kedro's own server in the same run; that one stores nothing, so
+that it has no pages to be compared with.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sqlite3
 import statistics
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.__main__ import Load
+from kedro_flask_server.client import Client
 from tests.servers import (
     PROJECTS,
     RunningServer,
@@ -24,6 +27,7 @@ from tests.servers import (
 )
 
 RUNS = 100_000
+EVENTS = 20
 Figures = dict[str, float]
 
 
@@ -50,6 +54,13 @@ def fill(project: Path) -> None:
             runs,
         )
         connection.executemany("INSERT INTO run_pipelines VALUES (?, ?)", pipelines)
+        record = {"level": "INFO", "logger": "kedro.pipeline.node", "message": "x" * 100}
+        connection.execute(
+            "WITH RECURSIVE numbers(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM numbers"
+            f" WHERE id < {EVENTS}) INSERT INTO events SELECT run_id, id, started_at, 'log', ?"
+            " FROM runs, numbers WHERE finished_at - started_at = 20000",
+            [json.dumps(record)],
+        )
     connection.close()
 
 
@@ -82,10 +93,25 @@ def measure_pages(server: RunningServer, seconds: float) -> Figures:
         "since a time": f"/runs?since={middle}",
         "until long ago": "/runs?until=2020-01-01T00:00:00Z",
     }
-    return {
+    figures = {
         f"/runs, {name}, median ms": load.median_ms(_get(load, path))
         for name, path in pages.items()
     }
+    [newest] = server.client.get("/runs?limit=1").json()["runs"]
+    events = _get(load, f"/runs/{newest['run_id']}/events")
+    figures["/runs/<id>/events, median ms"] = load.median_ms(events)
+    figures["event to its follower, median ms"] = median_delay_ms(server)
+    return figures
+
+
+def median_delay_ms(server: RunningServer) -> float:
+    """Return after how long a follower knows of an event, in milliseconds."""
+    run_id = server.submit(pipeline_names=["slow"], params={"seconds": 0.1})
+    delays = []
+    with Client(server.url) as client:
+        for event in client.follow(run_id):
+            delays.append((time.time() - event.time.timestamp()) * 1000)
+    return statistics.median(delays)
 
 
 def _get(load: Load, path: str) -> Callable[[], None]:

@@ -20,8 +20,10 @@ from kedro_flask_server.runs.store import Database, RunStore, locate
 from kedro_flask_server.web.core import create_core_blueprint
 from kedro_flask_server.web.docs import create_docs_blueprint
 from kedro_flask_server.web.errors import register_error_handlers
+from kedro_flask_server.web.events import create_events_blueprint
 from kedro_flask_server.web.health import create_health_blueprint
 from kedro_flask_server.web.runs import create_runs_blueprint
+from kedro_flask_server.web.streams import EventStreams
 
 EXTENSION = "kedro_flask_server"
 
@@ -104,6 +106,8 @@ def create_http_server(
         create_core_blueprint(project, runs, max_waiting=config.max_waiting, max_wait_s=max_wait_s)
     )
     app.register_blueprint(create_runs_blueprint(runs, max_wait_s=max_wait_s))
+    streams = EventStreams(runs, limit=config.max_streams)
+    app.register_blueprint(create_events_blueprint(runs, streams))
     app.register_blueprint(create_docs_blueprint())
     _register_blueprints(app, project.setting("SERVER_BLUEPRINTS", ()))
     return app

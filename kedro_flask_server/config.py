@@ -18,6 +18,9 @@ from typing import Any
 from kedro_flask_server.errors import ServerSettingsError
 
 _PREFIX = "KEDRO_SERVER_"
+
+# These are the client's, which may run where the server does.
+_CLIENT_SETTINGS = ("url", "api_key")
 _SHORTEST_TIMEOUT_S = 0.001
 
 # A year. Threads cannot wait for as long as a number can be.
@@ -243,6 +246,19 @@ class ServerConfig:
         allowed="a number of days from 0 to 36500",
         meaning="how many days a run is kept, from when it was taken in until at least its end",
     )
+    max_log_bytes: int = _setting(
+        1_048_576,
+        _whole(0, 67_108_864),
+        allowed="a whole number from 0 to 67108864",
+        meaning="how many bytes of log are kept of a run, in UTF-8; what follows is cut",
+    )
+    max_streams: int = _setting(
+        32,
+        _whole(0, 128),
+        allowed="a whole number from 0 to 128",
+        meaning="how many clients may follow events or logs at a time, over Server-Sent Events; "
+        "the next is refused with 503",
+    )
     drain_timeout_s: float = _setting(
         20.0,
         _number(0),
@@ -362,7 +378,8 @@ def _set_variable(setting: Field[Any], environ: Mapping[str, str]) -> str | None
 
 def _settings_in(environ: Mapping[str, str]) -> list[str]:
     """Return the names, in lower case, of the environment's variables that name a setting."""
-    names = [name.removeprefix(_PREFIX) for name in environ if name.startswith(_PREFIX)]
+    given = (name.removeprefix(_PREFIX) for name in environ if name.startswith(_PREFIX))
+    names = [name for name in given if name.lower() not in _CLIENT_SETTINGS]
     own = {setting.name for setting in settings()}
     return [
         name.lower() for name in names if name.lower() in own or not _SERVICE_LINK.fullmatch(name)

@@ -1,4 +1,4 @@
-"""Keeps what is logged within bounds, whoever logs it.
+"""Keeps what is logged within bounds, whoever logs it, and with the run that it belongs to.
 
 A node's exception ends up in Kedro's own log lines, too. Rich, which draws them, takes time
 that grows with the square of a line's length while every other thread waits; and a lone
@@ -9,11 +9,32 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
+
+from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.text import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, bounded_end, visible
 
 # What rich highlights of a line in about 10 ms at worst (a line of digits).
 _MAX_HIGHLIGHTED_CHARS = 500
+
+_reported_to: ContextVar[RunReport | None] = ContextVar("kedro_server_run", default=None)
+
+
+@contextmanager
+def logs_of(report: RunReport) -> Iterator[None]:
+    """Have what this thread logs, and the threads that inherit its context, added to a run's log.
+
+    Args:
+        report: Takes the records down.
+    """
+    token = _reported_to.set(report)
+    try:
+        yield
+    finally:
+        _reported_to.reset(token)
 
 
 def set_up_logging(safe: Callable[[str], str]) -> None:
@@ -61,15 +82,26 @@ class _SafeRecords:
         except Exception:  # wrong arguments, which logging reports when it writes the record
             return record
         shown = self._safe(text)
-        raised = record.exc_info[1] if record.exc_info else None
+        with_trace = shown
+        raised = record.exc_info[1] if record.exc_info and len(record.exc_info) > 1 else None
         if raised is not None:
             parts = traceback.format_exception(raised)
             safe_parts = [self._safe(part) for part in parts]
+            with_trace = "\n".join([shown, "".join(safe_parts)])
             if safe_parts != parts or max(map(len, parts)) > _MAX_HIGHLIGHTED_CHARS:
-                shown = "\n".join([shown, "".join(safe_parts)])
+                shown = with_trace
                 record.exc_info = None
+        report = _reported_to.get()
+        # Of logging.makeLogRecord(), nothing is known yet.
+        if report is not None and record.name is not None:
+            report.log(record, visible(_bounded(with_trace)).rstrip("\n"))
         if shown != text:
             record.msg, record.args = shown, ()
         if shown != text or len(shown) > _MAX_HIGHLIGHTED_CHARS:
             record.__class__ = _PlainRecord
         return record
+
+
+def _bounded(text: str) -> str:
+    # Of a long one the traceback makes the most; its end says what was raised.
+    return bounded_end(text, MAX_MESSAGE_CHARS + MAX_TRACEBACK_CHARS)

@@ -48,8 +48,9 @@ def waitress_settings(config: ServerConfig) -> dict[str, Any]:
     return {
         "host": config.host,
         "port": config.port,
-        # Whoever runs, waits for a run or is at a snapshot holds a thread: there are more.
-        "threads": config.workers + 2 * config.max_waiting + _SPARE_THREADS,
+        # Whoever runs, waits for a run, is at a snapshot or follows events holds a thread: there
+        # are more.
+        "threads": config.workers + 2 * config.max_waiting + config.max_streams + _SPARE_THREADS,
         # More than there can be threads, and below the 1,024 open files that a process has by
         # default. poll has no limit of its own.
         "connection_limit": 800,
@@ -170,7 +171,26 @@ class _JsonErrorTask(ErrorTask):
 
 
 class _Channel(HTTPChannel):
+    """A connection, which is read while its request is served if somebody asks for its client.
+
+    waitress can read while it serves (``channel_request_lookahead``), and so finds out that a
+    client is gone. But a client that has sent all may close its side and wait for the answer.
+    """
+
     error_task_class = _JsonErrorTask
+    _is_asked_for = False
+
+    def check_client_disconnected(self) -> bool:
+        if not self._is_asked_for:
+            self._is_asked_for = True
+            self.server.pull_trigger()
+        return bool(super().check_client_disconnected())
+
+    def readable(self) -> bool:
+        if not self._is_asked_for:
+            return bool(super().readable())
+        is_ending = self.will_close or self.close_when_flushed
+        return not is_ending and len(self.requests) <= 1
 
 
 def _wait_until(is_true: Callable[[], bool], timeout_s: float) -> None:

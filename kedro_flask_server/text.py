@@ -7,9 +7,17 @@ the server passes on goes through here first.
 from __future__ import annotations
 
 import re
+from datetime import datetime
 
 MAX_MESSAGE_CHARS = 8_192
 """How much of an exception's message is returned and logged, in characters."""
+
+MAX_TRACEBACK_CHARS = 16_384
+"""How much of a traceback is kept, in characters: its end, which says most."""
+
+# Control characters but for tab and line feed, among them those that terminals obey, and those
+# that end a line or turn the direction of writing in Unicode.
+_INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 # A URL that the cut went through: what would identify its credentials may be gone.
 _CUT_URL = re.compile(r"://[^\s'\"<>)\]]*\Z")
@@ -56,3 +64,28 @@ def printable(text: str) -> str:
         Text that encodes to UTF-8.
     """
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def visible(text: str) -> str:
+    r"""Return `text` with its control characters written as escapes, such as ``\x1b``.
+
+    What is left are tabs and line feeds, so that a terminal shows the text and obeys nothing
+    in it.
+
+    Args:
+        text: Any text.
+    """
+    return _INVISIBLE.sub(_escape, text.replace("\r\n", "\n"))
+
+
+def _escape(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
+def rfc3339(moment: datetime) -> str:
+    """Return a UTC time as RFC 3339 writes it, to the millisecond.
+
+    Args:
+        moment: The time, with its zone.
+    """
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

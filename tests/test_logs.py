@@ -11,8 +11,9 @@ import pytest
 from rich.console import Console
 from rich.logging import RichHandler
 
-from kedro_flask_server.logs import set_up_logging
+from kedro_flask_server.logs import logs_of, set_up_logging
 from kedro_flask_server.project.failures import safe
+from kedro_flask_server.runs.reporting import RunReport
 
 
 @pytest.fixture
@@ -76,3 +77,44 @@ def test_wrong_arguments_are_left_to_logging(drawn: io.TextIOWrapper) -> None:
 def test_credentials_in_a_url_are_not_logged(drawn: io.TextIOWrapper) -> None:
     logging.getLogger("somebody.else").info("read %s", "https://user:canary@host/x?token=canary")
     assert "canary" not in text_of(drawn)
+
+
+@pytest.mark.usefixtures("drawn")
+def test_records_go_to_the_report_of_their_thread_whatever_their_logger_does() -> None:
+    loud = logging.getLogger("probe.loud")
+    loud.propagate = False
+    loud.addHandler(logging.NullHandler())
+    report, other = (RunReport(after=0, max_log_bytes=10_000) for _ in range(2))
+    loud.warning("before")
+    with logs_of(report):
+        loud.warning("one %s", "\x1b[31m")
+        with logs_of(other):
+            loud.warning("two")
+        try:
+            raise ValueError("three")
+        except ValueError:
+            loud.exception("failed")
+        logging.makeLogRecord({"msg": "made by hand", "name": "probe"})
+        loud.warning("odd", exc_info=("a",))
+        loud.warning("wrong %d", "arguments")
+    loud.warning("after")
+    texts = [event.data["message"] for event in report.take()]
+    assert (texts[0], texts[2]) == ("one \\x1b[31m", "odd")
+    assert texts[1].startswith("failed\nTraceback (most recent call last):\n")
+    assert texts[1].endswith("ValueError: three")
+    assert len(texts) == 3
+    assert [event.data["message"] for event in other.take()] == ["two"]
+
+
+@pytest.mark.usefixtures("drawn")
+def test_record_with_an_endless_traceback_is_bounded() -> None:
+    functions = "\n".join(f"def f{i}(): f{i + 1}()" for i in range(300))
+    report = RunReport(after=0, max_log_bytes=10_000_000)
+    with logs_of(report):
+        try:
+            exec(f"{functions}\ndef f300(): 1/0\nf0()", {})
+        except ZeroDivisionError:
+            logging.getLogger("somebody.else").exception("x" * 100_000)
+    [event] = report.take()
+    assert len(event.data["message"]) < 30_000
+    assert event.data["message"].endswith("ZeroDivisionError: division by zero")

@@ -8,10 +8,7 @@ from kedro.io.core import _redact_url_credentials
 from kedro.runner import Task
 
 from kedro_flask_server.runs.model import ErrorDetail
-from kedro_flask_server.text import bounded, bounded_end, printable
-
-MAX_TRACEBACK_CHARS = 16_384
-"""How much of a traceback is kept with a run, in characters: its end, which says most."""
+from kedro_flask_server.text import MAX_TRACEBACK_CHARS, bounded, bounded_end, printable
 
 
 def safe(text: str) -> str:

@@ -19,8 +19,10 @@ from kedro.framework.startup import ProjectMetadata, bootstrap_project
 from kedro.inspection import get_project_snapshot
 
 from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.logs import logs_of
 from kedro_flask_server.project.config_loader import isolated
 from kedro_flask_server.project.failures import describe, describe_run, safe, trace
+from kedro_flask_server.project.hooks import report_nodes, watch_tasks
 from kedro_flask_server.project.runner import (
     RunStopped,
     create_runner,
@@ -34,6 +36,7 @@ from kedro_flask_server.runs.model import (
     RunStatus,
     StopReason,
 )
+from kedro_flask_server.runs.reporting import RunReport
 from kedro_flask_server.runs.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -84,6 +87,7 @@ class KedroProject:
         # Both the session and the snapshot take the class from here.
         settings.set("CONFIG_LOADER_CLASS", isolated(loader_class))
         start_processes_safely(metadata.project_path)
+        watch_tasks()
         return cls(metadata)
 
     def configure(self, *, env: str | None, conf_source: str | None) -> None:
@@ -206,23 +210,34 @@ class KedroProject:
             )
             return failure
 
-    def execute(self, run_id: str, request: RunRequest, stop: StopRequest) -> RunOutcome:
+    def execute(
+        self, run_id: str, request: RunRequest, stop: StopRequest, report: RunReport
+    ) -> RunOutcome:
         """Run pipelines, here and now.
 
         Args:
             run_id: The run's id and the save version of its versioned datasets.
             request: What to run.
             stop: Whether the run is to stop, which it does between two nodes.
+            report: Takes down what happens in the run, and what it logs.
 
         Returns:
             What became of it. Whatever the project's code raises, ``SystemExit`` and
             ``KeyboardInterrupt`` included, is in the outcome: this never raises.
         """
+        with logs_of(report):
+            outcome = self._execute(run_id, request, stop, report)
+            _log(run_id, outcome)
+        return outcome
+
+    def _execute(
+        self, run_id: str, request: RunRequest, stop: StopRequest, report: RunReport
+    ) -> RunOutcome:
         started_at = time.perf_counter()
         error: ErrorDetail | None = None
         is_stopped = False
         try:
-            self._run(run_id, request, stop)
+            self._run(run_id, request, stop, report)
         except RunStopped:
             is_stopped = True
         except BaseException as raised:  # a node may raise anything, and only its own run fails
@@ -231,19 +246,17 @@ class KedroProject:
         # A run that is cancelled during its last node has done all that it was to do. One that
         # took longer than it may has failed by that alone.
         if is_stopped or (error is None and stop.reason is StopReason.TIMEOUT):
-            outcome = stop.outcome(duration_ms)
-        else:
-            status = RunStatus.SUCCESS if error is None else RunStatus.FAILURE
-            outcome = RunOutcome(status=status, duration_ms=duration_ms, error=error)
-        _log(run_id, outcome)
-        return outcome
+            return stop.outcome(duration_ms)
+        status = RunStatus.SUCCESS if error is None else RunStatus.FAILURE
+        return RunOutcome(status=status, duration_ms=duration_ms, error=error)
 
-    def _run(self, run_id: str, request: RunRequest, stop: StopRequest) -> None:
+    def _run(self, run_id: str, request: RunRequest, stop: StopRequest, report: RunReport) -> None:
         session = self._loaded_session()
         runner = create_runner(
             request.runner, is_async=request.is_async, package_name=self._metadata.package_name
         )
         stop_between_nodes(runner, stop)
+        report_nodes(runner, report)
         if stop.reason is not None:
             raise RunStopped
         session.run(

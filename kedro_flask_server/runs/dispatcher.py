@@ -14,6 +14,7 @@ from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
 from kedro_flask_server.runs.membership import Membership
 from kedro_flask_server.runs.model import ErrorDetail, Run, RunOutcome, RunStatus, StopReason
+from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.store import RunStore
 from kedro_flask_server.runs.watches import Watches
 
@@ -57,7 +58,9 @@ class Dispatcher:
         store: RunStore,
         executor: ThreadExecutor,
         membership: Membership,
+        recorder: Recorder,
         watches: Watches,
+        *,
         config: ServerConfig,
     ) -> None:
         """Prepare; `start` begins.
@@ -66,12 +69,14 @@ class Dispatcher:
             store: Has the queue.
             executor: Executes the runs.
             membership: This server's place in the store.
+            recorder: Stores what the runs tell.
             watches: Who waits for runs.
             config: ``workers``, ``concurrency`` and ``run_timeout_s``.
         """
         self._store = store
         self._executor = executor
         self._membership = membership
+        self._recorder = recorder
         self._watches = watches
         self._config = config
         self._wake = threading.Event()
@@ -153,9 +158,10 @@ class Dispatcher:
         server_id = self._membership.server_id
         if server_id is None:
             return False
-        run = self._store.claim(server_id, self._config.concurrency)
-        if run is None:
+        claim = self._store.claim(server_id, self._config.concurrency)
+        if claim is None:
             return False
+        run = claim.run
         execution = self._execution_of(run, server_id)
         with self._changed:
             self._executing[run.run_id] = execution
@@ -163,17 +169,19 @@ class Dispatcher:
         if not self._membership.may_start():  # that took longer than there was time
             self._put_back(execution)
             return False
+        report = self._recorder.open(run.run_id, server_id, after=claim.event_id)
         try:
-            future = self._executor.submit(run.run_id, run.request)
+            future = self._executor.submit(run.run_id, run.request, report)
         except RuntimeError:  # the interpreter is about to end, and waits for those that execute
             self._is_stopping = True
             self._put_back(execution)
             return False
-        future.add_done_callback(self._recorder(execution))
+        future.add_done_callback(self._on_end(execution))
         return True
 
     def _put_back(self, execution: _Execution) -> None:
         self._forget(execution)
+        self._recorder.close(execution.run_id)
         self._store.put_back(execution.run_id, execution.server_id)
 
     def _execution_of(self, run: Run, server_id: str) -> _Execution:
@@ -187,7 +195,7 @@ class Dispatcher:
             timeout_s=timeout_s,
         )
 
-    def _recorder(self, execution: _Execution) -> Callable[[Future[RunOutcome]], None]:
+    def _on_end(self, execution: _Execution) -> Callable[[Future[RunOutcome]], None]:
         def record(future: Future[RunOutcome]) -> None:
             fault = future.exception()
             if fault is not None:
@@ -219,15 +227,19 @@ class Dispatcher:
         return is_stored
 
     def _finish(self, execution: _Execution, outcome: RunOutcome) -> bool:
+        run_id = execution.run_id
+        told = self._recorder.take(run_id, execution.server_id)
         try:
-            if not self._store.finish(execution.run_id, execution.server_id, outcome):
-                logger.warning("Run %s has another end in the store", execution.run_id)
-        except StoreUnavailableError as error:
-            self._membership.note(error)
+            if not self._store.finish(run_id, outcome, told):
+                logger.warning("Run %s has another end in the store", run_id)
+        except Exception as error:  # the slot must be free again, and the run have its end
+            self._recorder.give_back(run_id, told)
+            if isinstance(error, StoreUnavailableError):
+                self._membership.note(error)
+            else:
+                logger.exception("The end of run %s could not be stored", run_id)
             return False
-        except Exception:  # the slot must be free again, and the run have its end
-            logger.exception("The end of run %s could not be stored", execution.run_id)
-            return False
+        self._recorder.close(run_id)
         return True
 
     def _forget(self, execution: _Execution) -> None:

@@ -106,6 +106,19 @@ class ErrorDetail:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        done: How many of its nodes have finished.
+        total: How many it has, those left out that need not run.
+    """
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
     """How a run ended.
 
@@ -142,6 +155,7 @@ class Run:
         finished_at: When it ended, if it has.
         duration_ms: How long it executed, in milliseconds, if it has ended.
         cancel_requested_at: When it was first asked to be cancelled.
+        progress: How far it is, where its nodes are counted.
         error: Why it did not succeed.
         submitted_by: Who sent it, where that is known.
         position: Its place in the queue, from 1, while it is queued.
@@ -157,6 +171,7 @@ class Run:
     finished_at: datetime | None = None
     duration_ms: float | None = None
     cancel_requested_at: datetime | None = None
+    progress: Progress | None = None
     error: ErrorDetail | None = None
     submitted_by: str | None = None
     position: int | None = None

@@ -20,15 +20,20 @@ from kedro_flask_server.errors import (
     UnknownRunError,
 )
 from kedro_flask_server.runs.dispatcher import Dispatcher
+from kedro_flask_server.runs.events import EventPage, EventType
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
 from kedro_flask_server.runs.ids import RunIds
 from kedro_flask_server.runs.keeper import Keeper
 from kedro_flask_server.runs.membership import Membership
 from kedro_flask_server.runs.model import Run, RunFilter, RunPage, RunRequest, RunStatus
+from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.store import RunStore
 from kedro_flask_server.runs.watches import Watches
 
 logger = logging.getLogger(__name__)
+
+# How often who waits for events of a run looks for those that another server has stored.
+_LOOK_EVERY_S = 0.5
 
 
 class RunService:
@@ -51,8 +56,12 @@ class RunService:
         self._config = config
         self._ids = RunIds()
         self._watches = Watches()
+        self._news = Watches()
         self._membership = Membership(store, lease_s=config.lease_s)
-        self._dispatcher = Dispatcher(store, executor, self._membership, self._watches, config)
+        self._recorder = Recorder(store, self._news, max_log_bytes=config.max_log_bytes)
+        self._dispatcher = Dispatcher(
+            store, executor, self._membership, self._recorder, self._watches, config=config
+        )
         self._keeper = Keeper(store, self._membership, self._dispatcher, self._watches, config)
         self._places = threading.BoundedSemaphore(config.workers + config.max_waiting)
         self._lock = threading.Lock()
@@ -79,6 +88,7 @@ class RunService:
             except StoreUnavailableError as error:
                 self._membership.note(error)
             self._dispatcher.start()
+            self._recorder.start()
             self._keeper.start()
             self._is_started = True
             # For servers that do not call `drain`; by then their runs have ended.
@@ -214,7 +224,47 @@ class RunService:
         self._dispatcher.cancel(run_id)
         if run.status.is_final:
             self._watches.wake(run_id)
+            self._news.wake(run_id)
         return run
+
+    def events(
+        self,
+        run_id: str,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        kind: EventType | None = None,
+        wait_s: float = 0,
+    ) -> EventPage:
+        """Return what has happened in a run, in order.
+
+        Args:
+            run_id: The run.
+            after: The id after which the events begin.
+            limit: How many at most.
+            kind: Those of this type; None for all.
+            wait_s: How many seconds to wait for the first.
+
+        Returns:
+            A page; it may be empty where the run has not ended.
+
+        Raises:
+            UnknownRunError: If there is no such run.
+            ServerStoppingError: If the server stops while there is nothing to return.
+        """
+        self._open()
+        ends_at = time.monotonic() + wait_s
+        with self._news.watch(run_id) as watch:
+            while True:
+                page = self._store.event_page(run_id, after=after, limit=limit, kind=kind)
+                if page is None:
+                    raise UnknownRunError(run_id)
+                remaining_s = ends_at - time.monotonic()
+                if page.events or page.next is None or remaining_s <= 0:
+                    return page
+                if self._is_stopped:
+                    raise ServerStoppingError
+                watch.wait(min(remaining_s, _LOOK_EVERY_S))
 
     def faults(self) -> dict[str, str]:
         """Return why no runs can be taken in: what is at fault, and how; empty where they can."""
@@ -226,7 +276,8 @@ class RunService:
             return {"store": str(error)}
         if self._membership.fault is not None:
             return {"store": self._membership.fault}
-        if not (self._dispatcher.is_alive() and self._keeper.is_alive()):
+        threads = (self._dispatcher, self._recorder, self._keeper)
+        if not all(each.is_alive() for each in threads):
             return {"threads": "The server does not take up runs any more; start it again."}
         return {}
 
@@ -258,7 +309,9 @@ class RunService:
         cut_off = [] if is_idle else self._dispatcher.give_up()
         self._is_stopped = True
         self._watches.wake_all()
+        self._news.wake_all()
         self._keeper.stop()
+        self._recorder.stop()
         try:
             self._dispatcher.record_again()
             # A server that is not to be found dead has nothing left to be told of.

@@ -23,6 +23,9 @@ higher, and what is below here recurses."""
 
 _MAX_NAME_CHARS = 200
 
+LAST_EVENT_ID = "Last-Event-ID"
+_NOT_AN_EVENT_ID = Problem("int_parsing", "Input should be the id of an event")
+
 _NOT_A_KEY = Problem("value_error", "A key is 1 to 255 visible ASCII characters, with no spaces")
 
 _MISSING = Problem("missing", "Field required")
@@ -98,6 +101,24 @@ def load_idempotency_key(request: Request) -> str | None:
     if key is not None and not is_key(key):
         raise InvalidRequestError([_report(_NOT_A_KEY, (IDEMPOTENCY_KEY,), key, "header")])
     return key
+
+
+def load_last_event_id(request: Request, *, default: int) -> int:
+    """Return a request's ``Last-Event-ID``, the last event that its client has.
+
+    Args:
+        request: The request.
+        default: What to return where it has none.
+
+    Raises:
+        InvalidRequestError: If it is no whole number.
+    """
+    last = request.headers.get(LAST_EVENT_ID)
+    if not last:
+        return default
+    if not (last.isascii() and last.isdigit() and len(last) < 10):
+        raise InvalidRequestError([_report(_NOT_AN_EVENT_ID, (LAST_EVENT_ID,), last, "header")])
+    return int(last)
 
 
 def _read_json(request: Request) -> dict[str, Any]:

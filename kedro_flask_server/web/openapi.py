@@ -8,6 +8,7 @@ after a line of ``---``, YAML can say more, in the words of an OpenAPI operation
 from __future__ import annotations
 
 import inspect
+import json
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -76,6 +77,9 @@ _RESPONSES = {
         ),
         "headers": _ASK_AGAIN,
     },
+    "NothingMore": {
+        "description": "To a stream that goes on: the run has ended, and all of it was sent."
+    },
     "NotReady": _refusal("They cannot, for the reason that is given."),
     "StrictFailure": _refusal("The run failed, and `handling=strict` was preferred.", "RunFailure"),
     "RunAccepted": {
@@ -118,7 +122,7 @@ _AN_ENDED_RUN = {
     "duration_ms": 2500.0,
 }
 
-_EXAMPLES = {
+_EXAMPLES: dict[str, Any] = {
     "QueuedRun": _A_RUN,
     "SucceededRun": {**_AN_ENDED_RUN, "status": "success"},
     "FailedRun": {
@@ -144,6 +148,30 @@ _EXAMPLES = {
     },
 }
 
+_A_NODE = {
+    "id": 5,
+    "time": "2026-01-01T12:00:03.000Z",
+    "type": "node.finished",
+    "data": {"node": "train_model", "duration_ms": 1980.5, "done": 1, "total": 1},
+}
+_THE_END = {
+    "id": 6,
+    "time": "2026-01-01T12:00:03.500Z",
+    "type": "run.finished",
+    "data": {"status": "success", "duration_ms": 2500.0, "error": None, "done": 1, "total": 1},
+}
+_A_RECORD = {
+    "id": 4,
+    "time": "2026-01-01T12:00:02.000Z",
+    "type": "log",
+    "data": {"level": "INFO", "logger": "kedro.runner", "message": "Running node: train_model"},
+}
+_EXAMPLES |= {
+    "LastEvents": {"events": [_A_NODE, _THE_END], "next": None},
+    "EventStream": f"id: 5\nevent: node.finished\ndata: {json.dumps(_A_NODE)}\n\n",
+    "LogStream": f"id: 4\nevent: log\ndata: {json.dumps(_A_RECORD)}\n\n",
+}
+
 _HEADERS = {
     "RetryAfter": _header("After how many seconds to ask again.", "integer"),
     "Location": _header("Where the run is."),
@@ -159,6 +187,12 @@ _PARAMETERS = {
     ),
     "PreferWait": _header_parameter(
         "Prefer", "`wait=N`: wait up to N seconds for the run's end.", "wait=10"
+    ),
+    "LastEventID": _header_parameter(
+        "Last-Event-ID",
+        "The id of the last event that the client has; a stream goes on after it.",
+        "4",
+        pattern=r"^\d{1,9}$",
     ),
     "IdempotencyKey": _header_parameter(
         "Idempotency-Key",

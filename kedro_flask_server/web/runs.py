@@ -15,8 +15,8 @@ from kedro_flask_server.web.schemas import RunPageSchema, RunQuerySchema, RunSch
 
 RUNS_BLUEPRINT = "kedro_server_runs"
 
-# For clients that ask again and again, in seconds.
-_ASK_AGAIN_AFTER_S = 1
+ASK_AGAIN_AFTER_S = 1
+"""For clients that ask again and again how a run is, in seconds."""
 
 
 def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blueprint:
@@ -130,7 +130,7 @@ def dump_run(run: Run) -> Response:
     """Return the answer that is a run; one that has not ended is worth asking for again."""
     response = jsonify(RunSchema().dump(run))
     if not run.status.is_final:
-        response.headers["Retry-After"] = str(_ASK_AGAIN_AFTER_S)
+        response.headers["Retry-After"] = str(ASK_AGAIN_AFTER_S)
     return response
 
 

@@ -17,8 +17,10 @@ from typing import Any
 
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, post_load
 
+from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.ids import RUN_ID_FORM, is_run_id
 from kedro_flask_server.runs.model import Run, RunFilter, RunRequest, RunStatus
+from kedro_flask_server.text import rfc3339
 
 MAX_PROBLEMS = 100
 """How many problems of one body are listed; each costs more to say than to make."""
@@ -174,11 +176,10 @@ class RunRequestSchema(Schema):
         return RunRequest(**data)
 
 
+_EVENT_TYPES = [kind.value for kind in EventType]
 _STATUSES = [status.value for status in RunStatus]
 _NOT_A_STATUS = [Problem("enum", f"Input should be one of: {', '.join(_STATUSES)}")]
 _NOT_A_NUMBER = [Problem("int_parsing", "Input should be a whole number")]
-_MAX_LIMIT = 200
-_NOT_A_LIMIT = [Problem("value_error", f"Input should be from 1 to {_MAX_LIMIT}")]
 _NOT_A_CURSOR = [Problem("value_error", "Input should be `next` of another page")]
 _NOT_A_TIME = [
     Problem("datetime_parsing", "Input should be a time of RFC 3339, such as 2024-01-01T00:00:00Z")
@@ -199,9 +200,23 @@ def _check_status(status: str) -> None:
         raise ValidationError(_NOT_A_STATUS)
 
 
-def _check_limit(limit: int) -> None:
-    if not 1 <= limit <= _MAX_LIMIT:
-        raise ValidationError(_NOT_A_LIMIT)
+_MAX_EVENTS = 1_000
+_MAX_EVENT_ID = 2**31 - 1
+
+
+def _whole(meaning: str, default: int, minimum: int, maximum: int) -> fields.Integer:
+    outside = [Problem("value_error", f"Input should be from {minimum:,} to {maximum:,}")]
+
+    def check(value: int) -> None:
+        if not minimum <= value <= maximum:
+            raise ValidationError(outside)
+
+    return fields.Integer(
+        load_default=default,
+        validate=check,
+        error_messages={"invalid": _NOT_A_NUMBER, "too_large": _NOT_A_NUMBER},
+        metadata={"description": meaning, "minimum": minimum, "maximum": maximum},
+    )
 
 
 def _check_cursor(cursor: str) -> None:
@@ -228,16 +243,7 @@ class RunQuerySchema(Schema):
     idempotency_key = fields.String(
         metadata={"description": "The run that was sent with this key."}
     )
-    limit = fields.Integer(
-        load_default=50,
-        validate=_check_limit,
-        error_messages={"invalid": _NOT_A_NUMBER},
-        metadata={
-            "description": "How many runs at most; fewer where they are large.",
-            "minimum": 1,
-            "maximum": _MAX_LIMIT,
-        },
-    )
+    limit = _whole("How many runs at most; fewer where they are large.", 50, 1, 200)
     cursor = fields.String(
         validate=_check_cursor,
         metadata={"description": "`next` of the page before.", "pattern": f"^{RUN_ID_FORM}$"},
@@ -248,6 +254,31 @@ class RunQuerySchema(Schema):
         limit, cursor = data.pop("limit"), data.pop("cursor", None)
         statuses = tuple(RunStatus(status) for status in data.pop("status"))
         return RunFilter(statuses=statuses, **data), limit, cursor
+
+
+class LogQuerySchema(Schema):
+    """Which part of a run's log to return."""
+
+    class Meta:
+        unknown = RAISE
+
+    error_messages = {"unknown": _UNKNOWN_FIELD}  # type: ignore[dict-item]  # noqa: RUF012
+
+    after = _whole("Those after the event of this id.", 0, 0, _MAX_EVENT_ID)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Any:
+        return data["after"]
+
+
+class EventQuerySchema(LogQuerySchema):
+    """Which of a run's events to list, and how many."""
+
+    limit = _whole("How many events at most, on a page.", 200, 1, _MAX_EVENTS)
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> tuple[int, int]:
+        return data["after"], data["limit"]
 
 
 def problems_of(error: ValidationError) -> list[tuple[tuple[str | int, ...], Problem]]:
@@ -336,9 +367,7 @@ class _Moment(fields.DateTime):
     """A UTC time as RFC 3339 writes it, to the millisecond."""
 
     def _serialize(self, value: datetime | None, *_: Any, **__: Any) -> str | None:
-        if value is None:
-            return None
-        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return None if value is None else rfc3339(value)
 
 
 def _time(meaning: str, *, allow_none: bool = True) -> fields.DateTime:
@@ -354,8 +383,12 @@ def _given(run: Run) -> dict[str, Any]:
 class RunProgressSchema(_AnswerSchema):
     """How far a run is."""
 
-    done = fields.Integer(metadata={"description": "How many nodes have ended."})
-    total = fields.Integer(metadata={"description": "How many there are."})
+    done = fields.Integer(
+        required=True, metadata={"description": "How many of its nodes have finished."}
+    )
+    total = fields.Integer(
+        required=True, metadata={"description": "How many it has that are to run."}
+    )
 
 
 class RunSchema(_AnswerSchema):
@@ -406,6 +439,31 @@ class RunPageSchema(_AnswerSchema):
         required=True,
         allow_none=True,
         metadata={"description": "The cursor of the page that follows; null on the last one."},
+    )
+
+
+class EventSchema(_AnswerSchema):
+    """One fact about a run."""
+
+    id = fields.Integer(
+        required=True, metadata={"description": "Its number within the run, from 1."}
+    )
+    time = _time("When it happened.", allow_none=False)
+    type = _answer("What happened, such as `node.finished`.", examples=_EVENT_TYPES)
+    data = fields.Dict(required=True, metadata={"description": "What is to be said of it."})
+
+
+class EventPageSchema(_AnswerSchema):
+    """Events of a run, in order."""
+
+    events = fields.List(fields.Nested(EventSchema), required=True)
+    next = fields.Integer(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "The id after which those that follow begin; null where the run has "
+            "ended and these are the last."
+        },
     )
 
 
@@ -530,6 +588,8 @@ DOCUMENTED: tuple[type[Schema], ...] = (
     RunProgressSchema,
     RunSchema,
     RunPageSchema,
+    EventSchema,
+    EventPageSchema,
     LivenessSchema,
     ReadinessSchema,
     ErrorResponseSchema,

@@ -148,3 +148,16 @@ def test_what_waitress_refuses_is_refused_in_json(ours: RunningServer, garbage: 
     assert b"application/json" in head
     assert body.startswith(b'{"detail"')
     assert ours.client.get("/health").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/health", "/runs"])
+def test_client_that_closes_its_side_after_sending_is_answered(
+    ours: RunningServer, path: str
+) -> None:
+    import socket
+
+    host, port = ours.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as connection:
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(12) == b"HTTP/1.0 200"

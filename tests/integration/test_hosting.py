@@ -212,6 +212,20 @@ def test_nginx_serves_it_under_a_prefix_as_documented(ours: RunningServer, tmp_p
         assert httpx.get(f"{url}/kedro/docs/swagger-ui/swagger-ui-bundle.js").status_code == 200
 
 
+@pytest.mark.once
+def test_nginx_passes_events_on_as_they_happen(ours: RunningServer, tmp_path: Path) -> None:
+    with nginx_before(ours, tmp_path) as url, httpx.Client(base_url=f"{url}/kedro") as client:
+        run_id = ours.submit(pipeline_names=["slow"], params={"seconds": 0.3})
+        headers = {"Accept": "text/event-stream"}
+        seen = []
+        with client.stream("GET", f"/runs/{run_id}/events", headers=headers) as response:
+            for line in response.iter_lines():
+                if line == "event: node.finished":
+                    seen.append(ours.show(run_id)["status"])
+        assert len(seen) == 10
+        assert seen[:8] == ["running"] * 8
+
+
 def test_script_name_is_a_prefix_too(project: Path) -> None:
     port = free_port()
     command = [

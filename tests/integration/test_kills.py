@@ -125,7 +125,10 @@ def run_with_kills(folder: Path, database_url: str, *, runs: int, kills: int, se
             is_over.set()
         killing.result()
     with restarter.server() as server:
-        check(sent, wait_for_ends(server), marks)
+        runs_at_the_end = wait_for_ends(server)
+        check(sent, runs_at_the_end, marks)
+        for run in runs_at_the_end:
+            check_events(run, server.client.get(f"/runs/{run['run_id']}/events?limit=1000").json())
     logging.getLogger(__name__).info("%d runs, %d kills, seed %d", runs, restarter.kills, seed)
 
 
@@ -155,6 +158,18 @@ def check(sent: list[Sent], runs: list[dict], marks: Path) -> None:
         check_marks(run, lines)
     for each in sent:
         check_told(each, by_tag.get(each.tag))
+
+
+def check_events(run: dict, page: dict) -> None:
+    events = page["events"]
+    assert page["next"] is None
+    assert [event["id"] for event in events] == list(range(1, len(events) + 1)), run
+    assert events[0]["type"] == "run.queued"
+    ends = [event["data"] for event in events if event["type"] == "run.finished"]
+    assert ends[0]["status"] == run["status"], (run, ends)
+    assert all(end.get("is_late") for end in ends[1:])
+    finished = [event for event in events if event["type"] == "node.finished"]
+    assert len(finished) == 1 if run["status"] == "success" else len(finished) <= 1, run
 
 
 def check_marks(run: dict, lines: list[str]) -> None:

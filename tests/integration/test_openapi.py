@@ -59,7 +59,7 @@ def test_document_has_all_that_a_generated_client_uses_of_kedros(
 def test_every_answer_is_as_described(ours: RunningServer) -> None:
     schema = schemathesis.openapi.from_url(f"{ours.url}/openapi.json")
     operations = [result.ok() for result in schema.get_all_operations()]
-    assert len(operations) == 8
+    assert len(operations) == 10
     for operation in operations:
 
         @given(case=operation.as_strategy())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,10 +23,12 @@ from kedro_flask_server.errors import (
     StoreUnavailableError,
     UnknownRunError,
 )
+from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
 from kedro_flask_server.runs.ids import RunIds
 from kedro_flask_server.runs.model import (
     ErrorDetail,
+    Progress,
     Run,
     RunFilter,
     RunOutcome,
@@ -32,9 +36,10 @@ from kedro_flask_server.runs.model import (
     RunStatus,
 )
 from kedro_flask_server.runs.presence import ServerProcess
+from kedro_flask_server.runs.reporting import RunReport
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.runs.stopping import StopRequest
-from kedro_flask_server.runs.store import Database, RunStore, locate
+from kedro_flask_server.runs.store import Database, RunStore, Told, locate
 from tests.servers import eventually
 
 
@@ -45,8 +50,12 @@ class ControlledProject:
         self.may_end = threading.Event()
         self.started = threading.Semaphore(0)
         self.fault: BaseException | None = None
+        self.reports: dict[str, RunReport] = {}
 
-    def execute(self, run_id: str, request: RunRequest, stop: StopRequest) -> RunOutcome:
+    def execute(
+        self, run_id: str, request: RunRequest, stop: StopRequest, report: RunReport
+    ) -> RunOutcome:
+        self.reports[run_id] = report
         self.started.release()
         while not self.may_end.wait(0.01):
             if stop.reason is not None:
@@ -468,3 +477,141 @@ def test_errors_of_runs_are_kept_whole(make_service, project) -> None:
         status=RunStatus.FAILURE, duration_ms=1.0, error=error
     )
     assert make_service().run(RunRequest()).error == error
+
+
+def types(service: RunService, run_id: str) -> list[str]:
+    return [event.type for event in service.events(run_id).events]
+
+
+def test_events_are_seen_within_a_second_at_every_server(make_service, project) -> None:
+    here, elsewhere = make_service(), make_service()
+    run_id = executing(here, project).run_id
+    after = here.events(run_id).next
+    assert after == 2
+    for number in range(3):
+        began = time.monotonic()
+        progress = Progress(done=number, total=3)
+        project.reports[run_id].tell(EventType.NODE_STARTED, {"node": "n"}, progress=progress)
+        [seen_elsewhere] = elsewhere.events(run_id, after=after, wait_s=5).events
+        [seen] = here.events(run_id, after=after, wait_s=5).events
+        assert time.monotonic() - began < 1.5
+        assert seen == seen_elsewhere
+        assert seen.data == {"node": "n", "done": number, "total": 3}
+        assert here.get(run_id).progress == progress
+        after = seen.id
+    assert here.events(run_id, after=after, wait_s=0.01).events == []
+    project.may_end.set()
+    last = here.events(run_id, after=after, wait_s=5)
+    assert ([event.type for event in last.events], last.next) == (["run.finished"], None)
+
+
+def test_events_that_cannot_be_stored_now_are_stored_later_in_their_order(
+    make_service, project
+) -> None:
+    service = make_service()
+    run_id = executing(service, project).run_id
+    store = service._store
+    healthy = store.events.add
+    fails = threading.Semaphore(0)
+
+    def fail(told: object) -> None:
+        fails.release()
+        raise StoreUnavailableError("away")
+
+    store.events.add = fail
+    report = project.reports[run_id]
+    for number in range(3):
+        report.tell(EventType.NODE_STARTED, {"number": number})
+        assert fails.acquire(timeout=5)
+    assert types(service, run_id) == ["run.queued", "run.started"]
+    store.events.add = healthy
+    eventually(lambda: len(types(service, run_id)) == 5)
+    store.events.add = fail
+    report.tell(EventType.NODE_STARTED, {"number": 3})
+    assert fails.acquire(timeout=5)
+    project.may_end.set()
+    service.wait(run_id, 10)
+    found = service.events(run_id).events
+    assert [event.data["number"] for event in found if event.type == "node.started"] == [0, 1, 2, 3]
+    assert [event.id for event in found] == list(range(1, 8))
+    assert found[-1].type == "run.finished"
+
+
+def test_what_a_run_tells_after_its_end_is_not_stored(make_service, project) -> None:
+    service = make_service()
+    run_id = executing(service, project).run_id
+    project.may_end.set()
+    service.wait(run_id, 10)
+    project.reports[run_id].tell(EventType.NODE_STARTED, {"node": "late"})
+    service.drain(10)
+    assert types(make_service(), run_id) == ["run.queued", "run.started", "run.finished"]
+
+
+def test_no_run_makes_more_commits_than_one_in_a_fifth_of_a_second(make_service, project) -> None:
+    service = make_service()
+    run_id = executing(service, project).run_id
+    store = service._store
+    healthy, batches = store.events.add, []
+
+    def add(told: dict[str, Told]) -> None:
+        batches.append(len(told[run_id].events))
+        healthy(told)
+
+    store.events.add = add
+    began = time.monotonic()
+    for number in range(2000):
+        project.reports[run_id].tell(EventType.NODE_STARTED, {"number": number})
+    project.may_end.set()
+    service.wait(run_id, 10)
+    assert len(batches) <= 1 + (time.monotonic() - began) / 0.2
+    found = service.events(run_id, after=2, limit=3000).events
+    assert [event.data["number"] for event in found[:-1]] == list(range(2000))
+
+
+def test_who_waits_for_events_of_a_stopped_server_is_told(make_service, project, clients) -> None:
+    service = make_service()
+    run = service.submit(RunRequest())
+    assert project.started.acquire(timeout=10)
+    waiting = clients.submit(service.events, run.run_id, after=2, wait_s=30)
+    service.drain(0)
+    with contextlib.suppress(ServerStoppingError):  # the end may have been first
+        assert waiting.result(5).events[-1].type == "run.finished"
+
+
+def test_unknown_run_has_no_events(make_service) -> None:
+    with pytest.raises(UnknownRunError):
+        make_service().events("2020-01-01T00.00.00.000Z")
+
+
+def test_what_is_told_while_the_end_is_being_stored_makes_no_gap(make_service, project) -> None:
+    service = make_service()
+    run_id = executing(service, project).run_id
+    report, finish = project.reports[run_id], service._store.finish
+
+    def finish_slowly(*args: Any) -> bool:
+        for number in range(3, 6):  # longer than the recorder waits between two batches
+            report.tell(EventType.NODE_STARTED, {"number": number})
+            time.sleep(0.2)
+        return finish(*args)
+
+    service._store.finish = finish_slowly
+    for number in range(3):
+        report.tell(EventType.NODE_STARTED, {"number": number})
+    project.may_end.set()
+    service.wait(run_id, 10)
+    found = service.events(run_id).events
+    assert [event.id for event in found] == list(range(1, len(found) + 1))
+    assert [event.data["number"] for event in found[2:-1]] == list(range(len(found) - 3))
+    assert found[-1].type == "run.finished"
+
+
+def test_run_that_is_cut_off_ends_with_its_last_numbers(make_service, project) -> None:
+    service = make_service()
+    run_id = executing(service, project).run_id
+    progress = Progress(done=1, total=3)
+    project.reports[run_id].tell(EventType.NODE_FINISHED, {}, progress=progress)
+    assert service.drain(0) is False
+    other = make_service()
+    assert other.get(run_id).progress == progress
+    last = other.events(run_id).events[-1].data
+    assert (last["error"]["type"], last["done"], last["total"]) == ("ServerStopped", 1, 3)

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.model import RunOutcome, RunRequest, StopReason
+from kedro_flask_server.runs.reporting import RunReport
 from kedro_flask_server.runs.stopping import StopRequest
 
 
@@ -43,12 +44,13 @@ class ThreadExecutor:
                 f"({error})."
             ) from error
 
-    def submit(self, run_id: str, request: RunRequest) -> Future[RunOutcome]:
+    def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
         """Have a run executed.
 
         Args:
             run_id: The run's id.
             request: What to run.
+            report: Takes down what happens in it.
 
         Returns:
             The run's outcome, to come.
@@ -59,7 +61,7 @@ class ThreadExecutor:
         stop = StopRequest()
         self._stops[run_id] = stop
         try:
-            execution = self._pool.submit(self._project.execute, run_id, request, stop)
+            execution = self._pool.submit(self._project.execute, run_id, request, stop, report)
         except RuntimeError:
             del self._stops[run_id]
             raise

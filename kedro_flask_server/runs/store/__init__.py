@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from kedro_flask_server.runs.store.database import Database, locate
-from kedro_flask_server.runs.store.store import RunStore
+from kedro_flask_server.runs.store.events import Told
+from kedro_flask_server.runs.store.store import Claim, RunStore
 
-__all__ = ["Database", "RunStore", "locate"]
+__all__ = ["Claim", "Database", "RunStore", "Told", "locate"]

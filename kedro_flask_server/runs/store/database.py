@@ -23,7 +23,7 @@ from kedro_flask_server.text import bounded, printable
 
 logger = logging.getLogger(__name__)
 
-NEWEST_REVISION = "0001"
+NEWEST_REVISION = "0002"
 """The newest step in ``migrations/versions``."""
 
 # What a request waits for, one after the other, is together below the five seconds within which it

@@ -9,11 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, select
 
+from kedro_flask_server.runs.events import EventPage, EventType
 from kedro_flask_server.runs.ids import EPOCH, is_run_id, run_id_at
 from kedro_flask_server.runs.keys import is_key
 from kedro_flask_server.runs.model import ACTIVE, Run, RunFilter, RunPage, RunStatus
 from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.database import Database
+from kedro_flask_server.runs.store.events import events_after
 from kedro_flask_server.runs.store.schema import run_pipelines, runs
 
 # Of one page, in characters: requests are up to `max_body_bytes` each.
@@ -45,6 +47,30 @@ class RunReader:
         with self._database.reading() as connection:
             row = self._row(connection, run_id)
             return None if row is None else rows.load_run(row, self._position(connection, row))
+
+    def event_page(
+        self, run_id: str, *, after: int, limit: int, kind: EventType | None
+    ) -> EventPage | None:
+        """Return some of a run's events; None where there is no such run.
+
+        Args:
+            run_id: The run.
+            after: The id after which they begin.
+            limit: How many at most.
+            kind: Those of this type; None for all.
+        """
+        if not is_run_id(run_id):
+            return None
+        status = select(runs.c.status).where(*self._scope, runs.c.run_id == run_id)
+        with self._database.reading() as connection:
+            # The state first: by the time that a run has ended, all that it told is stored.
+            found = connection.execute(status).scalar()
+            if found is None:
+                return None
+            some = events_after(connection, run_id, after, limit + 1, kind)
+        is_last = RunStatus(found).is_final and len(some) <= limit
+        newest = some[:limit][-1].id if some else after
+        return EventPage(events=some[:limit], next=None if is_last else newest)
 
     def has_queued(self) -> bool:
         """Whether a run is queued."""

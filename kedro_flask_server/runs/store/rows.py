@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from kedro_flask_server.runs.ids import EPOCH, time_of
-from kedro_flask_server.runs.model import ErrorDetail, Run, RunRequest, RunStatus
+from kedro_flask_server.runs.model import ErrorDetail, Progress, Run, RunRequest, RunStatus
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -85,7 +85,14 @@ def load_run(row: Row[Any], position: int | None = None) -> Run:
         finished_at=from_ms(row.finished_at),
         duration_ms=row.duration_ms,
         cancel_requested_at=from_ms(row.cancel_requested_at),
+        progress=_load_progress(row),
         error=None if row.error is None else ErrorDetail(**json.loads(row.error)),
         submitted_by=row.submitted_by or None,
         position=position,
     )
+
+
+def _load_progress(row: Row[Any]) -> Progress | None:
+    if row.nodes_done is None or row.nodes_total is None:
+        return None
+    return Progress(done=row.nodes_done, total=row.nodes_total)

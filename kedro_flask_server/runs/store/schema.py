@@ -54,6 +54,9 @@ runs = Table(
     Column("duration_ms", Float),
     Column("cancel_requested_at", BigInteger),
     Column("error", Text),
+    # Of its nodes; NULL while, and where, nobody counts them.
+    Column("nodes_done", Integer),
+    Column("nodes_total", Integer),
     # Empty where nobody is known: a unique constraint counts no two NULLs as equal.
     Column("submitted_by", String(200), nullable=False, server_default=""),
     Column("idempotency_key", String(255)),

@@ -8,10 +8,12 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
 
+from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.model import ErrorDetail, RunStatus
 from kedro_flask_server.runs.presence import ServerProcess
 from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.database import Database
+from kedro_flask_server.runs.store.events import ended, tell, tell_cancelled
 from kedro_flask_server.runs.store.schema import now_ms, now_or, runs, servers
 
 _LOST = ErrorDetail(
@@ -101,17 +103,29 @@ class ServerStore:
 
     def _settle(self, connection: Connection) -> list[str]:
         """End the runs of servers that are gone: what ran is lost, what they held cancelled."""
-        lost = connection.execute(select(runs.c.run_id).where(_is_lost())).scalars().all()
+        lost = _locked(connection, _is_lost())
+        forsaken = _locked(connection, _is_forsaken())
         now = now_or(func.coalesce(runs.c.started_at, 0))
         connection.execute(
             update(runs)
-            .where(_is_lost())
+            .where(runs.c.run_id.in_(lost))
             .values(status=RunStatus.LOST, error=rows.dump_error(_LOST), finished_at=now)
         )
+        what = ended(RunStatus.LOST, error=_LOST)
+        tell(connection, lost, EventType.RUN_FINISHED, runs.c.finished_at, what)
         connection.execute(
-            update(runs).where(_is_forsaken()).values(rows.cancelled(now, rows.FORSAKEN))
+            update(runs)
+            .where(runs.c.run_id.in_(forsaken))
+            .values(rows.cancelled(now, rows.FORSAKEN))
         )
-        return list(lost)
+        tell_cancelled(connection, forsaken, rows.FORSAKEN)
+        return lost
+
+
+def _locked(connection: Connection, which: Any) -> list[str]:
+    """Return the runs of a kind, which no other server can change before the transaction ends."""
+    found = select(runs.c.run_id).where(which).with_for_update(of=runs)
+    return list(connection.execute(found).scalars())
 
 
 def _is_lost() -> Any:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
+from sqlalchemy import BigInteger, Connection, delete, insert, literal, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from kedro_flask_server.errors import KeyReusedError, ServerBusyError
+from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.ids import is_run_id, run_id_at, time_of
 from kedro_flask_server.runs.model import (
     ACTIVE,
@@ -25,6 +25,14 @@ from kedro_flask_server.runs.model import (
 )
 from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.database import Database
+from kedro_flask_server.runs.store.events import (
+    EventStore,
+    Told,
+    ended_with,
+    newest_id,
+    tell,
+    tell_cancelled,
+)
 from kedro_flask_server.runs.store.reading import RunReader
 from kedro_flask_server.runs.store.schema import (
     events,
@@ -45,6 +53,19 @@ _STEP_RUNS = 100
 _STEP_EVENTS = 2_000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A run that was taken up.
+
+    Attributes:
+        run: The run, now running.
+        event_id: The id of its newest event, which says so.
+    """
+
+    run: Run
+    event_id: int
+
+
 class RunStore(RunReader):
     """Runs, as rows; each change of a run's state is one conditional UPDATE.
 
@@ -62,6 +83,7 @@ class RunStore(RunReader):
         """
         super().__init__(database, project=project, env=env)
         self.servers = ServerStore(database)
+        self.events = EventStore(database)
         digest = hashlib.sha256(f"{project}\0{env}".encode()).digest()
         self._scope_lock = int.from_bytes(digest[:8], "big", signed=True)
 
@@ -148,6 +170,8 @@ class RunStore(RunReader):
             of_run = [{"run_id": values["run_id"], "pipeline": name} for name in fitting]
             connection.execute(insert(run_pipelines), of_run)
         row = connection.execute(select(runs).where(runs.c.run_id == values["run_id"])).one()
+        created_at = literal(rows.to_ms(time_of(row.run_id)), BigInteger())
+        tell(connection, [row.run_id], EventType.RUN_QUEUED, created_at)
         return rows.load_run(row, self._position(connection, row))
 
     def _of_key(self, connection: Connection, key: str, key_hours: float) -> Any:
@@ -172,7 +196,7 @@ class RunStore(RunReader):
         if queued >= max_queued + max(0, workers - running):
             raise ServerBusyError("their turn to run", limit=max_queued, setting="max_queued")
 
-    def claim(self, server_id: str, concurrency: Mapping[str, int]) -> Run | None:
+    def claim(self, server_id: str, concurrency: Mapping[str, int]) -> Claim | None:
         """Take up the run whose turn it is.
 
         Args:
@@ -180,7 +204,7 @@ class RunStore(RunReader):
             concurrency: Pipeline to how many of its runs may execute at a time.
 
         Returns:
-            The run, now running; None where there is none that may run.
+            The run; None where there is none that may run.
         """
         may_hold = runs.c.held_by.is_(None) | (runs.c.held_by == server_id)
         turn = (
@@ -211,8 +235,10 @@ class RunStore(RunReader):
             )
             if result.rowcount == 0:  # it was cancelled in this moment
                 return None
+            tell(connection, [found.run_id], EventType.RUN_STARTED, runs.c.started_at)
             row = self._row(connection, found.run_id)
-            return None if row is None else rows.load_run(row)
+            event_id = newest_id(connection, found.run_id)
+            return Claim(run=rows.load_run(row), event_id=event_id)
 
     def _full_pipelines(self, connection: Connection, concurrency: Mapping[str, int]) -> list[str]:
         if not concurrency:
@@ -229,32 +255,34 @@ class RunStore(RunReader):
     def put_back(self, run_id: str, server_id: str) -> None:
         """Have a run that was taken up, and never started, wait for its turn again."""
         with self._database.writing() as connection:
-            connection.execute(
+            result = connection.execute(
                 update(runs)
                 .where(*_is_running_at(run_id, server_id))
                 .values(status=RunStatus.QUEUED, owner=None, started_at=None)
             )
+            if result.rowcount:
+                tell(connection, [run_id], EventType.RUN_QUEUED, now_ms())
 
     def let_go(self, run_id: str) -> None:
         """Let other servers take up a run that was held for the one who waited for it."""
         with self._database.writing() as connection:
             connection.execute(update(runs).where(runs.c.run_id == run_id).values(held_by=None))
 
-    def finish(self, run_id: str, server_id: str, outcome: RunOutcome) -> bool:
-        """Record how a run ended.
+    def finish(self, run_id: str, outcome: RunOutcome, told: Told) -> bool:
+        """Record how a run ended, and what it has told that is not stored yet.
 
         A run that has ended already, because its server was taken for dead, keeps its state;
         the outcome becomes an event.
 
         Args:
             run_id: The run.
-            server_id: The server that executed it.
             outcome: How it ended.
+            told: The server that executed it, and what was told.
 
         Returns:
             Whether the run has this outcome now.
         """
-        error = rows.dump_error(outcome.error)
+        error, server_id = rows.dump_error(outcome.error), told.server_id
         with self._database.writing() as connection:
             result = connection.execute(
                 update(runs)
@@ -266,7 +294,10 @@ class RunStore(RunReader):
                     error=error,
                 )
             )
+            what = ended_with(outcome, told.progress)
             if result.rowcount:
+                self.events.append(connection, run_id, told)
+                tell(connection, [run_id], EventType.RUN_FINISHED, runs.c.finished_at, what)
                 return True
             row = self._row(connection, run_id)
             if row is None:
@@ -274,22 +305,9 @@ class RunStore(RunReader):
             stored = (row.owner, row.status, row.duration_ms, row.error)
             if stored == (server_id, outcome.status, outcome.duration_ms, error):
                 return True  # it was stored before, and the answer was lost
-            self._add_late_outcome(connection, run_id, outcome)
+            late = {**what, "is_late": True}
+            tell(connection, [run_id], EventType.RUN_FINISHED, now_ms(), late)
             return False
-
-    @staticmethod
-    def _add_late_outcome(connection: Connection, run_id: str, outcome: RunOutcome) -> None:
-        newest = select(func.max(events.c.id)).where(events.c.run_id == run_id)
-        number = (connection.execute(newest).scalar() or 0) + 1
-        connection.execute(
-            insert(events).values(
-                run_id=run_id,
-                id=number,
-                time=now_ms(),
-                type="run.finished",
-                data=json.dumps({**asdict(outcome), "is_late": True}),
-            )
-        )
 
     def request_cancel(self, run_id: str) -> Run | None:
         """Cancel a run that is queued; note for one that runs that it is to be cancelled.
@@ -314,6 +332,8 @@ class RunStore(RunReader):
             if change:
                 is_as_seen = runs.c.status == row.status
                 connection.execute(update(runs).where(*is_run, is_as_seen).values(change))
+            if row.status == RunStatus.QUEUED:
+                tell_cancelled(connection, [run_id], error)
             return rows.load_run(connection.execute(select(runs).where(*is_run)).one())
 
     def forsake(self, run_id: str) -> bool:
@@ -326,7 +346,10 @@ class RunStore(RunReader):
             queued = (runs.c.run_id == run_id, runs.c.status == RunStatus.QUEUED)
             change = rows.cancelled(now_or(rows.to_ms(time_of(run_id))), rows.FORSAKEN)
             result = connection.execute(update(runs).where(*queued).values(change))
-            return result.rowcount == 1
+            is_forsaken = result.rowcount == 1
+            if is_forsaken:
+                tell_cancelled(connection, [run_id], rows.FORSAKEN)
+            return is_forsaken
 
     def forget(self, *, keep_runs: int, keep_days: float, key_hours: float) -> bool:
         """Delete some of the runs that need not be kept, with all that hangs on them.
@@ -359,7 +382,9 @@ class RunStore(RunReader):
             step = connection.execute(of_runs.limit(_STEP_EVENTS)).all()
             if step:
                 which = tuple_(events.c.run_id, events.c.id).in_([tuple(each) for each in step])
-                connection.execute(delete(events).where(which))
+                # By the pairs alone, SQLite would go through the whole table.
+                is_of_runs = events.c.run_id.in_({each.run_id for each in step})
+                connection.execute(delete(events).where(is_of_runs, which))
             if len(step) < _STEP_EVENTS:
                 connection.execute(delete(runs).where(runs.c.run_id.in_(run_ids)))
         return True

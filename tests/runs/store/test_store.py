@@ -15,9 +15,11 @@ import pytest
 import sqlalchemy
 
 from kedro_flask_server.errors import KeyReusedError, ServerBusyError, StoreUnavailableError
+from kedro_flask_server.runs.events import Event, EventType
 from kedro_flask_server.runs.ids import RunIds
 from kedro_flask_server.runs.model import (
     ErrorDetail,
+    Progress,
     Run,
     RunFilter,
     RunOutcome,
@@ -25,7 +27,7 @@ from kedro_flask_server.runs.model import (
     RunStatus,
 )
 from kedro_flask_server.runs.presence import ServerProcess
-from kedro_flask_server.runs.store import Database, RunStore, locate
+from kedro_flask_server.runs.store import Database, RunStore, Told, locate
 
 HERE = ServerProcess.this()
 SUCCESS = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.5)
@@ -69,8 +71,12 @@ def add(store: RunStore, request: RunRequest | None = None, **options) -> Run:
 
 
 def claim(store: RunStore, server: ServerProcess = HERE, **concurrency: int) -> str | None:
-    run = store.claim(server.server_id, concurrency)
-    return None if run is None else run.run_id
+    claim = store.claim(server.server_id, concurrency)
+    return None if claim is None else claim.run.run_id
+
+
+def finish(store: RunStore, run_id: str, outcome: RunOutcome, at: ServerProcess = HERE) -> bool:
+    return store.finish(run_id, outcome, Told(server_id=at.server_id, events=[]))
 
 
 def end(store: RunStore, outcome: RunOutcome = SUCCESS) -> str:
@@ -78,7 +84,7 @@ def end(store: RunStore, outcome: RunOutcome = SUCCESS) -> str:
     run = add(store)
     while (claimed := claim(store)) != run.run_id:
         assert claimed is not None
-    assert store.finish(run.run_id, HERE.server_id, outcome)
+    assert finish(store, run.run_id, outcome)
     return run.run_id
 
 
@@ -98,15 +104,16 @@ def test_run_goes_from_queued_through_running_to_its_end(store: RunStore) -> Non
     assert (queued.project, queued.env, queued.submitted_by) == ("probe", "local", None)
     assert abs(datetime.now(timezone.utc) - queued.created_at) < timedelta(seconds=5)
 
-    running = store.claim(HERE.server_id, {})
-    assert running is not None
+    claimed = store.claim(HERE.server_id, {})
+    assert claimed is not None
+    running = claimed.run
     assert (running.run_id, running.status) == (queued.run_id, RunStatus.RUNNING)
     assert running.started_at is not None
     assert running.started_at >= queued.created_at
 
     error = ErrorDetail(type="ValueError", message="no \0 \ud800", node="n", traceback="t")
     outcome = RunOutcome(status=RunStatus.FAILURE, duration_ms=12.25, error=error)
-    assert store.finish(queued.run_id, HERE.server_id, outcome)
+    assert finish(store, queued.run_id, outcome)
     ended = get(store, queued.run_id)
     assert (ended.status, ended.duration_ms, ended.error) == (RunStatus.FAILURE, 12.25, error)
     assert ended.finished_at is not None
@@ -116,11 +123,11 @@ def test_run_goes_from_queued_through_running_to_its_end(store: RunStore) -> Non
 
 def test_end_that_is_stored_again_changes_nothing(store: RunStore) -> None:
     run_id = end(store)
-    assert store.finish(run_id, HERE.server_id, SUCCESS) is True
+    assert finish(store, run_id, SUCCESS) is True
     failure = RunOutcome(status=RunStatus.FAILURE, duration_ms=2)
-    assert store.finish(run_id, HERE.server_id, failure) is False
+    assert finish(store, run_id, failure) is False
     assert get(store, run_id).status is RunStatus.SUCCESS
-    assert store.finish("2020-01-01T00.00.00.000Z", HERE.server_id, SUCCESS) is False
+    assert finish(store, "2020-01-01T00.00.00.000Z", SUCCESS) is False
 
 
 @pytest.mark.parametrize(
@@ -199,7 +206,7 @@ def test_concurrency_of_a_pipeline_holds_back_its_runs_alone(store: RunStore) ->
     assert claim(store, train=1) == first.run_id
     assert claim(store, train=1) == other.run_id
     assert claim(store, train=1) is None
-    store.finish(first.run_id, HERE.server_id, SUCCESS)
+    finish(store, first.run_id, SUCCESS)
     assert claim(store, train=1) == second.run_id
 
 
@@ -288,20 +295,154 @@ def test_dead_servers_runs_are_lost_and_what_it_held_is_cancelled(store: RunStor
     assert store.servers.bury(is_dead) == []
 
 
-def test_end_that_comes_after_lost_becomes_an_event(store: RunStore, database_url: str) -> None:
+def test_end_that_comes_after_lost_becomes_an_event(store: RunStore) -> None:
     other = other_server()
     store.servers.register(other, lease_s=60)
     run_id = add(store).run_id
     assert claim(store, other) == run_id
     store.servers.bury(lambda server, _: server == other)
-    assert store.finish(run_id, other.server_id, SUCCESS) is False
+    told = Told(server_id=other.server_id, events=[told_event(3)])
+    assert store.finish(run_id, SUCCESS, told) is False
     assert get(store, run_id).status is RunStatus.LOST
-    engine = sqlalchemy.create_engine(locate(database_url, Path()).set(drivername=driver(store)))
-    with engine.connect() as connection:
-        rows = connection.execute(sqlalchemy.text("SELECT id, type, data FROM events")).all()
-    engine.dispose()
-    assert [(row.id, row.type) for row in rows] == [(1, "run.finished")]
-    assert '"success"' in rows[0].data
+    [*_, lost, late] = events(store, run_id)
+    assert (lost.type, lost.data["status"], "is_late" in lost.data) == (
+        "run.finished",
+        "lost",
+        False,
+    )
+    assert (late.type, late.data["status"], late.data["is_late"]) == (
+        "run.finished",
+        "success",
+        True,
+    )
+    assert types(store, run_id) == [
+        "run.queued",
+        "run.started",
+        "run.finished",
+        "run.finished",
+    ]
+
+
+def told_event(number: int, kind: EventType = EventType.LOG, **data: object) -> Event:
+    return Event(id=number, time=datetime.now(timezone.utc), type=kind, data=data)
+
+
+def told(*events: Event, progress: Progress | None = None) -> Told:
+    return Told(server_id=HERE.server_id, events=[*events], progress=progress)
+
+
+def events(store: RunStore, run_id: str) -> list[Event]:
+    page = store.event_page(run_id, after=0, limit=1000, kind=None)
+    assert page is not None
+    assert [event.id for event in page.events] == list(range(1, len(page.events) + 1))
+    return page.events
+
+
+def types(store: RunStore, run_id: str) -> list[str]:
+    return [event.type for event in events(store, run_id)]
+
+
+def test_events_tell_each_state_of_a_run_with_its_time(store: RunStore) -> None:
+    run_id = add(store).run_id
+    claimed = store.claim(HERE.server_id, {})
+    assert claimed is not None
+    assert claimed.event_id == 2
+    store.put_back(run_id, HERE.server_id)
+    claimed = store.claim(HERE.server_id, {})
+    assert claimed is not None
+    assert claimed.event_id == 4
+    error = ErrorDetail(type="ValueError", message="no \0 \ud800", node="n", traceback="t")
+    progress = Progress(done=2, total=3)
+    outcome = RunOutcome(status=RunStatus.FAILURE, duration_ms=12.25, error=error)
+    last = told(told_event(5, a="\0 \ud800"), progress=progress)
+    assert store.finish(run_id, outcome, last)
+    run, found = get(store, run_id), events(store, run_id)
+    assert [event.type for event in found] == [
+        "run.queued",
+        "run.started",
+        "run.queued",
+        "run.started",
+        "log",
+        "run.finished",
+    ]
+    assert [found[0].time, found[3].time, found[5].time] == [
+        run.created_at,
+        run.started_at,
+        run.finished_at,
+    ]
+    assert found[4].data == {"a": "\0 \ud800"}
+    assert found[5].data == {
+        "status": "failure",
+        "duration_ms": 12.25,
+        "error": {"type": "ValueError", "message": "no \0 \ud800", "node": "n", "traceback": "t"},
+        "done": 2,
+        "total": 3,
+    }
+    assert run.progress == progress
+
+
+def test_every_way_to_end_without_having_run_is_an_event(store: RunStore) -> None:
+    cancelled, forsaken = add(store).run_id, add(store).run_id
+    other = other_server()
+    store.servers.register(other, lease_s=60)
+    held = add(store, server_id=other.server_id, is_held=True).run_id
+    store.request_cancel(cancelled)
+    store.request_cancel(cancelled)
+    assert store.forsake(forsaken)
+    store.servers.unregister(other.server_id)
+    for run_id in (cancelled, forsaken, held):
+        assert types(store, run_id) == ["run.queued", "run.finished"]
+        end_event = events(store, run_id)[-1]
+        assert end_event.data["status"] == "cancelled"
+        assert end_event.time == get(store, run_id).finished_at
+
+
+def test_events_are_stored_once_and_only_while_their_server_executes_the_run(
+    store: RunStore,
+) -> None:
+    run_id = add(store).run_id
+    assert claim(store) == run_id
+    many = [told_event(3 + number, line=number) for number in range(1200)]
+    store.events.add({run_id: told(*many[:600], progress=Progress(done=1, total=9))})
+    assert get(store, run_id).progress == Progress(done=1, total=9)
+    # An answer that is lost has the same told again.
+    store.events.add({run_id: told(*many, progress=Progress(done=2, total=9))})
+    elsewhere = Told(server_id="another", events=[told_event(5000)])
+    store.events.add({run_id: elsewhere, "2020-01-01T00.00.00.000Z": told(told_event(1))})
+    assert store.finish(run_id, SUCCESS, told(*many[1100:]))
+    store.events.add({run_id: told(told_event(5000))})
+    after, found = 0, []
+    while after is not None:
+        page = store.event_page(run_id, after=after, limit=100, kind=EventType.LOG)
+        assert page is not None
+        found += page.events
+        after = page.next
+    assert [event.data["line"] for event in found] == list(range(1200))
+    assert get(store, run_id).progress == Progress(done=2, total=9)
+
+
+def test_event_page_ends_with_the_run_and_not_before(open_store, store: RunStore) -> None:
+    run_id = add(store).run_id
+
+    def page(after: int, limit: int = 10) -> tuple[list[int], int | None]:
+        found = store.event_page(run_id, after=after, limit=limit, kind=None)
+        assert found is not None
+        return [event.id for event in found.events], found.next
+
+    assert page(0) == ([1], 1)
+    assert page(1) == ([], 1)
+    assert claim(store) == run_id
+    assert page(0, limit=1) == ([1], 1)
+    assert finish(store, run_id, SUCCESS)
+    assert page(0, limit=2) == ([1, 2], 2)
+    assert page(2, limit=1) == ([3], None)
+    assert page(3) == ([], None)
+    assert page(99) == ([], None)
+    strange = (run_id.replace("Z", "Y"), "\0", "2020-01-01T00.00.00.000Z")
+    for unknown in strange:
+        assert store.event_page(unknown, after=0, limit=1, kind=None) is None
+    elsewhere = open_store(env="prod")
+    assert elsewhere.event_page(run_id, after=0, limit=1, kind=None) is None
 
 
 def driver(store: RunStore) -> str:
@@ -364,7 +505,7 @@ def test_cancel_ends_a_queued_run_and_marks_a_running_one(store: RunStore) -> No
     assert again is not None
     assert again.cancel_requested_at == marked.cancel_requested_at
 
-    store.finish(running, HERE.server_id, SUCCESS)
+    finish(store, running, SUCCESS)
     assert store.cancel_requests(HERE.server_id) == []
     ended = store.request_cancel(running)
     assert ended is not None
@@ -445,7 +586,7 @@ def test_retention_keeps_the_newest_and_all_that_have_not_ended(store: RunStore)
 def test_retention_keeps_runs_whose_key_still_counts(store: RunStore) -> None:
     run = add(store, key="k")
     assert claim(store) == run.run_id
-    store.finish(run.run_id, HERE.server_id, SUCCESS)
+    finish(store, run.run_id, SUCCESS)
     time.sleep(0.01)
     forget(store, runs=0, days=0)
     assert listed_ids(store) == [run.run_id]
@@ -460,7 +601,7 @@ def test_retention_takes_the_events_with_the_run(store: RunStore, database_url: 
         insert = sqlalchemy.text(
             "INSERT INTO events (run_id, id, time, type, data) VALUES (:run, :id, 0, 'log', '{}')"
         )
-        connection.execute(insert, [{"run": run_id, "id": number} for number in range(5000)])
+        connection.execute(insert, [{"run": run_id, "id": number} for number in range(9, 5000)])
     time.sleep(0.01)
     forget(store, runs=0)
     with engine.connect() as connection:

@@ -82,6 +82,24 @@ def log_strangely(what):
     return what
 
 
+def talk(tag):
+    logging.getLogger(__name__).warning("talk of <%s>", tag)
+    return tag
+
+
+def chat(lines):
+    logger = logging.getLogger(__name__)
+    for number in range(int(lines)):
+        logger.info("line %d %s", number, "x" * 100)
+
+
+def forge(what):
+    logger = logging.getLogger(__name__)
+    logger.warning(
+        "real\n2020-01-01T00:00:00.000Z INFO     forged: %s\r\x1b[2Jgone\u2028more", what
+    )
+
+
 def fail(what):
     if what == "exit":
         sys.exit(3)

@@ -34,6 +34,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         Node(nodes.tag_with, ["params:tag", f"params:{name}"], f"wide_{name}", name=f"wide_{name}")
         for name in ("where", "what")
     ]
+    talk = [Node(nodes.talk, "params:tag", f"talk_{i}", name=f"talk_{i}") for i in range(6)]
     return {
         "__default__": _one(nodes.echo, ["params:tag", "params:nested"], "echo", tags=["one"]),
         "versioned": _one(nodes.start, "params:tag", "versioned", name="save_version"),
@@ -51,6 +52,9 @@ def register_pipelines() -> dict[str, Pipeline]:
         "hold": _one(nodes.hold_python, ["params:tag", "params:seconds"], None),
         "no_file": _one(nodes.step, "no_such_file", "stepped", name="read_no_file"),
         "wide": Pipeline(wide),
+        "talk": Pipeline(talk),
+        "chat": _one(nodes.chat, "params:loops", None),
+        "forge": _one(nodes.forge, "params:what", None),
         "spaced": Pipeline(
             [Node(nodes.start, "tag_in", "stored_b", name="in_space")],
             namespace="space",

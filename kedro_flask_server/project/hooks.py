@@ -1,0 +1,213 @@
+"""Kedro's hooks, bound to one run: what they tell of nodes and datasets.
+
+Kedro says with a dataset's hooks nothing of the run, and all runs share a hook manager. So each
+run's tasks get one that stands in for it and knows its run. And Kedro's hooks say when a node's
+function begins and ends, but nothing of a node whose dataset fails; the tasks themselves do.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from functools import wraps
+from typing import Any
+
+import kedro.runner.task
+import kedro.runner.thread_runner
+from kedro.pipeline.node import Node
+from kedro.runner import AbstractRunner, ParallelRunner, Task
+
+from kedro_flask_server.project.failures import describe, safe
+from kedro_flask_server.runs.events import EventType
+from kedro_flask_server.runs.model import Progress
+from kedro_flask_server.runs.reporting import RunReport
+
+logger = logging.getLogger(__name__)
+
+
+def report_nodes(runner: AbstractRunner, report: RunReport) -> None:
+    """Have a runner's run told of, node by node.
+
+    ``ParallelRunner`` calls no hooks in this process: of its nodes nothing is told.
+
+    Args:
+        runner: A runner that runs once.
+        report: Takes down what happens.
+    """
+    if isinstance(runner, ParallelRunner):
+        return
+    run = runner._run
+    signature = inspect.signature(run)
+
+    # What is to run is known here, where Kedro has left out the nodes that need not.
+    def run_and_tell(*args: Any, **kwargs: Any) -> Any:
+        bound = signature.bind(*args, **kwargs)
+        pipeline, hooks = (bound.arguments.get(name) for name in ("pipeline", "hook_manager"))
+        if pipeline is not None and hooks is not None:
+            watcher = _RunWatcher(report, total=len(pipeline.nodes))
+            bound.arguments["hook_manager"] = _BoundHookManager(hooks, watcher)
+        return run(*bound.args, **bound.kwargs)
+
+    runner._run = run_and_tell  # type: ignore[method-assign]
+
+
+def watch_tasks() -> None:
+    """Have every task of this process tell of its node, and its threads know their run.
+
+    A run is known to its threads by their context, which new threads have none of before
+    Python 3.14 (``sys.flags.thread_inherit_context``).
+    """
+    if not hasattr(Task.execute, "__wrapped__"):
+        Task.execute = _telling(Task.execute)  # type: ignore[assignment,method-assign]
+    for module in (kedro.runner.task, kedro.runner.thread_runner):
+        module.ThreadPoolExecutor = _ContextThreads  # type: ignore[attr-defined]
+
+
+class _ContextThreads(ThreadPoolExecutor):
+    """Threads that work in the context of who hands them the work."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        return super().submit(copy_context().run, fn, *args, **kwargs)
+
+
+def _telling(execute: Callable[[Task], Node]) -> Callable[[Task], Node]:
+    @wraps(execute)
+    def execute_and_tell(task: Task) -> Node:
+        hooks: object = task.hook_manager
+        if not isinstance(hooks, _BoundHookManager):
+            return execute(task)
+        with hooks.watcher.node(task.node):
+            return execute(task)
+
+    return execute_and_tell
+
+
+class _RunWatcher:
+    """Tells what happens in a run. It never raises: the run is none of its failures."""
+
+    def __init__(self, report: RunReport, *, total: int) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._progress = Progress(done=0, total=total)
+        self._began: dict[tuple[EventType, str, str], float] = {}
+        # What a node yields is saved chunk by chunk, of which there can be very many.
+        self._chunks: dict[str, dict[str, tuple[int, float]]] = {}
+        report.progress = self._progress
+
+    @contextmanager
+    def node(self, node: Node) -> Iterator[None]:
+        began = time.monotonic()
+        if inspect.isgeneratorfunction(node.func):
+            self._chunks[node.name] = {}
+        self._tell(EventType.NODE_STARTED, node)
+        try:
+            yield
+        except BaseException as error:
+            told = describe(error)
+            what = {"type": told.type, "message": told.message}
+            self._tell(EventType.NODE_FAILED, node, duration_ms=_since(began), error=what)
+            raise
+        for name, (number, taken_ms) in self._chunks.pop(node.name, {}).items():
+            taken = {"duration_ms": round(taken_ms, 2), "chunks": number}
+            self._tell(EventType.DATASET_SAVED, node, dataset=name, **taken)
+        self._tell(EventType.NODE_FINISHED, node, duration_ms=_since(began))
+
+    def begins(self, what: EventType, node: Node, dataset: str) -> None:
+        self._began[what, node.name, dataset] = time.monotonic()
+
+    def ends(self, what: EventType, node: Node, dataset: str) -> None:
+        taken_ms = _since(self._began.pop((what, node.name, dataset), time.monotonic()))
+        chunks = self._chunks.get(node.name)
+        if chunks is None or what is EventType.DATASET_LOADED:
+            self._tell(what, node, dataset=dataset, duration_ms=taken_ms)
+            return
+        number, before_ms = chunks.get(dataset, (0, 0.0))
+        chunks[dataset] = (number + 1, before_ms + taken_ms)
+
+    def _tell(self, kind: EventType, node: Node, **data: Any) -> None:
+        with _never_failing(node):
+            of_node = {"node": safe(node.name), **data}
+            if "dataset" in data:
+                of_node["dataset"] = safe(data["dataset"])
+                self._report.tell(kind, of_node)
+                return
+            with self._lock:
+                if kind is EventType.NODE_FINISHED:
+                    done, total = self._progress.done + 1, self._progress.total
+                    self._progress = Progress(done=done, total=total)
+                self._report.tell(kind, of_node, progress=self._progress)
+
+
+@contextmanager
+def _never_failing(node: object) -> Iterator[None]:
+    try:
+        yield
+    except Exception:  # a run must not fail because it cannot be told of
+        logger.exception("Of node %s could not be told", node)
+
+
+class _BoundHookManager:
+    """Stands in for a session's hook manager, in one run."""
+
+    def __init__(self, hook_manager: Any, watcher: _RunWatcher) -> None:
+        self._hook_manager = hook_manager
+        self.watcher = watcher
+        self.hook = _BoundHooks(hook_manager.hook, watcher)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._hook_manager, name)
+
+
+class _BoundHooks:
+    """Calls the hooks of a session's hook manager, and tells of the datasets.
+
+    The arguments are those of Kedro's hook specifications
+    (https://docs.kedro.org/en/stable/api/framework/kedro.framework.hooks/).
+    """
+
+    def __init__(self, hooks: Any, watcher: _RunWatcher) -> None:
+        self._hooks = hooks
+        self._watcher = watcher
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._hooks, name)
+        if name not in _DATASET_HOOKS:
+            return call
+        is_before, what = _DATASET_HOOKS[name]
+
+        # The time that the project's own hooks take is not the dataset's.
+        def call_and_tell(**arguments: Any) -> Any:
+            if is_before:
+                result = call(**arguments)
+                self._tell(self._watcher.begins, what, arguments)
+                return result
+            self._tell(self._watcher.ends, what, arguments)
+            return call(**arguments)
+
+        return call_and_tell
+
+    @staticmethod
+    def _tell(
+        tell: Callable[[EventType, Node, str], None], what: EventType, arguments: dict[str, Any]
+    ) -> None:
+        node = arguments.get("node")
+        with _never_failing(node):
+            tell(what, arguments["node"], arguments["dataset_name"])
+
+
+_DATASET_HOOKS = {
+    "before_dataset_loaded": (True, EventType.DATASET_LOADED),
+    "after_dataset_loaded": (False, EventType.DATASET_LOADED),
+    "before_dataset_saved": (True, EventType.DATASET_SAVED),
+    "after_dataset_saved": (False, EventType.DATASET_SAVED),
+}
+
+
+def _since(began: float) -> float:
+    return round((time.monotonic() - began) * 1000, 2)

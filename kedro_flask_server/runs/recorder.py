@@ -1,0 +1,153 @@
+"""Stores what the runs that execute here tell, a batch at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+
+from kedro_flask_server.errors import StoreUnavailableError
+from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.runs.store import RunStore, Told
+from kedro_flask_server.runs.watches import Watches
+
+logger = logging.getLogger(__name__)
+
+# How often it stores what was told. A process that is killed loses what came since.
+_EVERY_S = 0.2
+
+
+@dataclass(slots=True)
+class _Recording:
+    report: RunReport
+    server_id: str
+    is_being_stored: bool = False
+    is_ending: bool = False
+
+    def take(self) -> Told:
+        return Told(
+            server_id=self.server_id, events=self.report.take(), progress=self.report.progress
+        )
+
+
+class Recorder:
+    """A thread that stores events while runs execute; what is left comes with a run's end."""
+
+    def __init__(self, store: RunStore, news: Watches, *, max_log_bytes: int) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            store: Where the events go.
+            news: Who waits for events of runs.
+            max_log_bytes: How many bytes of log are kept of each run.
+        """
+        self._store = store
+        self._news = news
+        self._max_log_bytes = max_log_bytes
+        self._recordings: dict[str, _Recording] = {}
+        self._changed = threading.Condition()
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._work, name="kedro-recorder", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether it is at work."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End, when all is stored that can be."""
+        with self._changed:
+            self._is_stopping = True
+            self._changed.notify_all()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def open(self, run_id: str, server_id: str, *, after: int) -> RunReport:
+        """Return what a run reports to while it executes.
+
+        Args:
+            run_id: The run.
+            server_id: The server that executes it.
+            after: The id of its newest event.
+        """
+        report = RunReport(after=after, max_log_bytes=self._max_log_bytes)
+        with self._changed:
+            self._recordings[run_id] = _Recording(report, server_id)
+            self._changed.notify_all()
+        self._news.wake(run_id)
+        return report
+
+    def close(self, run_id: str) -> None:
+        """Forget a run, and what it tells from now on."""
+        with self._changed:
+            recording = self._recordings.pop(run_id, None)
+        if recording is not None:
+            recording.report.close()
+        self._news.wake(run_id)
+
+    def take(self, run_id: str, server_id: str) -> Told:
+        """Return what a run has told that is not stored yet, for whoever stores its end.
+
+        Args:
+            run_id: The run.
+            server_id: The server that executes it.
+        """
+        with self._changed:
+            recording = self._recordings.get(run_id)
+            if recording is None:
+                return Told(server_id=server_id, events=[])
+            recording.is_ending = True
+            self._changed.wait_for(lambda: not recording.is_being_stored)
+            return recording.take()
+
+    def give_back(self, run_id: str, told: Told) -> None:
+        """Take again what could not be stored."""
+        with self._changed:
+            recording = self._recordings.get(run_id)
+            if recording is not None:
+                recording.report.give_back(told.events)
+                recording.is_ending = False
+
+    def _work(self) -> None:
+        is_stopping = False
+        while not is_stopping:
+            with self._changed:
+                self._changed.wait_for(lambda: self._recordings or self._is_stopping)
+                self._changed.wait_for(lambda: self._is_stopping, _EVERY_S)
+                is_stopping = self._is_stopping
+                told = self._take_all()
+            if told:
+                self._store_all(told)
+
+    def _take_all(self) -> dict[str, Told]:
+        all_told = {}
+        for run_id, recording in self._recordings.items():
+            # What comes after that which is stored with a run's end must not be stored before it.
+            if not recording.is_ending:
+                told = recording.take()
+                recording.is_being_stored = bool(told.events)
+                all_told[run_id] = told
+        return {run_id: told for run_id, told in all_told.items() if told.events}
+
+    def _store_all(self, all_told: dict[str, Told]) -> None:
+        is_stored = True
+        try:
+            self._store.events.add(all_told)
+        except StoreUnavailableError as error:  # the keeper finds out, and tells
+            logger.debug("Events cannot be stored now: %s", error.reason)
+            is_stored = False
+        except Exception:  # what cannot be stored must not keep the rest from it
+            logger.exception("Events of the runs %s are lost", ", ".join(all_told))
+        with self._changed:
+            for run_id, told in all_told.items():
+                recording = self._recordings.get(run_id)
+                if recording is not None:
+                    recording.is_being_stored = False
+                    if not is_stored:
+                        recording.report.give_back(told.events)
+            self._changed.notify_all()
+        for run_id in all_told:
+            self._news.wake(run_id)

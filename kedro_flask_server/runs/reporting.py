@@ -1,0 +1,108 @@
+"""How a run tells what happens in it while it executes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import asdict
+from datetime import datetime, timezone
+from typing import Any
+
+from kedro_flask_server.runs.events import Event, EventType
+from kedro_flask_server.runs.model import Progress
+from kedro_flask_server.text import bounded, printable, visible
+
+_MAX_NAME_CHARS = 200
+
+# Of a record, as text: its time, and what is between its parts.
+_OVERHEAD_BYTES = 32
+
+
+class RunReport:
+    """What a run has told and nobody has stored yet, in order. Any thread may tell and take."""
+
+    def __init__(self, *, after: int, max_log_bytes: int) -> None:
+        """Begin with nothing.
+
+        Args:
+            after: The id of the run's newest event.
+            max_log_bytes: How many bytes of log are kept, as text in UTF-8.
+        """
+        # To be taken twice: a finalizer that runs in here, when Python collects garbage, may log.
+        self._lock = threading.RLock()
+        self._told: list[Event] = []
+        self._last_id = after
+        self._room_bytes = max_log_bytes
+        self._max_log_bytes = max_log_bytes
+        self._is_log_cut = False
+        self._is_closed = False
+        self.progress: Progress | None = None
+        """How far the run is, where its nodes are counted."""
+
+    def tell(
+        self, kind: EventType, data: dict[str, Any], *, progress: Progress | None = None
+    ) -> None:
+        """Add an event.
+
+        Args:
+            kind: What kind.
+            data: What is to be said, as JSON has it.
+            progress: How far the run is with it; goes into the data.
+        """
+        with self._lock:
+            if progress is not None:
+                self.progress = progress
+                data = {**data, **asdict(progress)}
+            self._add(kind, data)
+
+    def log(self, record: logging.LogRecord, text: str) -> None:
+        """Add a log record, if there is room for it; the first for which there is none is marked.
+
+        Args:
+            record: The record.
+            text: What it says, safe to store and show.
+        """
+        data = {"level": _word(record.levelname), "logger": _word(record.name), "message": text}
+        with self._lock:
+            if self._is_log_cut or self._is_closed:
+                return
+            self._room_bytes -= _OVERHEAD_BYTES + sum(
+                len(each.encode("utf-8", "replace")) for each in data.values()
+            )
+            if self._room_bytes < 0:
+                self._is_log_cut = True
+                data = self._mark()
+            self._add(EventType.LOG, data)
+
+    def _mark(self) -> dict[str, str]:
+        text = (
+            f"[cut: the log of this run is longer than {self._max_log_bytes:,} bytes (setting "
+            "max_log_bytes); the rest is not kept]"
+        )
+        return {"level": "WARNING", "logger": __name__, "message": text}
+
+    def _add(self, kind: EventType, data: dict[str, Any]) -> None:
+        if not self._is_closed:
+            self._last_id += 1
+            now = datetime.now(timezone.utc)
+            self._told.append(Event(id=self._last_id, time=now, type=kind, data=data))
+
+    def take(self) -> list[Event]:
+        """Return what was told since the last call, and forget it."""
+        with self._lock:
+            told, self._told = self._told, []
+        return told
+
+    def give_back(self, events: list[Event]) -> None:
+        """Have events taken again that could not be stored, before all others."""
+        with self._lock:
+            self._told = events + self._told
+
+    def close(self) -> None:
+        """Take down no more: the run has ended."""
+        with self._lock:
+            self._is_closed = True
+
+
+def _word(name: str) -> str:
+    return visible(bounded(printable(str(name)), _MAX_NAME_CHARS)).replace("\n", "\\n")

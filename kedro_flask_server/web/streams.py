@@ -1,0 +1,116 @@
+"""Server-Sent Events: what happens in a run, as it happens.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+
+from flask import Request, Response
+
+from kedro_flask_server.errors import ServerBusyError, TryAgainError, UnknownRunError
+from kedro_flask_server.runs.events import Event, EventPage, EventType
+from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.web.schemas import EventSchema
+
+EVENT_STREAM = "text/event-stream"
+
+_RECONNECT_AFTER_MS = 1_000
+
+# How often it looks whether the client is there, where the server can tell.
+_LOOK_EVERY_S = 1.0
+
+
+class EventStreams:
+    """The streams of a server: bounded in number and in time.
+
+    Each holds a thread of the WSGI server, which has as many more than other requests need.
+    """
+
+    def __init__(
+        self, runs: RunService, *, limit: int, longest_s: float = 600, heartbeat_s: float = 15
+    ) -> None:
+        """Prepare.
+
+        Args:
+            runs: Has the runs.
+            limit: How many streams there may be at a time.
+            longest_s: After how many seconds a stream ends; its client opens the next.
+            heartbeat_s: After how many seconds of silence a comment is sent.
+        """
+        self._runs = runs
+        self._limit = limit
+        self._places = threading.Semaphore(limit)
+        self._longest_s = longest_s
+        self._heartbeat_s = heartbeat_s
+        self._schema = EventSchema()
+
+    def open(
+        self, request: Request, run_id: str, *, after: int, kind: EventType | None = None
+    ) -> Response:
+        """Return the answer that is a run's events, from one on until the run ends.
+
+        Args:
+            request: The request.
+            run_id: The run.
+            after: The id of the last event that the client has.
+            kind: Events of this type; None for all.
+
+        Returns:
+            The stream; 204 where the run has ended and the client has all, which tells it not
+            to ask again.
+
+        Raises:
+            ServerBusyError: If there are as many streams as there may be.
+            UnknownRunError: If there is no such run.
+            StoreUnavailableError: If the store cannot be reached.
+        """
+        if not self._places.acquire(blocking=False):
+            raise ServerBusyError("events", limit=self._limit, setting="max_streams")
+        try:
+            first = self._runs.events(run_id, after=after, kind=kind)
+        except BaseException:
+            self._places.release()
+            raise
+        is_gone = request.environ.get("waitress.client_disconnected", lambda: False)
+        response = Response(self._follow(run_id, first, kind, is_gone), mimetype=EVENT_STREAM)
+        # A stream may never begin, and an answer may be thrown away without being closed.
+        response.call_on_close(weakref.finalize(response, self._places.release))
+        if first.next is None and not first.events:
+            response.status_code = 204
+        if response.status_code == 204 or request.method == "HEAD":
+            response.response = []
+        response.headers["Cache-Control"] = "no-store"
+        response.headers["X-Accel-Buffering"] = "no"  # nginx would keep it back
+        return response
+
+    def _follow(
+        self, run_id: str, page: EventPage, kind: EventType | None, is_gone: Callable[[], bool]
+    ) -> Iterator[str]:
+        began = spoke = time.monotonic()
+        yield f"retry: {_RECONNECT_AFTER_MS}\n\n"
+        while True:
+            if page.events:
+                yield "".join(self._dump(event) for event in page.events)
+                spoke = time.monotonic()
+            if page.next is None:
+                return
+            now = time.monotonic()
+            if now - began >= self._longest_s or is_gone():
+                return
+            if now - spoke >= self._heartbeat_s:
+                yield ":\n\n"
+                spoke = now
+            try:
+                wait_s = min(_LOOK_EVERY_S, self._heartbeat_s)
+                page = self._runs.events(run_id, after=page.next, kind=kind, wait_s=wait_s)
+            except (TryAgainError, UnknownRunError):  # the client asks again, and is told
+                return
+
+    def _dump(self, event: Event) -> str:
+        # JSON in ASCII has no line ends, and nothing that a reader could take for one.
+        return f"id: {event.id}\nevent: {event.type}\ndata: {self._schema.dumps(event)}\n\n"

@@ -1,0 +1,123 @@
+"""What runs tell: in order, bounded, and nothing after their end."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import datetime, timezone
+from typing import Any
+
+import pytest
+
+from kedro_flask_server.runs.events import Event, EventType, log_line
+from kedro_flask_server.runs.model import Progress
+from kedro_flask_server.runs.reporting import RunReport
+
+
+def record(name: str = "probe", **extra: object) -> logging.LogRecord:
+    made = logging.LogRecord(name, logging.INFO, "", 0, "", (), None)
+    made.__dict__.update(extra)
+    return made
+
+
+def lines(report: RunReport) -> list[str]:
+    return [str(event.data["message"]) for event in report.take()]
+
+
+def test_events_are_numbered_and_carry_the_progress() -> None:
+    report = RunReport(after=2, max_log_bytes=100)
+    report.tell(EventType.NODE_STARTED, {"node": "a"}, progress=Progress(done=0, total=2))
+    report.log(record(), "hello")
+    first, second = report.take()
+    assert (first.id, first.type, first.data) == (
+        3,
+        "node.started",
+        {"node": "a", "done": 0, "total": 2},
+    )
+    assert (second.id, second.type, second.data) == (
+        4,
+        "log",
+        {"level": "INFO", "logger": "probe", "message": "hello"},
+    )
+    assert first.time <= second.time
+    assert report.take() == []
+
+
+def test_what_is_given_back_comes_first() -> None:
+    report = RunReport(after=0, max_log_bytes=100)
+    report.log(record(), "one")
+    taken = report.take()
+    report.log(record(), "two")
+    report.give_back(taken)
+    assert [event.id for event in report.take()] == [1, 2]
+
+
+def test_log_is_cut_where_it_gets_too_long_and_says_so() -> None:
+    report = RunReport(after=0, max_log_bytes=110)
+    for text in ("é" * 10, "1", "8", "9"):
+        report.log(record(), text)
+    report.tell(EventType.NODE_FINISHED, {"node": "a"})
+    *kept, last = report.take()
+    assert [event.data["message"] for event in kept[:2]] == ["é" * 10, "1"]
+    assert "max_log_bytes" in kept[2].data["message"]
+    assert "110 bytes" in kept[2].data["message"]
+    assert (len(kept), last.type) == (3, "node.finished")
+
+
+def test_empty_records_fill_the_log_too() -> None:
+    report = RunReport(after=0, max_log_bytes=10_000)
+    for _ in range(10_000):
+        report.log(record(), "")
+    taken = report.take()
+    assert len(taken) < 300
+    assert sum(len(log_line(event)) + 1 for event in taken[:-1]) == pytest.approx(10_000, rel=0.2)
+
+
+class LoggingReport(RunReport):
+    """Logs while it takes an event down, as a finalizer does that runs at that moment."""
+
+    is_logging = False
+
+    def _add(self, kind: EventType, data: dict[str, Any]) -> None:
+        if not self.is_logging:
+            self.is_logging = True
+            self.log(record(), "finalized")
+        super()._add(kind, data)
+
+
+def test_finalizer_may_log_while_a_record_is_taken_down() -> None:
+    report = LoggingReport(after=0, max_log_bytes=1000)
+    logging_thread = threading.Thread(target=report.log, args=(record(), "text"), daemon=True)
+    logging_thread.start()
+    logging_thread.join(5)
+    assert not logging_thread.is_alive()
+    assert lines(report) == ["finalized", "text"]
+
+
+def test_nothing_is_taken_down_after_the_end() -> None:
+    report = RunReport(after=0, max_log_bytes=10)
+    report.close()
+    report.log(record(), "late")
+    report.tell(EventType.NODE_FINISHED, {"node": "late"})
+    assert report.take() == []
+
+
+@pytest.mark.parametrize("name", ["a\nb", "a\r\x1b[31mb", "x" * 10_000, "\ud800"])
+def test_one_record_is_one_line_whatever_its_logger_is_called(name: str) -> None:
+    report = RunReport(after=0, max_log_bytes=1000)
+    report.log(record(name=name), "first\n2020-01-01T00:00:00.000Z INFO forged: second")
+    [event] = report.take()
+    first, second = log_line(event).split("\n")
+    assert first.endswith(": first")
+    assert second == "    2020-01-01T00:00:00.000Z INFO forged: second"
+    assert len(first) < 400
+    assert first.encode().decode().isprintable()
+
+
+def test_log_line_says_when_how_grave_and_who() -> None:
+    moment = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+    data = {"level": "INFO", "logger": "kedro.runner", "message": "Completed node: train"}
+    event = Event(id=1, time=moment, type="log", data=data)
+    assert (
+        log_line(event) == "2026-01-01T12:00:00.000Z INFO     kedro.runner: Completed node: train"
+    )
