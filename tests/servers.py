@@ -21,6 +21,9 @@ import httpx
 PROJECTS = Path(__file__).parent / "projects"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "breast_cancer"
 
+CLIENT = [sys.executable, "-m", "kedro_flask_server"]
+"""The commands that use a server, without a project."""
+
 _KEDRO_SERVER = """
 import sys, uvicorn
 from kedro.server import create_http_server
@@ -189,6 +192,22 @@ def kedro_own_server(project: Path, **env: str) -> RunningServer:
     port = free_port()
     command = [sys.executable, "-c", _KEDRO_SERVER, str(project), str(port)]
     return RunningServer(command, cwd=project, url=f"http://127.0.0.1:{port}", env=env)
+
+
+def call(
+    server: RunningServer | str, *arguments: str, program: list[str] = CLIENT, cwd: Path = Path("/")
+) -> subprocess.CompletedProcess[str]:
+    """Run a command against a server."""
+    url = server if isinstance(server, str) else server.url
+    return subprocess.run(
+        [*program, *arguments],
+        cwd=cwd,
+        env=environment(KEDRO_SERVER_URL=url),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def read_where(project: Path) -> str:

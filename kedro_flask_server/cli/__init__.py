@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import click
 
+from kedro_flask_server.cli.runs import cancel, logs, run, runs, show
 from kedro_flask_server.cli.start import start
+
+CLIENT_COMMANDS = (run, runs, show, logs, cancel)
 
 
 @click.group(name="kedro")
@@ -22,7 +25,8 @@ commands.help = None
 
 @commands.group(name="server")
 def server() -> None:
-    """Commands for running Kedro as a server."""
+    """Commands for running Kedro as a server, and for using one."""
 
 
-server.add_command(start)
+for command in (start, *CLIENT_COMMANDS):
+    server.add_command(command)

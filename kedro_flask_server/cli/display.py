@@ -1,0 +1,305 @@
+"""How runs are shown: in a terminal, in lines where there is none, and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Protocol
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from kedro_flask_server.client import Event, Run, RunStatus
+from kedro_flask_server.runs.events import EventType, log_line
+from kedro_flask_server.text import bounded, rfc3339, visible
+
+# Of what others have named, in characters.
+_MAX_WIDTH = 200
+
+_COLOURS = {
+    RunStatus.SUCCESS: "green",
+    RunStatus.FAILURE: "red",
+    RunStatus.LOST: "red",
+    RunStatus.CANCELLED: "yellow",
+}
+
+
+class Display(Protocol):
+    """Shows a run while it executes; used in a ``with`` statement."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(
+        self,
+        error_type: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+    def tell(self, event: Event) -> None:
+        """Show an event."""
+
+    def end(self, run: Run) -> None:
+        """Show how the run has ended."""
+
+    def pause(self) -> None:
+        """Leave the terminal to a question."""
+
+    def resume(self) -> None:
+        """Go on after it: the run is being cancelled."""
+
+
+class LineDisplay:
+    """A line for each event, for logs of other programs."""
+
+    def __init__(self, *, has_logs: bool) -> None:
+        """Begin.
+
+        Args:
+            has_logs: Whether to show the run's log, too.
+        """
+        self._has_logs = has_logs
+
+    def __enter__(self) -> LineDisplay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def tell(self, event: Event) -> None:
+        """Show an event."""
+        text = log_line(event) if self._has_logs and event.type == EventType.LOG else _line(event)
+        if text:
+            click.echo(text)
+
+    def end(self, run: Run) -> None:
+        """Show how the run has ended."""
+        click.echo(_outcome(run), err=run.status is not RunStatus.SUCCESS)
+
+    def pause(self) -> None:
+        """Do nothing: there is nothing in the way."""
+
+    def resume(self) -> None:
+        """Do nothing."""
+
+
+class JsonDisplay(LineDisplay):
+    """Events as JSON, one a line, if they are asked for; else the run once it has ended."""
+
+    def __init__(
+        self, dump_run: Callable[[Run], str], dump_event: Callable[[Event], str] | None
+    ) -> None:
+        """Begin.
+
+        Args:
+            dump_run: Returns a run as JSON.
+            dump_event: Returns an event as JSON; None where the run alone is to be shown.
+        """
+        super().__init__(has_logs=dump_event is not None)
+        self._dump_run = dump_run
+        self._dump_event = dump_event
+
+    def tell(self, event: Event) -> None:
+        """Show an event."""
+        if self._dump_event is not None:
+            click.echo(self._dump_event(event))
+
+    def end(self, run: Run) -> None:
+        """Show how the run has ended."""
+        if self._dump_event is None:
+            click.echo(self._dump_run(run))
+
+
+class TerminalDisplay:
+    """A progress bar with the nodes that execute."""
+
+    def __init__(self, run: Run, *, has_logs: bool) -> None:
+        """Begin.
+
+        Args:
+            run: The run.
+            has_logs: Whether to show the run's log above the bar.
+        """
+        self._console = Console(highlight=False)
+        self._progress = Progress(
+            SpinnerColumn("dots" if self._console.encoding.startswith("utf") else "line"),
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._has_logs = has_logs
+        self._bar = self._progress.add_task(f"Run {run.run_id}: {run.status}", total=None)
+        self._run_id = run.run_id
+        self._note = ""
+        self._nodes: dict[str, None] = {}
+
+    def __enter__(self) -> TerminalDisplay:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def tell(self, event: Event) -> None:
+        """Show an event."""
+        if event.type == EventType.LOG:
+            if self._has_logs:
+                self._console.print(Text(log_line(event)))
+            return
+        node = _one_line(event.data.get("node", ""))
+        if event.type == EventType.NODE_STARTED:
+            self._nodes[node] = None
+        elif event.type in (EventType.NODE_FINISHED, EventType.NODE_FAILED):
+            self._nodes.pop(node, None)
+        shown = ", ".join(self._nodes) or _STATES.get(event.type, "")
+        if shown:
+            text = f"Run {self._run_id}: {shown}{self._note}"
+            self._progress.update(self._bar, description=text)
+        if "total" in event.data:
+            done, total = event.data["done"], event.data["total"]
+            self._progress.update(self._bar, completed=done, total=total)
+
+    def end(self, run: Run) -> None:
+        """Show how the run has ended."""
+        self._progress.stop()
+        self._console.print(Text(_outcome(run), style=_COLOURS.get(run.status, "")))
+
+    def pause(self) -> None:
+        """Take the bar away for as long as a question is asked."""
+        self._progress.stop()
+
+    def resume(self) -> None:
+        """Show the bar again: the run is being cancelled."""
+        self._note = " (being cancelled)"
+        self._progress.start()
+
+
+_STATES: dict[str, str] = {
+    EventType.RUN_QUEUED: "queued",
+    EventType.RUN_STARTED: "running",
+}
+_WORDS: dict[str, str] = {
+    EventType.RUN_QUEUED: "queued",
+    EventType.RUN_STARTED: "started",
+    EventType.NODE_STARTED: "started",
+    EventType.NODE_FINISHED: "finished",
+    EventType.NODE_FAILED: "failed",
+}
+
+
+def show_table(found: Sequence[Run]) -> None:
+    """Print runs, one a line.
+
+    Args:
+        found: The runs.
+    """
+    table = Table(box=None, pad_edge=False)
+    for name in ("RUN", "STATUS", "PIPELINES", "NODES", "TOOK"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("ERROR")  # gives way where there is little room
+    for run in found:
+        table.add_row(
+            run.run_id,
+            Text(str(run.status), style=_COLOURS.get(run.status, "")),
+            Text(_one_line(", ".join(run.request.pipelines))),
+            _nodes(run),
+            _took(run),
+            Text(_error(run), no_wrap=True, overflow="ellipsis"),
+        )
+    console = Console()
+    if console.is_terminal:
+        console.print(table)
+        return
+    console.width = 10_000  # what reads it has no width
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def show_run(run: Run) -> None:
+    """Print all that there is to say of a run.
+
+    Args:
+        run: The run.
+    """
+    asked = json.dumps(run.request.given(), ensure_ascii=False)
+    times = {
+        "created": run.created_at,
+        "started": run.started_at,
+        "finished": run.finished_at,
+        "cancel requested": run.cancel_requested_at,
+    }
+    said = {
+        "run": run.run_id,
+        "status": str(run.status),
+        "position": str(run.position or ""),
+        "request": asked,
+        "project": f"{run.project}, env {run.env}",
+        **{name: rfc3339(moment) for name, moment in times.items() if moment},
+        "took": _took(run),
+        "nodes": _nodes(run),
+        "submitted by": run.submitted_by or "",
+    }
+    if run.error:
+        said["node"] = run.error.node or ""
+        said["error"] = f"{run.error.type}: {run.error.message}"
+    for name, value in said.items():
+        if value:
+            click.echo(f"{name + ':':<18}{visible(value)}".replace("\n", "\n    "))
+    if run.error and run.error.traceback:
+        click.echo(f"\n{visible(run.error.traceback)}")
+
+
+def _line(event: Event) -> str:
+    """Return what a line says of an event; nothing where it is not worth one."""
+    what = _WORDS.get(event.type)
+    if what is None:
+        return ""
+    if "node" not in event.data:
+        return f"{rfc3339(event.time)} run {what}"
+    place = f"[{event.data['done']}/{event.data['total']}]"
+    took = f" after {event.data['duration_ms']:,.0f} ms" if "duration_ms" in event.data else ""
+    return f"{rfc3339(event.time)} {place} {_one_line(event.data['node'])} {what}{took}"
+
+
+def _outcome(run: Run) -> str:
+    took = f" after {_took(run)}" if run.duration_ms else ""
+    if run.status is RunStatus.SUCCESS:
+        return f"Run {run.run_id} succeeded{took}."
+    if run.status is RunStatus.CANCELLED:
+        return f"Run {run.run_id} is cancelled{took}."
+    how = "failed" if run.status is RunStatus.FAILURE else f"is {run.status}"
+    why = f": {run.error.type}: {run.error.message}" if run.error else ""
+    where = f" (node {run.error.node})" if run.error and run.error.node else ""
+    return visible(f"Run {run.run_id} {how}{took}{why}{where}").replace("\n", "\n    ")
+
+
+def _error(run: Run) -> str:
+    return _one_line(f"{run.error.type}: {run.error.message}") if run.error else ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(bounded(visible(text), _MAX_WIDTH).split())
+
+
+def _took(run: Run) -> str:
+    return "" if run.duration_ms is None else f"{run.duration_ms / 1000:,.2f} s"
+
+
+def _nodes(run: Run) -> str:
+    return "" if run.progress is None else f"{run.progress.done}/{run.progress.total}"

@@ -1,0 +1,319 @@
+"""The commands that use a server: ``kedro server run`` and those for its runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from kedro_flask_server.cli.display import Display
+    from kedro_flask_server.client import Client, Event, Run
+
+# How a command ends; 2 is click's own, for wrong usage.
+_EXIT_CODES = {"success": 0, "failure": 1, "cancelled": 3, "lost": 4}
+_NOT_SERVED = 5
+_BROKEN = 70  # EX_SOFTWARE of sysexits.h
+_LEFT = 130  # as a shell says of SIGINT
+_NOT_READ = 141  # and of SIGPIPE
+
+_HELP = {"help_option_names": ["-h", "--help"]}
+
+_url = click.option(
+    "--url",
+    envvar="KEDRO_SERVER_URL",
+    show_envvar=True,
+    help="The server's address.  [default: http://127.0.0.1:8000]",
+)
+_as_json = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print JSON, for programs; with `python -m kedro_flask_server`, nothing else is printed.",
+)
+
+
+class _NotServedError(click.ClickException):
+    """Raised when the server does not answer, or refuses."""
+
+    exit_code = _NOT_SERVED
+
+
+@contextmanager
+def _client(url: str | None) -> Iterator[Client]:
+    """Return a client, and see to it that no code is that of a run which is not its end."""
+    try:
+        from kedro_flask_server.client import Client, ClientError
+    except ImportError as error:
+        raise _NotServedError(
+            f"This command needs {error.name}: pip install 'kedro-flask-server[client]'."
+        ) from error
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each request
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        client = Client(url)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    try:
+        with client:
+            yield client
+    except ClientError as error:
+        raise _NotServedError(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(_LEFT)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_NOT_READ)
+    except (click.ClickException, click.exceptions.Exit):
+        raise
+    except Exception:  # what is not foreseen is no failed run
+        traceback.print_exc()
+        sys.exit(_BROKEN)
+
+
+class _RunCommand(click.Command):
+    """A command with the options of the installed Kedro's ``kedro run`` besides its own."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        logging.disable(logging.INFO)  # Kedro logs a line as it is imported, to standard output
+        from kedro.framework.cli.project import run as kedro_run
+
+        logging.disable(logging.NOTSET)
+
+        own = super().get_params(ctx)
+        taken = {option for each in own for option in each.opts}
+        return [each for each in kedro_run.params if not taken & set(each.opts)] + own
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except (click.UsageError, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:  # whatever Kedro finds wrong, it is no failed run
+            message = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
+            raise click.UsageError(message, ctx) from error
+
+
+# What a server has once for all runs, and not for each.
+_FIXED = {"env": "--env", "conf_source": "--conf-source"}
+
+
+def _request_of(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a request that say what options of ``kedro run`` say."""
+    for name, option in _FIXED.items():
+        if options.pop(name, None):
+            raise click.UsageError(
+                f"{option} is the server's, the same for all runs: kedro server start {option} …"
+            )
+    options.pop("config", None)  # has set the others
+    pipeline, pipelines = options.pop("pipeline", None), options.pop("pipelines", None)
+    if pipeline and pipelines:
+        raise click.UsageError("--pipeline and --pipelines cannot be used together.")
+    runner_params = dict(options.pop("runner_params", None) or {})
+    is_async = bool(options.pop("is_async", False)) or bool(runner_params.pop("is_async", False))
+    if runner_params:
+        raise click.UsageError(
+            f"--runner-params: a server takes is_async alone, and not {', '.join(runner_params)}."
+        )
+    request = {**options, "pipeline_names": [pipeline] if pipeline else pipelines}
+    return {
+        "is_async": is_async,
+        **{name: value for name, value in request.items() if value not in (None, "", (), [], {})},
+    }
+
+
+@click.command(name="run", cls=_RunCommand, context_settings=_HELP)
+@click.option("--follow", is_flag=True, help="Show the run's log, too, while it executes.")
+@click.option("--detach", is_flag=True, help="Print the run's id, and do not wait for its end.")
+@_as_json
+@_url
+def run(url: str | None, follow: bool, detach: bool, as_json: bool, **options: Any) -> None:
+    """Run pipelines on a server, and wait for the end.
+
+    Takes the options of `kedro run`. Ends with 0 if the run succeeds, 1 if it fails, 3 if it is
+    cancelled, 4 if it is lost, and 5 if the server does not answer or refuses.
+    """
+    if follow and detach:
+        raise click.UsageError("--follow and --detach cannot be used together.")
+    request = _request_of(options)
+    with _client(url) as client:
+        from kedro_flask_server.client import RunRequest
+
+        try:
+            asked = RunRequest(**request)
+        except TypeError as error:
+            raise click.UsageError(f"The server knows no such option: {error}") from error
+        submitted = client.submit(asked)
+        if detach:
+            click.echo(_dump(submitted) if as_json else submitted.run_id)
+            return
+        sys.exit(_watch(client, submitted, has_logs=follow, as_json=as_json))
+
+
+@click.command(name="runs", context_settings=_HELP)
+@click.option(
+    "--status",
+    multiple=True,
+    type=click.Choice(["queued", "running", *_EXIT_CODES]),
+    help="Runs in this state; given again, in any of them.",
+)
+@click.option("--pipeline", "-p", help="Runs of this pipeline.")
+@click.option(
+    "--limit", "-n", type=click.IntRange(1), default=20, show_default=True, help="How many."
+)
+@_as_json
+@_url
+def runs(
+    url: str | None, status: tuple[str, ...], pipeline: str | None, limit: int, as_json: bool
+) -> None:
+    """List a server's runs, the newest first."""
+    with _client(url) as client:
+        from kedro_flask_server.cli.display import show_table
+        from kedro_flask_server.client import RunStatus
+
+        wanted = [RunStatus(each) for each in status]
+        found = list(islice(client.list(status=wanted, pipeline=pipeline), limit))
+        if as_json:
+            click.echo(json.dumps([json.loads(_dump(each)) for each in found]))
+        else:
+            show_table(found)
+
+
+@click.command(name="show", context_settings=_HELP)
+@click.argument("run_id", metavar="RUN")
+@_as_json
+@_url
+def show(url: str | None, run_id: str, as_json: bool) -> None:
+    """Show a run: how it is, what was asked for, and why it failed."""
+    with _client(url) as client:
+        from kedro_flask_server.cli.display import show_run
+
+        found = client.get(run_id)
+        if as_json:
+            click.echo(_dump(found))
+        else:
+            show_run(found)
+
+
+@click.command(name="logs", context_settings=_HELP)
+@click.argument("run_id", metavar="RUN")
+@click.option("--follow", "-f", is_flag=True, help="Go on while the run executes, to its end.")
+@_as_json
+@_url
+def logs(url: str | None, run_id: str, follow: bool, as_json: bool) -> None:
+    """Print a run's log.
+
+    With --follow, ends as `kedro server run` does.
+    """
+    with _client(url) as client:
+        from kedro_flask_server.runs.events import log_line
+
+        if not (follow or as_json):
+            click.echo(client.log(run_id), nl=False)
+            return
+        show_event: Callable[[Event], str] = _dump_event if as_json else log_line
+        found = client.follow(run_id, only_logs=True) if follow else client.events(run_id)
+        for event in found:
+            if event.type == "log":
+                click.echo(show_event(event))
+        if follow:
+            sys.exit(_EXIT_CODES[client.get(run_id).status])
+
+
+@click.command(name="cancel", context_settings=_HELP)
+@click.argument("run_id", metavar="RUN")
+@_as_json
+@_url
+def cancel(url: str | None, run_id: str, as_json: bool) -> None:
+    """Cancel a run: at once if it is queued, else between two nodes."""
+    with _client(url) as client:
+        cancelled = client.cancel(run_id)
+        if as_json:
+            click.echo(_dump(cancelled))
+        elif cancelled.status.is_final:
+            click.echo(f"Run {run_id} is cancelled.")
+        else:
+            click.echo(f"Run {run_id} is being cancelled.")
+
+
+def _watch(client: Client, submitted: Run, *, has_logs: bool, as_json: bool) -> int:
+    """Show a run until it has ended, and return the exit code."""
+    from kedro_flask_server.cli.display import JsonDisplay, LineDisplay, TerminalDisplay
+
+    run_id, after = submitted.run_id, 0
+    display: Display
+    if as_json:
+        display = JsonDisplay(_dump, _dump_event if has_logs else None)
+    elif sys.stdout.isatty():
+        display = TerminalDisplay(submitted, has_logs=has_logs)
+    else:
+        display = LineDisplay(has_logs=has_logs)
+    with display:
+        while True:
+            try:
+                for event in client.follow(run_id, after=after):
+                    display.tell(event)
+                    after = event.id
+                ended = client.wait(run_id)
+                display.end(ended)
+                if ended.status in ("failure", "lost") and not as_json:
+                    click.echo(f"More of it: {_program()} show {run_id}", err=True)
+                return _EXIT_CODES[ended.status]
+            except KeyboardInterrupt:
+                display.pause()
+                if not _is_to_cancel():
+                    click.echo(f"Run {run_id} goes on: {_program()} logs {run_id} -f", err=True)
+                    return _LEFT
+                _cancel_quietly(client, run_id)
+                display.resume()
+
+
+def _program() -> str:
+    """Return how these commands are called here: ``kedro server``, or without a project."""
+    parent = click.get_current_context().parent
+    return "kedro server" if parent is None else parent.command_path
+
+
+def _is_to_cancel() -> bool:
+    """Ask who has pressed Ctrl-C, if there is anybody to ask."""
+    if not sys.stdin.isatty():
+        return False
+    try:
+        return click.confirm("\nCancel the run?", default=False, err=True)
+    except click.Abort:
+        return False
+
+
+def _cancel_quietly(client: Client, run_id: str) -> None:
+    from kedro_flask_server.client import RequestRefusedError
+
+    try:
+        client.cancel(run_id)
+    except RequestRefusedError as error:
+        if error.status != 409:  # it has ended in the meantime
+            raise
+
+
+def _dump(found: Run) -> str:
+    from kedro_flask_server.web.schemas import RunSchema
+
+    shown: str = RunSchema().dumps(found)
+    return shown
+
+
+def _dump_event(event: Event) -> str:
+    from kedro_flask_server.web.schemas import EventSchema
+
+    shown: str = EventSchema().dumps(event)
+    return shown
