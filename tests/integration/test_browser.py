@@ -79,3 +79,27 @@ def test_reference_works_and_asks_nobody_else(ours: RunningServer) -> None:
 def test_reference_works_behind_nginx_under_a_prefix(ours: RunningServer, tmp_path: Path) -> None:
     with nginx_before(ours, tmp_path) as url:
         check_the_page(url.replace("127.0.0.1", HOST) + "/kedro")
+
+
+FOLLOW = """path => new Promise(done => {
+    const told = [];
+    const events = new EventSource(path);
+    const types = ["run.queued", "run.started", "node.finished", "run.finished"];
+    for (const type of types) {
+        events.addEventListener(type, event => told.push([type, Number(event.lastEventId)]));
+    }
+    // Where the server answers 204, the browser asks no more.
+    events.onerror = () => events.readyState === EventSource.CLOSED && done(told);
+})"""
+
+
+def test_browser_follows_a_run_once_and_stops_at_its_end(ours: RunningServer) -> None:
+    run_id = ours.submit(pipeline_names=["slow"], params={"seconds": 0.1})
+    path = f"/runs/{run_id}/events"
+    with browse() as (page, asked, _):
+        page.goto(f"{ours.url}/docs")
+        told = page.evaluate(FOLLOW, path)
+    events = ours.client.get(path, params={"limit": 1000}).json()["events"]
+    types = {"run.queued", "run.started", "node.finished", "run.finished"}
+    assert told == [[each["type"], each["id"]] for each in events if each["type"] in types]
+    assert sum(url.endswith(path) for url in asked) <= 2
