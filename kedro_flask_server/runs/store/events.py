@@ -15,8 +15,8 @@ from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.database import Database
 from kedro_flask_server.runs.store.schema import events, runs
 
-# Of one statement of PostgreSQL's, which takes 65,535 parameters.
-_MAX_ROWS = 500
+# Of one statement: older SQLites take 999 parameters.
+_MAX_ROWS = 150
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,22 +67,12 @@ class EventStore:
         """Store what a run has told, in a transaction that has seen that it executes."""
         newest = newest_id(connection, run_id)
         new = [
-            {
-                "run_id": run_id,
-                "id": event.id,
-                "time": rows.to_ms(event.time),
-                "type": event.type,
-                "data": json.dumps(event.data),
-            }
+            (run_id, event.id, rows.to_ms(event.time), str(event.type), json.dumps(event.data))
             for event in told.events
             if event.id > newest
         ]
         for start in range(0, len(new), _MAX_ROWS):
-            some = new[start : start + _MAX_ROWS]
-            if self._database.is_sqlite:
-                connection.execute(insert(events), some)
-            else:  # whose driver asks once for each row, and waits for the answer
-                connection.execute(insert(events).values(some))
+            self._database.insert(connection, events, new[start : start + _MAX_ROWS])
         if told.progress is not None:
             numbers = {"nodes_done": told.progress.done, "nodes_total": told.progress.total}
             connection.execute(update(runs).where(runs.c.run_id == run_id).values(numbers))
