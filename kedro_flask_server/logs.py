@@ -14,17 +14,17 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.runs.reporting import Report
 from kedro_flask_server.text import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, bounded_end, visible
 
 # What rich highlights of a line in about 10 ms at worst (a line of digits).
 _MAX_HIGHLIGHTED_CHARS = 500
 
-_reported_to: ContextVar[RunReport | None] = ContextVar("kedro_server_run", default=None)
+_reported_to: ContextVar[Report | None] = ContextVar("kedro_server_run", default=None)
 
 
 @contextmanager
-def logs_of(report: RunReport) -> Iterator[None]:
+def logs_of(report: Report) -> Iterator[None]:
     """Have what this thread logs, and the threads that inherit its context, added to a run's log.
 
     Args:
@@ -94,7 +94,8 @@ class _SafeRecords:
         report = _reported_to.get()
         # Of logging.makeLogRecord(), nothing is known yet.
         if report is not None and record.name is not None:
-            report.log(record, visible(_bounded(with_trace)).rstrip("\n"))
+            text_of_run = visible(_bounded(with_trace)).rstrip("\n")
+            report.log(str(record.levelname), str(record.name), text_of_run)
         if shown != text:
             record.msg, record.args = shown, ()
         if shown != text or len(shown) > _MAX_HIGHLIGHTED_CHARS:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,13 +24,12 @@ from kedro.runner import AbstractRunner, ParallelRunner, Task
 
 from kedro_flask_server.project.failures import describe, safe
 from kedro_flask_server.runs.events import EventType
-from kedro_flask_server.runs.model import Progress
-from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.runs.reporting import Report
 
 logger = logging.getLogger(__name__)
 
 
-def report_nodes(runner: AbstractRunner, report: RunReport) -> None:
+def report_nodes(runner: AbstractRunner, report: Report) -> None:
     """Have a runner's run told of, node by node.
 
     ``ParallelRunner`` calls no hooks in this process: of its nodes nothing is told.
@@ -50,7 +48,8 @@ def report_nodes(runner: AbstractRunner, report: RunReport) -> None:
         bound = signature.bind(*args, **kwargs)
         pipeline, hooks = (bound.arguments.get(name) for name in ("pipeline", "hook_manager"))
         if pipeline is not None and hooks is not None:
-            watcher = _RunWatcher(report, total=len(pipeline.nodes))
+            report.expect(len(pipeline.nodes))
+            watcher = _RunWatcher(report)
             bound.arguments["hook_manager"] = _BoundHookManager(hooks, watcher)
         return run(*bound.args, **bound.kwargs)
 
@@ -91,14 +90,11 @@ def _telling(execute: Callable[[Task], Node]) -> Callable[[Task], Node]:
 class _RunWatcher:
     """Tells what happens in a run. It never raises: the run is none of its failures."""
 
-    def __init__(self, report: RunReport, *, total: int) -> None:
+    def __init__(self, report: Report) -> None:
         self._report = report
-        self._lock = threading.Lock()
-        self._progress = Progress(done=0, total=total)
         self._began: dict[tuple[EventType, str, str], float] = {}
         # What a node yields is saved chunk by chunk, of which there can be very many.
         self._chunks: dict[str, dict[str, tuple[int, float]]] = {}
-        report.progress = self._progress
 
     @contextmanager
     def node(self, node: Node) -> Iterator[None]:
@@ -135,13 +131,7 @@ class _RunWatcher:
             of_node = {"node": safe(node.name), **data}
             if "dataset" in data:
                 of_node["dataset"] = safe(data["dataset"])
-                self._report.tell(kind, of_node)
-                return
-            with self._lock:
-                if kind is EventType.NODE_FINISHED:
-                    done, total = self._progress.done + 1, self._progress.total
-                    self._progress = Progress(done=done, total=total)
-                self._report.tell(kind, of_node, progress=self._progress)
+            self._report.tell(kind, of_node)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ from kedro_flask_server.runs.model import (
     RunStatus,
     StopReason,
 )
-from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.runs.reporting import Report
 from kedro_flask_server.runs.stopping import StopRequest
 
 logger = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ class KedroProject:
             return failure
 
     def execute(
-        self, run_id: str, request: RunRequest, stop: StopRequest, report: RunReport
+        self, run_id: str, request: RunRequest, stop: StopRequest, report: Report
     ) -> RunOutcome:
         """Run pipelines, here and now.
 
@@ -231,7 +231,7 @@ class KedroProject:
         return outcome
 
     def _execute(
-        self, run_id: str, request: RunRequest, stop: StopRequest, report: RunReport
+        self, run_id: str, request: RunRequest, stop: StopRequest, report: Report
     ) -> RunOutcome:
         started_at = time.perf_counter()
         error: ErrorDetail | None = None
@@ -250,7 +250,7 @@ class KedroProject:
         status = RunStatus.SUCCESS if error is None else RunStatus.FAILURE
         return RunOutcome(status=status, duration_ms=duration_ms, error=error)
 
-    def _run(self, run_id: str, request: RunRequest, stop: StopRequest, report: RunReport) -> None:
+    def _run(self, run_id: str, request: RunRequest, stop: StopRequest, report: Report) -> None:
         session = self._loaded_session()
         runner = create_runner(
             request.runner, is_async=request.is_async, package_name=self._metadata.package_name

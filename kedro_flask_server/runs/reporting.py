@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import threading
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, Protocol
 
 from kedro_flask_server.runs.events import Event, EventType
 from kedro_flask_server.runs.model import Progress
@@ -18,8 +17,41 @@ _MAX_NAME_CHARS = 200
 _OVERHEAD_BYTES = 32
 
 
+# These say how far the run is.
+_NODE_EVENTS = (EventType.NODE_STARTED, EventType.NODE_FINISHED, EventType.NODE_FAILED)
+
+
+class Report(Protocol):
+    """What a run tells of itself goes to, in the process that executes it. From any thread."""
+
+    is_shared: bool
+    """Whether processes that are forked from this one may tell, too."""
+
+    def expect(self, nodes: int) -> None:
+        """Say how many nodes the run has, those left out that need not run."""
+
+    def tell(self, kind: EventType, data: dict[str, Any]) -> None:
+        """Say what has happened.
+
+        Args:
+            kind: What kind of event it is.
+            data: What is to be said, as JSON has it.
+        """
+
+    def log(self, level: str, logger: str, message: str) -> None:
+        """Add to the run's log.
+
+        Args:
+            level: The level's name.
+            logger: The logger's name.
+            message: What it says, safe to store and show.
+        """
+
+
 class RunReport:
     """What a run has told and nobody has stored yet, in order. Any thread may tell and take."""
+
+    is_shared = False
 
     def __init__(self, *, after: int, max_log_bytes: int) -> None:
         """Begin with nothing.
@@ -39,30 +71,36 @@ class RunReport:
         self.progress: Progress | None = None
         """How far the run is, where its nodes are counted."""
 
-    def tell(
-        self, kind: EventType, data: dict[str, Any], *, progress: Progress | None = None
-    ) -> None:
-        """Add an event.
+    def expect(self, nodes: int) -> None:
+        """Count the run's nodes from now on, as for `Report`."""
+        with self._lock:
+            self.progress = Progress(done=0, total=nodes)
+
+    def tell(self, kind: EventType, data: dict[str, Any], *, time: datetime | None = None) -> None:
+        """Add an event, one of a node with how far the run is.
 
         Args:
             kind: What kind.
             data: What is to be said, as JSON has it.
-            progress: How far the run is with it; goes into the data.
+            time: When it happened; now by default.
         """
         with self._lock:
-            if progress is not None:
-                self.progress = progress
-                data = {**data, **asdict(progress)}
-            self._add(kind, data)
+            if self.progress is not None and kind in _NODE_EVENTS:
+                if kind is EventType.NODE_FINISHED:
+                    self.progress = replace(self.progress, done=self.progress.done + 1)
+                data = {**data, **asdict(self.progress)}
+            self._add(kind, data, time)
 
-    def log(self, record: logging.LogRecord, text: str) -> None:
-        """Add a log record, if there is room for it; the first for which there is none is marked.
+    def log(self, level: str, logger: str, message: str, *, time: datetime | None = None) -> None:
+        """Add to the log, if there is room for it; the first for which there is none is marked.
 
         Args:
-            record: The record.
-            text: What it says, safe to store and show.
+            level: The level's name.
+            logger: The logger's name.
+            message: What it says, safe to store and show.
+            time: When it was said; now by default.
         """
-        data = {"level": _word(record.levelname), "logger": _word(record.name), "message": text}
+        data = {"level": _word(level), "logger": _word(logger), "message": message}
         with self._lock:
             if self._is_log_cut or self._is_closed:
                 return
@@ -72,7 +110,7 @@ class RunReport:
             if self._room_bytes < 0:
                 self._is_log_cut = True
                 data = self._mark()
-            self._add(EventType.LOG, data)
+            self._add(EventType.LOG, data, time)
 
     def _mark(self) -> dict[str, str]:
         text = (
@@ -81,11 +119,11 @@ class RunReport:
         )
         return {"level": "WARNING", "logger": __name__, "message": text}
 
-    def _add(self, kind: EventType, data: dict[str, Any]) -> None:
+    def _add(self, kind: EventType, data: dict[str, Any], time: datetime | None) -> None:
         if not self._is_closed:
             self._last_id += 1
-            now = datetime.now(timezone.utc)
-            self._told.append(Event(id=self._last_id, time=now, type=kind, data=data))
+            time = time or datetime.now(timezone.utc)
+            self._told.append(Event(id=self._last_id, time=time, type=kind, data=data))
 
     def take(self) -> list[Event]:
         """Return what was told since the last call, and forget it."""
@@ -105,4 +143,4 @@ class RunReport:
 
 
 def _word(name: str) -> str:
-    return visible(bounded(printable(str(name)), _MAX_NAME_CHARS)).replace("\n", "\\n")
+    return visible(bounded(printable(name), _MAX_NAME_CHARS)).replace("\n", "\\n")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from datetime import datetime, timezone
 from typing import Any
@@ -14,20 +13,15 @@ from kedro_flask_server.runs.model import Progress
 from kedro_flask_server.runs.reporting import RunReport
 
 
-def record(name: str = "probe", **extra: object) -> logging.LogRecord:
-    made = logging.LogRecord(name, logging.INFO, "", 0, "", (), None)
-    made.__dict__.update(extra)
-    return made
-
-
 def lines(report: RunReport) -> list[str]:
     return [str(event.data["message"]) for event in report.take()]
 
 
 def test_events_are_numbered_and_carry_the_progress() -> None:
     report = RunReport(after=2, max_log_bytes=100)
-    report.tell(EventType.NODE_STARTED, {"node": "a"}, progress=Progress(done=0, total=2))
-    report.log(record(), "hello")
+    report.expect(2)
+    report.tell(EventType.NODE_STARTED, {"node": "a"})
+    report.log("INFO", "probe", "hello")
     first, second = report.take()
     assert (first.id, first.type, first.data) == (
         3,
@@ -43,11 +37,23 @@ def test_events_are_numbered_and_carry_the_progress() -> None:
     assert report.take() == []
 
 
+def test_progress_counts_the_nodes_that_have_finished() -> None:
+    report = RunReport(after=0, max_log_bytes=100)
+    report.expect(2)
+    for kind in (EventType.NODE_STARTED, EventType.NODE_FINISHED, EventType.NODE_FAILED):
+        report.tell(kind, {"node": "a"})
+    report.tell(EventType.DATASET_SAVED, {"node": "a", "dataset": "b"})
+    *of_nodes, of_a_dataset = report.take()
+    assert [event.data["done"] for event in of_nodes] == [0, 1, 1]
+    assert of_a_dataset.data == {"node": "a", "dataset": "b"}
+    assert report.progress == Progress(done=1, total=2)
+
+
 def test_what_is_given_back_comes_first() -> None:
     report = RunReport(after=0, max_log_bytes=100)
-    report.log(record(), "one")
+    report.log("INFO", "probe", "one")
     taken = report.take()
-    report.log(record(), "two")
+    report.log("INFO", "probe", "two")
     report.give_back(taken)
     assert [event.id for event in report.take()] == [1, 2]
 
@@ -55,7 +61,7 @@ def test_what_is_given_back_comes_first() -> None:
 def test_log_is_cut_where_it_gets_too_long_and_says_so() -> None:
     report = RunReport(after=0, max_log_bytes=110)
     for text in ("é" * 10, "1", "8", "9"):
-        report.log(record(), text)
+        report.log("INFO", "probe", text)
     report.tell(EventType.NODE_FINISHED, {"node": "a"})
     *kept, last = report.take()
     assert [event.data["message"] for event in kept[:2]] == ["é" * 10, "1"]
@@ -67,7 +73,7 @@ def test_log_is_cut_where_it_gets_too_long_and_says_so() -> None:
 def test_empty_records_fill_the_log_too() -> None:
     report = RunReport(after=0, max_log_bytes=10_000)
     for _ in range(10_000):
-        report.log(record(), "")
+        report.log("INFO", "probe", "")
     taken = report.take()
     assert len(taken) < 300
     assert sum(len(log_line(event)) + 1 for event in taken[:-1]) == pytest.approx(10_000, rel=0.2)
@@ -78,16 +84,18 @@ class LoggingReport(RunReport):
 
     is_logging = False
 
-    def _add(self, kind: EventType, data: dict[str, Any]) -> None:
+    def _add(self, kind: EventType, data: dict[str, Any], time: datetime | None) -> None:
         if not self.is_logging:
             self.is_logging = True
-            self.log(record(), "finalized")
-        super()._add(kind, data)
+            self.log("INFO", "probe", "finalized")
+        super()._add(kind, data, time)
 
 
 def test_finalizer_may_log_while_a_record_is_taken_down() -> None:
     report = LoggingReport(after=0, max_log_bytes=1000)
-    logging_thread = threading.Thread(target=report.log, args=(record(), "text"), daemon=True)
+    logging_thread = threading.Thread(
+        target=report.log, args=("INFO", "probe", "text"), daemon=True
+    )
     logging_thread.start()
     logging_thread.join(5)
     assert not logging_thread.is_alive()
@@ -97,7 +105,7 @@ def test_finalizer_may_log_while_a_record_is_taken_down() -> None:
 def test_nothing_is_taken_down_after_the_end() -> None:
     report = RunReport(after=0, max_log_bytes=10)
     report.close()
-    report.log(record(), "late")
+    report.log("INFO", "probe", "late")
     report.tell(EventType.NODE_FINISHED, {"node": "late"})
     assert report.take() == []
 
@@ -105,7 +113,7 @@ def test_nothing_is_taken_down_after_the_end() -> None:
 @pytest.mark.parametrize("name", ["a\nb", "a\r\x1b[31mb", "x" * 10_000, "\ud800"])
 def test_one_record_is_one_line_whatever_its_logger_is_called(name: str) -> None:
     report = RunReport(after=0, max_log_bytes=1000)
-    report.log(record(name=name), "first\n2020-01-01T00:00:00.000Z INFO forged: second")
+    report.log("INFO", name, "first\n2020-01-01T00:00:00.000Z INFO forged: second")
     [event] = report.take()
     first, second = log_line(event).split("\n")
     assert first.endswith(": first")

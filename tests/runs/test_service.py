@@ -488,16 +488,16 @@ def test_events_are_seen_within_a_second_at_every_server(make_service, project) 
     run_id = executing(here, project).run_id
     after = here.events(run_id).next
     assert after == 2
-    for number in range(3):
+    project.reports[run_id].expect(3)
+    for number in range(1, 4):
         began = time.monotonic()
-        progress = Progress(done=number, total=3)
-        project.reports[run_id].tell(EventType.NODE_STARTED, {"node": "n"}, progress=progress)
+        project.reports[run_id].tell(EventType.NODE_FINISHED, {"node": "n"})
         [seen_elsewhere] = elsewhere.events(run_id, after=after, wait_s=5).events
         [seen] = here.events(run_id, after=after, wait_s=5).events
         assert time.monotonic() - began < 1.5
         assert seen == seen_elsewhere
         assert seen.data == {"node": "n", "done": number, "total": 3}
-        assert here.get(run_id).progress == progress
+        assert here.get(run_id).progress == Progress(done=number, total=3)
         after = seen.id
     assert here.events(run_id, after=after, wait_s=0.01).events == []
     project.may_end.set()
@@ -608,10 +608,10 @@ def test_what_is_told_while_the_end_is_being_stored_makes_no_gap(make_service, p
 def test_run_that_is_cut_off_ends_with_its_last_numbers(make_service, project) -> None:
     service = make_service()
     run_id = executing(service, project).run_id
-    progress = Progress(done=1, total=3)
-    project.reports[run_id].tell(EventType.NODE_FINISHED, {}, progress=progress)
+    project.reports[run_id].expect(3)
+    project.reports[run_id].tell(EventType.NODE_FINISHED, {})
     assert service.drain(0) is False
     other = make_service()
-    assert other.get(run_id).progress == progress
+    assert other.get(run_id).progress == Progress(done=1, total=3)
     last = other.events(run_id).events[-1].data
     assert (last["error"]["type"], last["done"], last["total"]) == ("ServerStopped", 1, 3)
