@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -10,10 +11,16 @@ from pathlib import Path
 from flask import Blueprint, Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from kedro_flask_server.config import ServerConfig, load_config, resolve_project_path
+from kedro_flask_server.config import (
+    ServerConfig,
+    load_config,
+    resolve_project_path,
+    secret_variables,
+)
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import set_up_logging
 from kedro_flask_server.project import KedroProject
+from kedro_flask_server.runs.executors import Executor
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.runs.store import Database, RunStore, locate
@@ -56,10 +63,11 @@ def create_http_server(
 ) -> Flask:
     """Return a WSGI application that serves a Kedro project.
 
-    It bootstraps the project and loads its pipelines; it starts no thread and handles no
-    request, so that routes, blueprints and middleware can be added to what it returns, and a
-    server can fork after it. A project whose pipelines cannot be loaded is served all the
-    same: `/run` and `/snapshot` say why, and every request tries again.
+    It bootstraps the project and, where runs execute in threads, loads its pipelines; it starts
+    no thread and no process and handles no request, so that routes, blueprints and middleware can
+    be added to what it returns, and a server can fork after it. A project whose pipelines cannot
+    be loaded is served all the same: `/run` and `/snapshot` say why, and every request tries
+    again.
 
     Args:
         project_path: The project's folder; by default ``KEDRO_PROJECT_PATH``.
@@ -87,12 +95,11 @@ def create_http_server(
     )
     set_up_logging(project.safe_text)
     project.configure(env=config.env, conf_source=config.conf_source)
-    project.try_to_load()
 
     state_dir = Path(config.state_dir or path / STATE_DIR)
     database = Database(locate(config.database_url, state_dir))
     store = RunStore(database, project=project.name, env=project.env)
-    runs = RunService(store, ThreadExecutor(project, workers=config.workers), config)
+    runs = RunService(store, _create_executor(project, config), config)
 
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
@@ -101,9 +108,9 @@ def create_http_server(
     app.extensions[EXTENSION] = KedroServer(config=config, project=project, runs=runs)
     register_error_handlers(app)
     max_wait_s = config.max_sync_wait_s
-    app.register_blueprint(create_health_blueprint(project, runs))
+    app.register_blueprint(create_health_blueprint(runs, kedro_version=project.kedro_version))
     app.register_blueprint(
-        create_core_blueprint(project, runs, max_waiting=config.max_waiting, max_wait_s=max_wait_s)
+        create_core_blueprint(runs, max_waiting=config.max_waiting, max_wait_s=max_wait_s)
     )
     app.register_blueprint(create_runs_blueprint(runs, max_wait_s=max_wait_s))
     streams = EventStreams(runs, limit=config.max_streams)
@@ -111,6 +118,32 @@ def create_http_server(
     app.register_blueprint(create_docs_blueprint())
     _register_blueprints(app, project.setting("SERVER_BLUEPRINTS", ()))
     return app
+
+
+def _create_executor(project: KedroProject, config: ServerConfig) -> Executor:
+    if config.executor == "threads":
+        project.prepare_for_threads()
+        return ThreadExecutor(project, workers=config.workers)
+
+    # They need what Windows has not.
+    from kedro_flask_server.runs.executors.pool import WorkerPool
+    from kedro_flask_server.runs.executors.processes import ProcessExecutor
+    from kedro_flask_server.workers.protocol import WorkerSettings
+
+    settings = WorkerSettings(
+        project_path=str(project.path),
+        env=config.env,
+        conf_source=config.conf_source,
+        start_method=config.worker_start_method,
+        max_runs=config.max_runs_per_worker,
+        max_rss_mb=config.max_worker_rss_mb,
+        memory_limit_mb=config.worker_memory_limit_mb,
+        python_path=[*sys.path],
+    )
+    pool = WorkerPool(settings, size=config.workers + 1, secrets=secret_variables())
+    return ProcessExecutor(
+        pool, project.safe_text, workers=config.workers, cancel_grace_s=config.cancel_grace_s
+    )
 
 
 def _register_blueprints(app: Flask, places: object) -> None:

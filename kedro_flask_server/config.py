@@ -114,6 +114,31 @@ def default_workers() -> int:
     return min(4, os.cpu_count() or 1)
 
 
+def default_executor() -> str:
+    """Return where runs execute by default.
+
+    Returns:
+        ``processes``, on Windows ``threads``.
+    """
+    return "processes" if os.name == "posix" else "threads"
+
+
+def _one_of(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if value not in words:
+            raise ValueError
+        return str(value)
+
+    return parse
+
+
+def _executor(value: object) -> str:
+    executor = _one_of("processes", "threads")(value)
+    if executor == "processes" and os.name != "posix":
+        raise ValueError
+    return executor
+
+
 def _setting(
     default: Any,
     parse: Callable[[object], Any],
@@ -171,6 +196,48 @@ class ServerConfig:
         allowed="a whole number from 1 to 128",
         meaning="how many runs execute at a time (default: 4, or the processors that the "
         "process may use where those are fewer)",
+    )
+    executor: str = _setting(
+        default_executor,
+        _executor,
+        allowed="'processes' or, which is all there is on Windows, 'threads'",
+        meaning="where runs execute: each in a process of its own, or in threads of the server "
+        "(default: `processes`; on Windows `threads`)",
+    )
+    max_runs_per_worker: int = _setting(
+        1,
+        _whole(1),
+        allowed="a whole number, 1 or more",
+        meaning="how many runs a worker process executes, one after the other, before another "
+        "takes its place",
+    )
+    worker_start_method: str = _setting(
+        "auto",
+        _one_of("auto", "fork", "spawn"),
+        allowed="'auto', 'fork' or 'spawn'",
+        meaning="how a worker process comes by the project: forked from a process that has "
+        "loaded it, or started anew; `auto` forks where nothing that is loaded forbids it",
+    )
+    max_worker_rss_mb: int | None = _setting(
+        None,
+        _whole(1),
+        allowed="a whole number of megabytes, 1 or more",
+        meaning="a worker process that holds more memory after a run (resident, in MB) ends, "
+        "however few runs it has executed",
+    )
+    worker_memory_limit_mb: int | None = _setting(
+        None,
+        _whole(1),
+        allowed="a whole number of megabytes, 1 or more",
+        meaning="how much memory a worker process, and each that it starts, may take (Linux: "
+        "RLIMIT_DATA, in MB); a run that wants more fails with `MemoryError`",
+    )
+    cancel_grace_s: float = _setting(
+        5.0,
+        _number(0, 86_400),
+        allowed="a number of seconds from 0 to 86400",
+        meaning="how many seconds a run in a process gets to end itself when it is cancelled or "
+        "takes too long; after that it is killed, with all that it has started",
     )
     max_waiting: int = _setting(
         32,
@@ -294,6 +361,14 @@ def settings() -> tuple[Field[Any], ...]:
 def variables_of(setting: Field[Any]) -> tuple[str, ...]:
     """Return the environment variables of a setting, the one that counts most first."""
     return setting.metadata["variables"] or (_PREFIX + setting.name.upper(),)
+
+
+def secret_variables() -> set[str]:
+    """Return the environment variables that the processes of runs do not get."""
+    secret = {
+        name for each in settings() if each.metadata["is_secret"] for name in variables_of(each)
+    }
+    return secret | {_PREFIX + "API_KEY"}
 
 
 def resolve_project_path(argument: str | Path | None, environ: Mapping[str, str]) -> Path:

@@ -37,6 +37,26 @@ def logs_of(report: Report) -> Iterator[None]:
         _reported_to.reset(token)
 
 
+@contextmanager
+def logs_of_process(report: Report) -> Iterator[None]:
+    """Have everything that this process logs added to a run's log, whatever thread it is.
+
+    Args:
+        report: Takes the records down.
+    """
+    _ProcessLog.report = report
+    try:
+        yield
+    finally:
+        _ProcessLog.report = None
+
+
+class _ProcessLog:
+    """Where the records of a process go that are no other run's."""
+
+    report: Report | None = None
+
+
 def set_up_logging(safe: Callable[[str], str]) -> None:
     """Show the server's own log lines, and make every record of this process safe to write.
 
@@ -91,7 +111,7 @@ class _SafeRecords:
             if safe_parts != parts or max(map(len, parts)) > _MAX_HIGHLIGHTED_CHARS:
                 shown = with_trace
                 record.exc_info = None
-        report = _reported_to.get()
+        report = _reported_to.get() or _ProcessLog.report
         # Of logging.makeLogRecord(), nothing is known yet.
         if report is not None and record.name is not None:
             text_of_run = visible(_bounded(with_trace)).rstrip("\n")

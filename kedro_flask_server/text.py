@@ -7,6 +7,7 @@ the server passes on goes through here first.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import datetime
 
 MAX_MESSAGE_CHARS = 8_192
@@ -14,6 +15,9 @@ MAX_MESSAGE_CHARS = 8_192
 
 MAX_TRACEBACK_CHARS = 16_384
 """How much of a traceback is kept, in characters: its end, which says most."""
+
+MAX_PRINTED_BYTES = 65_536
+"""What a program prints with no line end is told in pieces of this size."""
 
 # Control characters but for tab and line feed, among them those that terminals obey, and those
 # that end a line or turn the direction of writing in Unicode.
@@ -76,6 +80,18 @@ def visible(text: str) -> str:
         text: Any text.
     """
     return _INVISIBLE.sub(_escape, text.replace("\r\n", "\n"))
+
+
+def shown_line(line: bytes | bytearray, safe: Callable[[str], str]) -> str:
+    """Return a line that a program has printed, as a terminal shows it in the end.
+
+    Args:
+        line: The line, without its end. Of one that was drawn again and again, as progress bars
+            are, the last state counts.
+        safe: Returns text that may be kept and shown.
+    """
+    states = [each for each in line.decode("utf-8", "replace").split("\r") if each.strip()]
+    return visible(safe(states[-1] if states else ""))
 
 
 def _escape(found: re.Match[str]) -> str:

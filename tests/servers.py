@@ -17,12 +17,16 @@ from pathlib import Path
 from types import TracebackType
 
 import httpx
+import pytest
 
 PROJECTS = Path(__file__).parent / "projects"
 EXAMPLE = Path(__file__).parent.parent / "examples" / "breast_cancer"
 
 CLIENT = [sys.executable, "-m", "kedro_flask_server"]
 """The commands that use a server, without a project."""
+
+EXECUTORS = ["processes", pytest.param("threads", marks=pytest.mark.once)]
+"""Parameters of fixtures whose tests hold wherever runs execute."""
 
 _KEDRO_SERVER = """
 import sys, uvicorn

@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     type=int,
     help="How many runs execute at a time.  [default: 4, or the processors if fewer]",
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["processes", "threads"]),
+    help="Where runs execute: each in a process of its own, or in threads of the server.  "
+    "[default: processes; on Windows threads]",
+)
 @click.pass_obj
 def start(metadata: ProjectMetadata, /, reload: bool, **settings: Any) -> None:
     """Serve this project over HTTP.

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from kedro_flask_server.project.kedro_project import KedroProject, watched_paths
+from kedro_flask_server.project.warming import warm_up
 
-__all__ = ["KedroProject", "watched_paths"]
+__all__ = ["KedroProject", "warm_up", "watched_paths"]

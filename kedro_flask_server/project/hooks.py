@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import inspect
 import logging
+import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -32,13 +34,15 @@ logger = logging.getLogger(__name__)
 def report_nodes(runner: AbstractRunner, report: Report) -> None:
     """Have a runner's run told of, node by node.
 
-    ``ParallelRunner`` calls no hooks in this process: of its nodes nothing is told.
+    ``ParallelRunner`` calls no hooks in this process. Of its nodes the processes tell that it
+    forks, where the report can be told from there.
 
     Args:
         runner: A runner that runs once.
         report: Takes down what happens.
     """
-    if isinstance(runner, ParallelRunner):
+    is_parallel = isinstance(runner, ParallelRunner)
+    if is_parallel and not (report.is_shared and _forks()):
         return
     run = runner._run
     signature = inspect.signature(run)
@@ -51,9 +55,23 @@ def report_nodes(runner: AbstractRunner, report: Report) -> None:
             report.expect(len(pipeline.nodes))
             watcher = _RunWatcher(report)
             bound.arguments["hook_manager"] = _BoundHookManager(hooks, watcher)
+            if is_parallel:
+                _Forked.watcher = watcher
         return run(*bound.args, **bound.kwargs)
 
     runner._run = run_and_tell  # type: ignore[method-assign]
+
+
+def _forks() -> bool:
+    """Whether ``ParallelRunner`` forks its processes."""
+    context = os.environ.get("KEDRO_MP_CONTEXT")
+    return multiprocessing.get_context(context).get_start_method() == "fork"
+
+
+class _Forked:
+    """What a process that ``ParallelRunner`` forks finds: the run that it belongs to."""
+
+    watcher: _RunWatcher | None = None
 
 
 def watch_tasks() -> None:
@@ -64,6 +82,9 @@ def watch_tasks() -> None:
     """
     if not hasattr(Task.execute, "__wrapped__"):
         Task.execute = _telling(Task.execute)  # type: ignore[assignment,method-assign]
+        Task._run_node_synchronization = staticmethod(  # type: ignore[method-assign]
+            _binding(Task._run_node_synchronization)
+        )
     for module in (kedro.runner.task, kedro.runner.thread_runner):
         module.ThreadPoolExecutor = _ContextThreads  # type: ignore[attr-defined]
 
@@ -79,12 +100,25 @@ def _telling(execute: Callable[[Task], Node]) -> Callable[[Task], Node]:
     @wraps(execute)
     def execute_and_tell(task: Task) -> Node:
         hooks: object = task.hook_manager
-        if not isinstance(hooks, _BoundHookManager):
+        watcher = hooks.watcher if isinstance(hooks, _BoundHookManager) else None
+        if task.parallel:  # it gets its hook manager when it executes, in a process of its own
+            watcher = _Forked.watcher
+        if watcher is None:
             return execute(task)
-        with hooks.watcher.node(task.node):
+        with watcher.node(task.node):
             return execute(task)
 
     return execute_and_tell
+
+
+def _binding(create_hook_manager: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(create_hook_manager)
+    def create_and_bind(*args: Any, **kwargs: Any) -> Any:
+        hooks = create_hook_manager(*args, **kwargs)
+        watcher = _Forked.watcher
+        return hooks if watcher is None else _BoundHookManager(hooks, watcher)
+
+    return create_and_bind
 
 
 class _RunWatcher:
@@ -92,6 +126,7 @@ class _RunWatcher:
 
     def __init__(self, report: Report) -> None:
         self._report = report
+        self._pid = os.getpid()
         self._began: dict[tuple[EventType, str, str], float] = {}
         # What a node yields is saved chunk by chunk, of which there can be very many.
         self._chunks: dict[str, dict[str, tuple[int, float]]] = {}
@@ -127,6 +162,8 @@ class _RunWatcher:
         chunks[dataset] = (number + 1, before_ms + taken_ms)
 
     def _tell(self, kind: EventType, node: Node, **data: Any) -> None:
+        if os.getpid() != self._pid and _Forked.watcher is not self:
+            return  # a node has forked, and its child goes on as if it were the run
         with _never_failing(node):
             of_node = {"node": safe(node.name), **data}
             if "dataset" in data:

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from kedro.framework.project import settings, validate_settings
 from kedro.framework.session import KedroServiceSession
 from kedro.framework.startup import ProjectMetadata, bootstrap_project
 from kedro.inspection import get_project_snapshot
+from kedro.io.core import parse_dataset_definition
 
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import logs_of
 from kedro_flask_server.project.config_loader import isolated
 from kedro_flask_server.project.failures import describe, describe_run, safe, trace
 from kedro_flask_server.project.hooks import report_nodes, watch_tasks
+from kedro_flask_server.project.plugins import warn_of_plugins_with_state
 from kedro_flask_server.project.runner import (
     RunStopped,
     create_runner,
@@ -37,7 +40,7 @@ from kedro_flask_server.runs.model import (
     StopReason,
 )
 from kedro_flask_server.runs.reporting import Report
-from kedro_flask_server.runs.stopping import StopRequest
+from kedro_flask_server.runs.stopping import RunInterrupted, StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -86,9 +89,14 @@ class KedroProject:
             ) from error
         # Both the session and the snapshot take the class from here.
         settings.set("CONFIG_LOADER_CLASS", isolated(loader_class))
-        start_processes_safely(metadata.project_path)
         watch_tasks()
         return cls(metadata)
+
+    def prepare_for_threads(self) -> None:
+        """Load the pipelines, and see to what runs that share a process must not do."""
+        warn_of_plugins_with_state()
+        start_processes_safely(self.path)
+        self.try_to_load()
 
     def configure(self, *, env: str | None, conf_source: str | None) -> None:
         """Choose the configuration that every run and snapshot uses.
@@ -210,6 +218,15 @@ class KedroProject:
             )
             return failure
 
+    def import_datasets(self) -> None:
+        """Import the classes of the project's datasets, as far as they can be told."""
+        snapshot = self.snapshot()
+        if isinstance(snapshot, ErrorDetail):
+            return
+        for dataset_type in {each["type"] for each in snapshot["datasets"].values()}:
+            with suppress(Exception):  # it fails again in the run that needs it
+                parse_dataset_definition({"type": dataset_type})
+
     def execute(
         self, run_id: str, request: RunRequest, stop: StopRequest, report: Report
     ) -> RunOutcome:
@@ -237,8 +254,9 @@ class KedroProject:
         error: ErrorDetail | None = None
         is_stopped = False
         try:
-            self._run(run_id, request, stop, report)
-        except RunStopped:
+            with stop.enforced():
+                self._run(run_id, request, stop, report)
+        except (RunStopped, RunInterrupted):
             is_stopped = True
         except BaseException as raised:  # a node may raise anything, and only its own run fails
             error = describe_run(raised)

@@ -6,6 +6,7 @@ import importlib
 import logging
 import multiprocessing
 import os
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro.runner import AbstractRunner
 
-from kedro_flask_server.runs.stopping import StopRequest
+from kedro_flask_server.runs.stopping import RunInterrupted, StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ class RunStopped(Exception):  # noqa: N818  what it says is no error
 def stop_between_nodes(runner: AbstractRunner, stop: StopRequest) -> None:
     """Have a runner look, after each node but the last, whether its run is to stop.
 
+    Where the run is interrupted, it stops at once.
+
     Kedro's hooks would tell of nodes in this process alone; what a runner does after each node,
     ``ParallelRunner`` does here, too. A runner of the project's own that replaces Kedro's loop
     over the nodes cannot be stopped.
@@ -77,8 +80,16 @@ def stop_between_nodes(runner: AbstractRunner, stop: StopRequest) -> None:
         runner: A runner that runs once.
         stop: Whether its run is to stop.
     """
-    release = runner._release_datasets
+    run, release = runner._run, runner._release_datasets
     ended = 0
+
+    # Kedro's session tells a project's hooks of exceptions, and of no others (on_pipeline_error).
+    @wraps(run)
+    def run_until_interrupted(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return run(*args, **kwargs)
+        except RunInterrupted as interruption:
+            raise RunStopped from interruption
 
     def release_and_look(node: Node, catalog: Any, load_counts: Any, pipeline: Pipeline) -> None:
         nonlocal ended
@@ -87,6 +98,7 @@ def stop_between_nodes(runner: AbstractRunner, stop: StopRequest) -> None:
         if stop.reason is not None and ended < len(pipeline.nodes):
             raise RunStopped
 
+    runner._run = run_until_interrupted  # type: ignore[method-assign]
     runner._release_datasets = release_and_look  # type: ignore[method-assign]
 
 

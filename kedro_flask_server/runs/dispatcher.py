@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from kedro_flask_server.config import ServerConfig, timeout_of
 from kedro_flask_server.errors import StoreUnavailableError
-from kedro_flask_server.runs.executors.threads import ThreadExecutor
+from kedro_flask_server.runs.executors import Executor
 from kedro_flask_server.runs.membership import Membership
 from kedro_flask_server.runs.model import ErrorDetail, Run, RunOutcome, RunStatus, StopReason
 from kedro_flask_server.runs.recorder import Recorder
@@ -56,7 +56,7 @@ class Dispatcher:
     def __init__(
         self,
         store: RunStore,
-        executor: ThreadExecutor,
+        executor: Executor,
         membership: Membership,
         recorder: Recorder,
         watches: Watches,
@@ -302,7 +302,6 @@ class Dispatcher:
         with self._changed:
             executing = list(self._executing.values())
         for each in executing:
-            logger.warning("Run %s is cut off: the server stops", each.run_id)
             if not self._record(each, _stopped(each)):
                 break  # nor could the others be stored, and each would take seconds
         return [each.run_id for each in executing]

@@ -32,6 +32,10 @@ class EventType(str, Enum):
         return self.value
 
 
+OUTPUT = "output"
+"""The logger under whose name a run's log has what is printed."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One fact about a run.

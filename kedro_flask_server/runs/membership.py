@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.runs.presence import ServerProcess
@@ -30,15 +31,20 @@ class Membership:
     stopped. It is no matter where every server is on this machine: there the process tells.
     """
 
-    def __init__(self, store: RunStore, *, lease_s: float) -> None:
+    def __init__(
+        self, store: RunStore, *, lease_s: float, limit: Callable[[float | None], None]
+    ) -> None:
         """Prepare; `join` makes the server known.
 
         Args:
             store: The store.
             lease_s: For how many seconds a lease is given.
+            limit: Has the runs end that execute in other processes, after as many seconds;
+                after None, never.
         """
         self._store = store
         self._lease_s = lease_s
+        self._limit = limit
         self._renew_after_s = lease_s / 4
         self._server: ServerProcess | None = None
         self._renewed_at = 0.0
@@ -153,9 +159,12 @@ class Membership:
         # SIGALRM ends a process that has not chosen to handle it, whatever its threads do; of one
         # that was stopped, before its threads go on.
         if self._executes:
-            signal.setitimer(signal.ITIMER_REAL, max(self._remaining_s(), 0.001))
+            remaining_s = max(self._remaining_s(), 0.001)
+            signal.setitimer(signal.ITIMER_REAL, remaining_s)
+            self._limit(remaining_s)
         elif self._is_armed:
             signal.setitimer(signal.ITIMER_REAL, 0)
+            self._limit(None)
         self._is_armed = self._executes
 
     def _end_if_executing(self) -> None:

@@ -138,6 +138,7 @@ class StopReason(Enum):
 
     CANCEL = "RunCancelled"
     TIMEOUT = "RunTimeout"
+    SHUTDOWN = "ServerStopped"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,9 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.errors import (
@@ -21,11 +22,18 @@ from kedro_flask_server.errors import (
 )
 from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.events import EventPage, EventType
-from kedro_flask_server.runs.executors.threads import ThreadExecutor
+from kedro_flask_server.runs.executors import Executor
 from kedro_flask_server.runs.ids import RunIds
 from kedro_flask_server.runs.keeper import Keeper
 from kedro_flask_server.runs.membership import Membership
-from kedro_flask_server.runs.model import Run, RunFilter, RunPage, RunRequest, RunStatus
+from kedro_flask_server.runs.model import (
+    ErrorDetail,
+    Run,
+    RunFilter,
+    RunPage,
+    RunRequest,
+    RunStatus,
+)
 from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.store import RunStore
 from kedro_flask_server.runs.watches import Watches
@@ -44,7 +52,7 @@ class RunService:
     be reached.
     """
 
-    def __init__(self, store: RunStore, executor: ThreadExecutor, config: ServerConfig) -> None:
+    def __init__(self, store: RunStore, executor: Executor, config: ServerConfig) -> None:
         """Prepare.
 
         Args:
@@ -53,11 +61,12 @@ class RunService:
             config: The settings of the server.
         """
         self._store = store
+        self._executor = executor
         self._config = config
         self._ids = RunIds()
         self._watches = Watches()
         self._news = Watches()
-        self._membership = Membership(store, lease_s=config.lease_s)
+        self._membership = Membership(store, lease_s=config.lease_s, limit=executor.limit)
         self._recorder = Recorder(store, self._news, max_log_bytes=config.max_log_bytes)
         self._dispatcher = Dispatcher(
             store, executor, self._membership, self._recorder, self._watches, config=config
@@ -266,6 +275,23 @@ class RunService:
                     raise ServerStoppingError
                 watch.wait(min(remaining_s, _LOOK_EVERY_S))
 
+    def snapshot(self, params: str | None = None) -> Mapping[str, Any] | ErrorDetail:
+        """Describe the project, without running anything.
+
+        Args:
+            params: Runtime parameters in the format of ``kedro run --params``.
+
+        Returns:
+            All fields of ``kedro.inspection``'s snapshot, as plain data; or why there is none.
+
+        Raises:
+            ServerStoppingError: If the server stops.
+        """
+        if self._is_stopping:
+            raise ServerStoppingError
+        self.start()
+        return self._executor.snapshot(params)
+
     def faults(self) -> dict[str, str]:
         """Return why no runs can be taken in: what is at fault, and how; empty where they can."""
         if self._is_stopping:
@@ -279,7 +305,7 @@ class RunService:
         threads = (self._dispatcher, self._recorder, self._keeper)
         if not all(each.is_alive() for each in threads):
             return {"threads": "The server does not take up runs any more; start it again."}
-        return {}
+        return self._executor.faults()
 
     def drain(self, timeout_s: float) -> bool:
         """Take no more runs and let those under way end.
@@ -306,7 +332,10 @@ class RunService:
         if executing:
             logger.info("Waiting up to %g s for the end of %d runs", timeout_s, executing)
         is_idle = self._dispatcher.wait_until_idle(timeout_s)
-        cut_off = [] if is_idle else self._dispatcher.give_up()
+        for run_id in self._dispatcher.run_ids:
+            logger.warning("Run %s is cut off: the server stops", run_id)
+        self._executor.end()
+        cut_off = self._dispatcher.give_up()
         self._is_stopped = True
         self._watches.wake_all()
         self._news.wake_all()

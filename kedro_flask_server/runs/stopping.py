@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunStatus, StopReason
+
+
+class RunInterrupted(BaseException):
+    """Raised where a run's code is at work, when the run is to stop at once.
+
+    It is no `Exception`, so that code which goes on after every error does not go on after it.
+    """
 
 
 class StopRequest:
@@ -21,17 +30,27 @@ class StopRequest:
         """Why the run is to stop; None where it is not."""
         return self._reason
 
-    def ask(self, reason: StopReason, message: str) -> None:
+    def ask(self, reason: StopReason, message: str) -> bool:
         """Ask the run to stop; the first to ask counts.
 
         Args:
             reason: Why.
             message: The same for a person.
+
+        Returns:
+            Whether nobody had asked before.
         """
         with self._lock:
-            if self._reason is None:
-                self._message = message
-                self._reason = reason
+            if self._reason is not None:
+                return False
+            self._message = message
+            self._reason = reason
+            return True
+
+    @contextmanager
+    def enforced(self) -> Iterator[None]:
+        """Within, `RunInterrupted` may be raised; here, where nothing can raise it, it is not."""
+        yield
 
     def outcome(self, duration_ms: float) -> RunOutcome:
         """Return how the run has ended that was stopped.

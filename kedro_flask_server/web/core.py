@@ -9,7 +9,6 @@ from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
 from kedro_flask_server.errors import ServerBusyError
-from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.model import ErrorDetail, Run, RunStatus
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.loading import load_body, load_idempotency_key
@@ -24,13 +23,12 @@ from kedro_flask_server.web.schemas import (
 
 
 def create_core_blueprint(
-    project: KedroProject, runs: RunService, *, max_waiting: int, max_wait_s: float | None
+    runs: RunService, *, max_waiting: int, max_wait_s: float | None
 ) -> Blueprint:
     """Return the endpoints that Kedro's own server has.
 
     Args:
-        project: The project that is served.
-        runs: Takes the runs.
+        runs: Takes the runs, and describes the project.
         max_waiting: How many snapshots may be asked for at a time.
         max_wait_s: How many seconds a request may wait for its run; None for any time.
 
@@ -79,7 +77,7 @@ def create_core_blueprint(
         if not snapshot_places.acquire(blocking=False):
             raise ServerBusyError("a snapshot", limit=max_snapshots, setting="max_waiting")
         try:
-            snapshot = project.snapshot(params[-1] if params else None)
+            snapshot = runs.snapshot(params[-1] if params else None)
         finally:
             snapshot_places.release()
         return jsonify(_dump_snapshot(snapshot))

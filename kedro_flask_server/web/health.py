@@ -5,17 +5,16 @@ from __future__ import annotations
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.schemas import HealthResponseSchema
 
 
-def create_health_blueprint(project: KedroProject, runs: RunService) -> Blueprint:
+def create_health_blueprint(runs: RunService, *, kedro_version: str) -> Blueprint:
     """Return ``/health``, which Kedro's own server has, and the probes below it.
 
     Args:
-        project: The project that is served.
         runs: Takes the runs in.
+        kedro_version: The version of Kedro that executes them.
 
     Returns:
         A blueprint.
@@ -37,7 +36,7 @@ def create_health_blueprint(project: KedroProject, runs: RunService) -> Blueprin
               application/json:
                 schema: {$ref: "#/components/schemas/HealthResponse"}
         """
-        answer = {"status": "healthy", "kedro_version": project.kedro_version}
+        answer = {"status": "healthy", "kedro_version": kedro_version}
         return jsonify(HealthResponseSchema().dump(answer))
 
     @blueprint.get("/health/live")
@@ -62,8 +61,8 @@ def create_health_blueprint(project: KedroProject, runs: RunService) -> Blueprin
     def ready() -> ResponseReturnValue:
         """Readiness.
 
-        Whether runs can be taken in: the store of the runs is reachable, the project's
-        pipelines are loaded, and the server is not stopping.
+        Whether runs can be taken in and executed: the store of the runs is reachable, the
+        project's pipelines are loaded, worker processes can be had, and the server is not stopping.
         ---
         operationId: get_readiness
         tags: [health]
@@ -77,8 +76,6 @@ def create_health_blueprint(project: KedroProject, runs: RunService) -> Blueprin
           503: {$ref: "#/components/responses/NotReady"}
         """
         faults = runs.faults()
-        if not project.is_loaded:
-            faults["pipelines"] = "The project's pipelines cannot be loaded; the log says why."
         if not faults:
             return {"status": "ready"}
         detail = " ".join(f"{name}: {reason}" for name, reason in faults.items())

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.servers import (
+    EXECUTORS,
     PROJECTS,
     RunningServer,
     copy_project,
@@ -23,6 +24,16 @@ from tests.servers import (
 )
 
 STREAM = {"Accept": "text/event-stream"}
+
+
+@pytest.fixture(scope="module", params=EXECUTORS)
+def ours(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """Return a server that the tests of this module share, for each executor."""
+    project = copy_project(PROJECTS / "probe", tmp_path_factory.mktemp("events"))
+    with kedro_flask_server(project, "--executor", request.param) as server:
+        yield server
 
 
 @pytest.fixture
@@ -113,10 +124,21 @@ def test_failed_node_is_told_with_its_error_also_where_its_dataset_failed(
         assert (end["data"]["status"], end["data"]["error"]["node"]) == ("failure", node)
 
 
-def test_parallel_runner_has_the_events_of_the_run_and_no_progress(ours: RunningServer) -> None:
-    run_id = str(ours.run(pipeline_names=["wide"], runner="ParallelRunner")["run_id"])
-    assert shown(events(ours, run_id)) == ["run.queued ", "run.started ", "run.finished "]
-    assert ours.show(run_id)["progress"] is None
+def test_parallel_runner_tells_of_its_nodes_where_it_forks(project: Path) -> None:
+    def run(server: RunningServer) -> tuple[list[str], object]:
+        run_id = str(server.run(pipeline_names=["wide"], runner="ParallelRunner")["run_id"])
+        told = shown(events(server, run_id))
+        return told, server.show(run_id)["progress"]
+
+    with kedro_flask_server(project) as server:
+        told, progress = run(server)
+        assert progress == {"done": 2, "total": 2}
+        for name in ("wide_where", "wide_what"):
+            assert told.index(f"node.started {name}") < told.index(f"dataset.saved {name}")
+            assert told.index(f"dataset.saved {name}") < told.index(f"node.finished {name}")
+    for options in (("--executor", "threads"), ()):
+        with kedro_flask_server(project, *options, KEDRO_MP_CONTEXT="forkserver") as server:
+            assert run(server) == (["run.queued ", "run.started ", "run.finished "], None)
 
 
 @pytest.mark.parametrize("options", [{}, {"runner": "ThreadRunner"}, {"is_async": True}])

@@ -23,8 +23,9 @@ def project(tmp_path: Path) -> Path:
 
 
 def start(project: Path, **env: str) -> RunningServer:
-    """Return a server for many runs."""
-    return kedro_flask_server(project, "--workers", "8", KEDRO_LOGGING_CONFIG=PLAIN_LOGGING, **env)
+    """Return a server for many runs, which share its process if nothing else is said."""
+    env = {"KEDRO_LOGGING_CONFIG": PLAIN_LOGGING, "KEDRO_SERVER_EXECUTOR": "threads", **env}
+    return kedro_flask_server(project, "--workers", "8", **env)
 
 
 def send_tagged_runs(server: RunningServer, count: int) -> list[dict[str, object]]:
@@ -138,7 +139,7 @@ def test_parallel_runner_never_hangs(wide_open: RunningServer, runner: str) -> N
 
 @pytest.mark.once
 def test_parallel_runner_does_not_fork_where_it_is_told_to(project: Path) -> None:
-    with kedro_flask_server(project, KEDRO_MP_CONTEXT="fork") as server:
+    with kedro_flask_server(project, "--executor", "threads", KEDRO_MP_CONTEXT="fork") as server:
         server.wait_for_line("KEDRO_MP_CONTEXT=fork is not used")
         answer = server.run(pipeline_names=["wide"], runner="ParallelRunner")
     assert answer["status"] == "success"

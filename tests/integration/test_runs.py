@@ -14,7 +14,14 @@ import pytest
 
 from tests.conftest import fill, small_disk
 from tests.integration.test_isolation import start
-from tests.servers import PROJECTS, RunningServer, copy_project, kedro_flask_server
+from tests.servers import (
+    EXECUTORS,
+    PROJECTS,
+    RunningServer,
+    copy_project,
+    eventually,
+    kedro_flask_server,
+)
 
 ASYNC = {"Prefer": "respond-async"}
 FIELDS = [
@@ -28,16 +35,14 @@ def project(tmp_path: Path) -> Path:
     return copy_project(PROJECTS / "probe", tmp_path)
 
 
-@pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """Return a server that the tests of this module share."""
-    with start(copy_project(PROJECTS / "probe", tmp_path_factory.mktemp("runs"))) as server:
+@pytest.fixture(scope="module", params=EXECUTORS)
+def served(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """Return a server that the tests of this module share, for each executor."""
+    project = copy_project(PROJECTS / "probe", tmp_path_factory.mktemp("runs"))
+    with start(project, KEDRO_SERVER_EXECUTOR=request.param) as server:
         yield server
-
-
-@pytest.fixture(autouse=True)
-def _served_first(served: RunningServer, _nothing_is_left_behind: None) -> None:
-    pass
 
 
 def post(server: RunningServer, headers: dict[str, str] | None = None, **request) -> httpx.Response:
@@ -204,6 +209,7 @@ def test_failed_and_cancelled_answers_are_replayed(served: RunningServer) -> Non
 
 
 def test_list_pages_through_all_runs_that_are_asked_for(served: RunningServer) -> None:
+    post(served, pipeline_names=["fail"])
     sent = [post(served, pipeline_names=["twenty"]).json()["run_id"] for _ in range(5)]
     response = served.client.get("/runs", params={"pipeline": "twenty", "limit": 2})
     listed = [run["run_id"] for run in response.json()["runs"]]
@@ -323,11 +329,11 @@ def test_probes_say_whether_runs_can_be_taken_in(project: Path, tmp_path: Path) 
     broken.write_text("raise ValueError('a broken registry')\n")
     with kedro_flask_server(project, PROBE_BROKEN=str(broken)) as server:
         assert server.client.get("/health/live").json() == {"status": "alive"}
-        response = server.client.get("/health/ready")
-        assert (response.status_code, "pipelines" in response.json()["detail"]) == (503, True)
+        eventually(lambda: "pipelines" in server.client.get("/health/ready").json()["detail"])
+        assert server.client.get("/health/ready").status_code == 503
         broken.unlink()
         assert post(server, pipeline_names=["one"]).json()["status"] == "success"
-        assert server.client.get("/health/ready").json() == {"status": "ready"}
+        eventually(lambda: server.client.get("/health/ready").json() == {"status": "ready"})
 
 
 @pytest.mark.once
@@ -351,6 +357,7 @@ def test_locked_store_refuses_runs_and_keeps_the_end_of_those_that_execute(
 ) -> None:
     with kedro_flask_server(project, "--workers", "4") as server, ThreadPoolExecutor(8) as clients:
         run_id = server.submit(**SLOW)
+        eventually(lambda: server.show(run_id)["status"] == "running")
         waiting = clients.submit(server.show, run_id, 60)
         lock = sqlite3.connect(project / ".kedro_server" / "runs.db", isolation_level=None)
         lock.execute("BEGIN IMMEDIATE")

@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.project import KedroProject
-from kedro_flask_server.runs.model import RunOutcome, RunRequest, StopReason
+from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest, StopReason
 from kedro_flask_server.runs.reporting import RunReport
 from kedro_flask_server.runs.stopping import StopRequest
+
+NOT_LOADED = "The project's pipelines cannot be loaded; the log says why."
+
+
+def start_threads(pool: ThreadPoolExecutor, count: int) -> None:
+    """Start all threads of a pool now.
+
+    Args:
+        pool: The pool.
+        count: How many threads it may have.
+
+    Raises:
+        ServerSettingsError: If the system gives no more threads.
+    """
+    together = threading.Barrier(count)
+    try:
+        for _ in range(count):
+            pool.submit(together.wait)
+    except RuntimeError as error:
+        together.abort()
+        raise ServerSettingsError(
+            f"Setting 'workers' cannot be {count}: the system gives no more threads ({error})."
+        ) from error
 
 
 class ThreadExecutor:
@@ -33,31 +58,10 @@ class ThreadExecutor:
         Raises:
             ServerSettingsError: If the system gives no more threads.
         """
-        together = threading.Barrier(self._workers)
-        try:
-            for _ in range(self._workers):
-                self._pool.submit(together.wait)
-        except RuntimeError as error:
-            together.abort()
-            raise ServerSettingsError(
-                f"Setting 'workers' cannot be {self._workers}: the system gives no more threads "
-                f"({error})."
-            ) from error
+        start_threads(self._pool, self._workers)
 
     def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
-        """Have a run executed.
-
-        Args:
-            run_id: The run's id.
-            request: What to run.
-            report: Takes down what happens in it.
-
-        Returns:
-            The run's outcome, to come.
-
-        Raises:
-            RuntimeError: If the executor is closed, or the process is about to end.
-        """
+        """Have a run executed, as for `Executor`."""
         stop = StopRequest()
         self._stops[run_id] = stop
         try:
@@ -69,17 +73,25 @@ class ThreadExecutor:
         return execution
 
     def stop(self, run_id: str, reason: StopReason, message: str) -> None:
-        """Ask a run to stop. A thread cannot be stopped by force: it stops between two nodes.
-
-        Args:
-            run_id: The run's id; one that does not execute here is left alone.
-            reason: Why.
-            message: The same for a person.
-        """
+        """Ask a run to stop. A thread cannot be stopped by force: it stops between two nodes."""
         stop = self._stops.get(run_id)
         if stop is not None:
             stop.ask(reason, message)
 
+    def snapshot(self, params: str | None) -> Mapping[str, Any] | ErrorDetail:
+        """Describe the project, as for `Executor`."""
+        return self._project.snapshot(params)
+
+    def limit(self, seconds: float | None) -> None:
+        """Leave the runs to the end of the process, which has a limit of its own."""
+
+    def faults(self) -> dict[str, str]:
+        """Return what is at fault, as for `Executor`."""
+        return {} if self._project.is_loaded else {"pipelines": NOT_LOADED}
+
     def close(self) -> None:
         """Take no more runs; those that execute go on to their end."""
         self._pool.shutdown(wait=False)
+
+    def end(self) -> None:
+        """Leave the runs that still execute to the end of the process."""

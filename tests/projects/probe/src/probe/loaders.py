@@ -1,5 +1,6 @@
 """Configuration loaders that projects have."""
 
+import time
 from typing import Any
 
 from kedro.config import AbstractConfigLoader, OmegaConfigLoader
@@ -61,3 +62,12 @@ class ForeignLoader(AbstractConfigLoader):
 
     def __getitem__(self, key: str) -> Any:
         return self._inner[key]
+
+
+class SlowLoader(OmegaConfigLoader):
+    """Takes its time over the catalog."""
+
+    def __getitem__(self, key: str) -> Any:
+        if key == "catalog":
+            time.sleep(20)
+        return super().__getitem__(key)

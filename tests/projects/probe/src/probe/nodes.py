@@ -1,12 +1,20 @@
 """Node functions: some work, some do what no node should."""
 
+import atexit
 import ctypes
 import logging
 import os
+import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
+
+import numpy
+
+MADE_AT_IMPORT = tempfile.TemporaryDirectory()
 
 
 def start(tag):
@@ -120,3 +128,93 @@ def fail(what):
     if what == "recursion":
         return fail(what)
     raise ValueError(f"failed: {what}")
+
+
+def crash(how):
+    logging.getLogger(__name__).warning("about to end by %s", how)
+    if how == "exit":
+        os._exit(3)
+    if how == "segfault":
+        ctypes.string_at(0)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def cling(tag, ways):
+    """Stay, with processes that stay, whoever asks them to go."""
+    if "ignore" in ways:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    script = "trap '' TERM; echo $$; while true; do sleep 1; done"
+    processes = [
+        subprocess.Popen(["/bin/sh", "-c", script], start_new_session=way == "session")
+        for way in ("child", "session")
+    ]
+    subprocess.run(["/bin/sh", "-c", "(trap '' TERM; sleep 1000) & echo orphan"], check=True)
+    Path(os.environ["PROBE_MARKS"], tag).write_text(f"{os.getpid()} {os.getpgid(0)}")
+    try:
+        if "hold" in ways:
+            sum(range(10**11))  # Python looks at nothing else in the meantime
+        if "leave" not in ways:
+            time.sleep(1000)
+    finally:
+        Path(os.environ["PROBE_MARKS"], f"{tag}.finally").touch()
+    return [process.pid for process in processes]
+
+
+def leave(tag):
+    """Return what the run finds, and leave everything else than it was."""
+    random_state = sys.modules["random"]
+    found = {
+        "environ": os.environ.get("PROBE_LEFT"),
+        "folder": str(Path.cwd()),
+        "module": getattr(time, "left_by_probe", None),
+        "hooks": sorted(vars(sys.modules["probe.settings"].HOOKS[0])),
+        "random": random_state.random(),
+        "numpy": float(numpy.random.random()),
+        "secrets": sorted(name for name in os.environ if "SECRET" in name or "DATABASE" in name),
+    }
+    os.environ["PROBE_LEFT"] = tag
+    os.chdir("/")
+    time.left_by_probe = tag
+    sys.modules["probe.settings"].HOOKS[0].left_by_probe = tag
+    random_state.seed(1)
+    numpy.random.seed(1)
+    return {"tag": tag, **found, "pid": os.getpid()}
+
+
+def speak(tag):
+    """Say things in every way, in this order."""
+    print("printed", tag)
+    logging.getLogger(__name__).info("logged %s", tag)
+    sys.stderr.write("half a ")
+    sys.stderr.write("line\nhttps://user:canary@example.invalid/ \x1b[2J\n")
+    print("10%\r50%\r100%")
+    thread = threading.Thread(target=lambda: print("from a thread"))
+    thread.start()
+    thread.join()
+    print("with no end", end="")
+
+
+def shout(tag):
+    """Write past Python."""
+    subprocess.run(["/bin/sh", "-c", f"echo from a program {tag}; echo gone wrong >&2"], check=True)
+    os.write(1, b"written to descriptor 1")
+
+
+def take_memory(megabytes):
+    return len(bytearray(int(megabytes) * 1_000_000))
+
+
+def execute(code):
+    """Do anything; what is defined stays."""
+    exec(code, globals())
+
+
+def linger(tag, seconds):
+    """Leave a thread behind that `kedro run` waits for, and a function for the exit."""
+
+    def finish():
+        time.sleep(seconds)
+        Path(os.environ["PROBE_MARKS"], f"{tag}.thread").touch()
+
+    threading.Thread(target=finish).start()
+    atexit.register(Path(os.environ["PROBE_MARKS"], f"{tag}.exit").touch)

@@ -2,10 +2,14 @@
 
 import os
 
+from probe.hooks import ProbeHooks
+
 if os.environ.get("PROBE_LOADER"):
     from probe import loaders
 
     CONFIG_LOADER_CLASS = getattr(loaders, os.environ["PROBE_LOADER"])
+
+HOOKS = (ProbeHooks(),)
 
 RUNNER_MODULE_ALLOWLIST = ["permitted_runners"]
 RUNNER_MODULES_WHITELIST = ["formerly_permitted_runners"]

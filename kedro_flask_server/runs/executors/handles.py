@@ -1,0 +1,186 @@
+"""Workers and their template, as the server sees them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from typing import Any
+
+from kedro_flask_server.text import MAX_PRINTED_BYTES
+from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings, start_program
+
+_END_TIMEOUT_S = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class Worker:
+    """A worker process, seen from the server.
+
+    Attributes:
+        channel: To it.
+        output: A descriptor: what it writes past Python.
+        pid: Its process; None until it says so.
+        is_ready: Whether it has the project, and can take a run.
+        end: How it ended, if its template has not said so.
+        is_silent: Whether nothing more will come from `output`.
+        in_flight: Descriptors of this process that are on their way to the worker.
+    """
+
+    number: int
+    template: Template
+    channel: Channel
+    output: int
+    pid: int | None = None
+    is_ready: bool = False
+    end: str = "how is not known."
+    is_silent: bool = False
+    in_flight: list[int] = field(default_factory=list)
+
+    @property
+    def sources(self) -> list[int]:
+        """The descriptors from which something may come."""
+        output = [] if self.is_silent else [self.output]
+        return [self.channel.fileno(), *output]
+
+    def read_output(self) -> bytes:
+        """Return what it has written past Python and is there, up to some kilobytes."""
+        found = b""
+        try:
+            while not self.is_silent and len(found) < MAX_PRINTED_BYTES:
+                data = os.read(self.output, MAX_PRINTED_BYTES)
+                self.is_silent = not data
+                found += data
+        except BlockingIOError:
+            pass
+        return found
+
+    def messages(self) -> list[Message]:
+        """Return what it has said and is there.
+
+        Raises:
+            EOFError: If nothing more will come.
+        """
+        return self.channel.receive() if wait([self.channel.fileno()], 0) else []
+
+    def has_arrived(self) -> None:
+        """Close this process's copies of what was on its way to the worker.
+
+        Until then they are kept: macOS loses descriptors that nobody holds any more.
+        """
+        in_flight, self.in_flight = self.in_flight, []
+        for descriptor in in_flight:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Let go of it. One that lives ends itself, and all that it has started."""
+        self.has_arrived()
+        self.channel.close()
+        os.close(self.output)
+
+
+@dataclass(eq=False, slots=True)
+class Template:
+    """The process from which workers come.
+
+    Attributes:
+        control: To it.
+        process: It.
+        is_ready: Whether it starts workers.
+        is_loaded: Whether it could load the project's pipelines.
+        start_method: ``fork`` or ``spawn``: how it starts workers.
+        modules: What it has imported beside the project.
+    """
+
+    control: Channel
+    process: subprocess.Popen[bytes]
+    is_ready: bool = False
+    is_loaded: bool = False
+    start_method: str = ""
+    modules: frozenset[str] = frozenset()
+    _sending: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def start(cls, settings: WorkerSettings, secrets: set[str]) -> Template:
+        """Start one.
+
+        Args:
+            settings: What it has to know.
+            secrets: The names of environment variables that it does not get.
+
+        Raises:
+            OSError: If the system gives no more processes or descriptors.
+        """
+        ours, theirs = socket.socketpair()
+        with theirs:
+            environ = {name: value for name, value in os.environ.items() if name not in secrets}
+            process = start_program("template", settings, theirs.fileno(), environ=environ)
+        return cls(Channel(ours), process, modules=frozenset(settings.modules))
+
+    def start_worker(self, number: int) -> Worker:
+        """Have a worker started, which says itself when it is ready.
+
+        Raises:
+            OSError: If the system gives no more descriptors.
+        """
+        ours, theirs = socket.socketpair()
+        output, writing = os.pipe()
+        in_flight = [theirs.detach(), writing]
+        worker = Worker(number, self, Channel(ours), output, in_flight=in_flight)
+        os.set_blocking(output, False)
+        with self._sending, suppress(OSError):
+            self.control.send("start", {"number": number}, descriptors=in_flight)
+        return worker
+
+    def stop(self, worker: Worker, grace_s: float) -> None:
+        """Have a worker and all that it has started stopped, and killed after a grace.
+
+        Raises:
+            OSError: If the template is gone.
+        """
+        with self._sending:
+            self.control.send("stop", {"number": worker.number, "grace_s": grace_s})
+
+    def limit(self, seconds: float | None) -> None:
+        """Have it end, and with it its workers, after some seconds; after None, never."""
+        with self._sending, suppress(OSError):
+            self.control.send("lease", {"seconds": seconds})
+
+    def retire(self) -> None:
+        """Have it end when the last of its workers has."""
+        with self._sending, suppress(OSError):
+            self.control.send("retire", {})
+
+    def end(self) -> int:
+        """Have it end, and with it its workers, and return its exit code."""
+        self.control.close()
+        try:
+            return self.process.wait(_END_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            with suppress(OSError):
+                os.killpg(self.process.pid, signal.SIGKILL)  # what it looks around with, too
+            return self.process.wait()
+
+
+def how_it_ended(body: dict[str, Any]) -> str:
+    """Return how a process ended, for a person.
+
+    Args:
+        body: Of the message ``ended``: the exit code, negative for a signal; or a reason.
+    """
+    code = body.get("code")
+    if not isinstance(code, int):
+        return str(body.get("reason") or "how is not known.")
+    if code >= 0:
+        return f"exit code {code}."
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    hint = ", as the kernel does where memory runs out" if name == "SIGKILL" else ""
+    return f"signal {-code} ({name}){hint}."

@@ -1,0 +1,334 @@
+"""Runs in processes of their own, each supervised by a thread of the server."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime, timezone
+from multiprocessing.connection import wait
+from typing import Any
+
+from kedro_flask_server.runs.events import OUTPUT, EventType
+from kedro_flask_server.runs.executors.handles import Worker, how_it_ended
+from kedro_flask_server.runs.executors.pool import NoWorkerError, WorkerPool
+from kedro_flask_server.runs.executors.threads import start_threads
+from kedro_flask_server.runs.model import (
+    ErrorDetail,
+    RunOutcome,
+    RunRequest,
+    RunStatus,
+    StopReason,
+)
+from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.runs.stopping import StopRequest
+from kedro_flask_server.text import MAX_PRINTED_BYTES, shown_line
+from kedro_flask_server.workers.protocol import Message
+
+# How long a run gets to end itself that the end of the server cuts off.
+_CUT_OFF_GRACE_S = 1.0
+
+# How often a thread that supervises a run looks whether the run should long be over.
+_LOOK_EVERY_S = 1.0
+
+# How long after that its template, which should have ended it, is given up.
+_PATIENCE_S = 3.0
+
+
+class ProcessExecutor:
+    """Executes each run in a process that no other run shares, unless settings say otherwise."""
+
+    def __init__(
+        self,
+        pool: WorkerPool,
+        safe: Callable[[str], str],
+        *,
+        workers: int,
+        cancel_grace_s: float,
+    ) -> None:
+        """Prepare; `start` starts threads and processes.
+
+        Args:
+            pool: The worker processes.
+            safe: Returns text that may be kept and shown.
+            workers: How many runs execute at a time.
+            cancel_grace_s: How long a run that is to stop gets to end itself, in seconds.
+        """
+        self._workers = pool
+        self._safe = safe
+        self._places = workers
+        self._grace_s = cancel_grace_s
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="kedro-run")
+        self._executions: dict[str, _Execution] = {}
+        self._inspecting = threading.Lock()
+        self._inspector: Worker | None = None
+        self._has_inspector = False
+
+    def start(self) -> None:
+        """Start the processes, and the threads that supervise them.
+
+        Raises:
+            ServerSettingsError: If the system gives no more threads.
+        """
+        start_threads(self._pool, self._places)
+        self._workers.start()
+
+    def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
+        """Have a run executed, as for `Executor`."""
+        execution = _Execution(run_id, request, report, self._safe)
+        self._executions[run_id] = execution
+        try:
+            future = self._pool.submit(self._execute, execution)
+        except RuntimeError:
+            del self._executions[run_id]
+            raise
+        future.add_done_callback(lambda _: self._executions.pop(run_id))
+        return future
+
+    def stop(self, run_id: str, reason: StopReason, message: str) -> None:
+        """Have a run stop: asked by SIGTERM, and killed after the grace, with all it started."""
+        self._stop(run_id, reason, message, self._grace_s)
+
+    def _stop(self, run_id: str, reason: StopReason, message: str, grace_s: float) -> None:
+        execution = self._executions.get(run_id)
+        if execution is None:
+            return
+        if execution.stop.ask(reason, message) or grace_s < self._grace_s:
+            with execution.lock:
+                execution.ends_at = time.monotonic() + grace_s
+                if execution.worker is not None:
+                    self._workers.stop(execution.worker, grace_s)
+            self._workers.wake()
+
+    def snapshot(self, params: str | None) -> Mapping[str, Any] | ErrorDetail:
+        """Describe the project, in a process that does nothing else."""
+        with self._inspecting:
+            if not self._has_inspector:
+                self._has_inspector = True
+                self._workers.resize(1)
+            while True:
+                if self._inspector and not self._workers.is_current(self._inspector):
+                    self._workers.discard(self._inspector)
+                    self._inspector = None
+                try:
+                    worker = self._inspector or self._workers.take(StopRequest())
+                except NoWorkerError as error:
+                    return _crashed(f"No worker process could be started. {error}")
+                answer = worker and self._inspect(worker, params)
+                if answer:  # otherwise it has died since it did the last one
+                    return answer
+
+    def _inspect(
+        self, worker: Worker, params: str | None
+    ) -> Mapping[str, Any] | ErrorDetail | None:
+        """Return a snapshot; None where the worker has died before it began."""
+        self._inspector = worker
+        has_started = False
+        try:
+            worker.channel.send("snapshot", {"params": params})
+            while True:
+                wait(worker.sources)
+                worker.read_output()
+                for kind, body in worker.messages():
+                    if kind == "snapshot":
+                        return self._described(body)
+                    has_started = has_started or kind == "started"
+        except (OSError, EOFError):
+            self._inspector = None
+            self._workers.discard(worker)
+            return (
+                _crashed("The process that describes the project ended.") if has_started else None
+            )
+
+    def _described(self, body: dict[str, Any]) -> Mapping[str, Any] | ErrorDetail:
+        self._workers.note(is_loaded=bool(body.get("is_loaded")))
+        if "error" in body:
+            return ErrorDetail(**body["error"])
+        snapshot: dict[str, Any] = body["snapshot"]
+        return snapshot
+
+    def limit(self, seconds: float | None) -> None:
+        """Have all processes end unless this is called again in time, as for `Executor`."""
+        self._workers.limit(seconds)
+
+    def faults(self) -> dict[str, str]:
+        """Return what is at fault, as for `Executor`."""
+        return self._workers.faults()
+
+    def close(self) -> None:
+        """Take no more runs; those that execute go on to their end."""
+        self._pool.shutdown(wait=False)
+
+    def end(self) -> None:
+        """End all processes; a run that still executes has failed with ``ServerStopped``."""
+        for run_id in [*self._executions]:
+            message = "The server stopped, and the run had not ended."
+            self._stop(run_id, StopReason.SHUTDOWN, message, _CUT_OFF_GRACE_S)
+        self._pool.shutdown(wait=True)
+        self._workers.close()
+        if self._inspector:
+            self._inspector.close()
+
+    def _execute(self, execution: _Execution) -> RunOutcome:
+        """Have a worker execute a run, and return when that is done, and nothing left of it."""
+        try:
+            while not execution.has_started:  # a worker may die before it has taken the run
+                worker = self._workers.take(execution.stop)
+                if worker is None:
+                    return execution.stop.outcome(execution.duration_ms)
+                self._execute_in(worker, execution)
+        except NoWorkerError as error:
+            return execution.crashed(f"No worker process could be started. {error}")
+        self._workers.note(is_loaded=execution.is_loaded, imported=execution.imported)
+        return execution.outcome()
+
+    def _execute_in(self, worker: Worker, execution: _Execution) -> None:
+        with execution.lock:
+            execution.worker = worker
+            if execution.stop.reason is not None:  # who asked has not seen the worker
+                self._workers.stop(worker, self._grace_s)
+        try:
+            execution.follow(worker, self._workers.give_up)
+        finally:
+            with execution.lock:
+                execution.worker = None
+                # One that was told to stop may be about to.
+                is_free = execution.may_be_followed_by_another and execution.stop.reason is None
+            if is_free:
+                self._workers.give_back(worker)
+            else:
+                self._workers.discard(worker)
+
+
+def _crashed(message: str, node: str | None = None) -> ErrorDetail:
+    return ErrorDetail(type="WorkerCrashed", message=message, node=node)
+
+
+class _Execution:
+    """A run while a worker executes it, and what the worker says of it."""
+
+    def __init__(
+        self, run_id: str, request: RunRequest, report: RunReport, safe: Callable[[str], str]
+    ) -> None:
+        self.stop = StopRequest()
+        self.lock = threading.Lock()
+        self.worker: Worker | None = None
+        self.ends_at: float | None = None
+        self.has_started = False
+        self.may_be_followed_by_another = False
+        self.is_loaded = False
+        self.imported: list[str] = []
+        self._run_id = run_id
+        self._request = request
+        self._report = report
+        self._safe = safe
+        self._started_at = time.monotonic()
+        self._nodes: list[str] = []
+        self._told: RunOutcome | None = None
+        self._end = ""
+        self._is_over = False
+        self._unended = b""
+
+    @property
+    def duration_ms(self) -> float:
+        return round((time.monotonic() - self._started_at) * 1000, 2)
+
+    def follow(self, worker: Worker, give_up: Callable[[Worker], None]) -> None:
+        """Give the run to a worker, and take down what it says until the run is over.
+
+        Args:
+            worker: The worker.
+            give_up: Ends it where it should have been ended, and was not.
+        """
+        self._is_over = False
+        try:
+            worker.channel.send("run", {"run_id": self._run_id, "request": self._request.given()})
+            while not self._is_over:
+                wait(worker.sources, _LOOK_EVERY_S)
+                self._take_output(worker.read_output())
+                for message in worker.messages():
+                    self._take(message)
+                if self.ends_at is not None and time.monotonic() > self.ends_at + _PATIENCE_S:
+                    self.ends_at = None
+                    give_up(worker)
+        except (OSError, EOFError):
+            self._end = worker.end
+        self._take_output(worker.read_output(), is_last=True)
+
+    def _take(self, message: Message) -> None:
+        kind, body = message
+        try:
+            if kind == "started":
+                self.has_started = True
+            elif kind == "event":
+                self._take_event(EventType(body["type"]), body)
+            elif kind == "log":
+                self._report.log(
+                    str(body["level"]), str(body["logger"]), str(body["message"]), time=_time(body)
+                )
+            elif kind == "expect":
+                self._report.expect(int(body["nodes"]))
+            elif kind == "outcome":
+                self._take_outcome(body)
+            elif kind == "ended":
+                self._end = how_it_ended(body)
+                self._is_over = True
+        except (KeyError, TypeError, ValueError, OverflowError, OSError):
+            return  # nothing of ours: a run's code can write to its channel, too
+
+    def _take_event(self, kind: EventType, body: dict[str, Any]) -> None:
+        data = dict(body["data"])
+        self._report.tell(kind, data, time=_time(body))
+        if kind is EventType.NODE_STARTED:
+            self._nodes.append(data["node"])
+        elif kind in (EventType.NODE_FINISHED, EventType.NODE_FAILED):
+            self._nodes.remove(data["node"])
+
+    def _take_outcome(self, body: dict[str, Any]) -> None:
+        error = body["error"]
+        self._told = RunOutcome(
+            status=RunStatus(body["status"]),
+            duration_ms=float(body["duration_ms"]),
+            error=None if error is None else ErrorDetail(**error),
+        )
+        self.is_loaded = bool(body["is_loaded"])
+        self.imported = [str(name) for name in body["imported"]]
+        # A worker that ends says so by its end, and then nothing is left of it.
+        self.may_be_followed_by_another = not body["is_last"]
+        self._is_over = self.may_be_followed_by_another
+        if body["is_last"] and self.ends_at is None:
+            self.ends_at = time.monotonic()
+
+    def _take_output(self, data: bytes, *, is_last: bool = False) -> None:
+        *lines, self._unended = (self._unended + data).split(b"\n")
+        if self._unended and (is_last or len(self._unended) > MAX_PRINTED_BYTES):
+            lines.append(self._unended)
+            self._unended = b""
+        for line in lines:
+            self._report.log("INFO", OUTPUT, shown_line(line, self._safe))
+
+    def outcome(self) -> RunOutcome:
+        """Return how the run ended."""
+        told, reason = self._told, self.stop.reason
+        has_succeeded = told is not None and told.status is RunStatus.SUCCESS
+        if reason is not None and not (has_succeeded and reason is not StopReason.TIMEOUT):
+            return self.stop.outcome(told.duration_ms if told else self.duration_ms)
+        if told is None:
+            return self.crashed(f"The worker process of the run ended: {self._end}")
+        if told.status is RunStatus.CANCELLED:
+            return self.crashed("The worker process of the run was told to end by SIGTERM.")
+        return told
+
+    def crashed(self, message: str) -> RunOutcome:
+        """Return how a run ended whose process did."""
+        node = self._nodes[0] if len(self._nodes) == 1 else None
+        return RunOutcome(
+            status=RunStatus.FAILURE,
+            duration_ms=self.duration_ms,
+            error=_crashed(message, node),
+        )
+
+
+def _time(body: dict[str, Any]) -> datetime:
+    return datetime.fromtimestamp(body["time"], timezone.utc)

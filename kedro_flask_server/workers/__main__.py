@@ -1,0 +1,35 @@
+"""The programs of the template and, where it does not fork them, of the workers."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+
+from kedro_flask_server.workers.protocol import Channel, WorkerSettings
+
+
+def _run_template(settings: WorkerSettings, control: int) -> None:
+    # Of a service manager that sends it to all processes of a service, the server decides.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    from kedro_flask_server.workers.boot import boot_template
+
+    boot_template(Channel.of(control), settings).serve()
+
+
+def _run_worker(settings: WorkerSettings, channel: int, output: int) -> None:
+    from kedro_flask_server.workers.boot import boot_worker
+
+    boot_worker(Channel.of(channel), settings, output=output).work()
+
+
+if __name__ == "__main__":
+    program, *descriptors = sys.argv[1:]
+    sys.argv[1:] = []
+    settings = WorkerSettings(**json.load(sys.stdin))
+    sys.path[:] = settings.python_path
+    if program == "template":
+        _run_template(settings, *map(int, descriptors))
+    else:
+        _run_worker(settings, *map(int, descriptors))

@@ -1,0 +1,161 @@
+"""How the template and the workers get the project that they run."""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import logging
+import os
+import select
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from kedro_flask_server.logs import set_up_logging
+from kedro_flask_server.project import KedroProject, warm_up
+from kedro_flask_server.workers.output import Output
+from kedro_flask_server.workers.protocol import Channel, WorkerSettings
+from kedro_flask_server.workers.template import Template, become_subreaper
+from kedro_flask_server.workers.worker import Worker
+
+logger = logging.getLogger(__name__)
+
+# How long the look at the project's datasets may take.
+_SCOUT_TIMEOUT_S = 60.0
+
+
+def boot_template(control: Channel, settings: WorkerSettings) -> Template:
+    """Load the project and tell the server; what fails then, fails again in the runs.
+
+    Args:
+        control: To the server.
+        settings: What to load.
+
+    Returns:
+        The template, which is to serve.
+    """
+    become_subreaper()
+    # NumPy's threads make Python 3.12 and later warn; NumPy sees to them itself (pthread_atfork).
+    warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
+    outputs = Output.take_over(KedroProject.safe_text)
+    with _EndWithServer(control):
+        project = _open(settings)
+    method = _start_method(settings)
+    if method == "fork":
+        found = _scout(project, control) if project.is_loaded else []
+        with _EndWithServer(control):
+            _import([*found, *settings.modules])
+            warm_up()
+        method = _start_method(settings)
+    gc.collect()
+    gc.freeze()  # or the first collection in each worker copies every page
+    template = Template(control, replace(settings, start_method=method), project, outputs)
+    control.send("ready", {"is_loaded": project.is_loaded, "start_method": method})
+    return template
+
+
+def boot_worker(channel: Channel, settings: WorkerSettings, *, output: int) -> Worker:
+    """Load the project in a worker that is not forked from the template.
+
+    Args:
+        channel: To the server.
+        settings: What to load.
+        output: The descriptor for what is written past Python.
+
+    Returns:
+        The worker, which is to work.
+    """
+    become_subreaper()
+    outputs = Output.take_over(KedroProject.safe_text)
+    with _EndWithServer(channel):
+        project = _open(settings)
+        warm_up()
+    return Worker(project, settings, outputs, channel=channel, output=output, is_forked=False)
+
+
+def _open(settings: WorkerSettings) -> KedroProject:
+    project = KedroProject.bootstrap(Path(settings.project_path))
+    set_up_logging(project.safe_text)
+    project.configure(env=settings.env, conf_source=settings.conf_source)
+    project.try_to_load()
+    return project
+
+
+def _start_method(settings: WorkerSettings) -> str:
+    """Return how workers are started: forked, unless threads run in this process."""
+    if settings.start_method != "auto":
+        return settings.start_method
+    threads = [each.name for each in threading.enumerate()][1:]
+    if not threads:
+        return "fork"
+    logger.warning(
+        "Each worker process starts anew, which takes as long as the start of `kedro run`: a "
+        "process that has loaded this project must not be forked, because it runs the threads %s "
+        "(setting worker_start_method)",
+        threads,
+    )
+    return "spawn"
+
+
+def _scout(project: KedroProject, control: Channel) -> list[str]:
+    """Return the modules that the datasets of the project need, to be imported once for all.
+
+    A process of its own looks: to read the configuration may execute code of the project's, and
+    the template is to be as it is before a run.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException), os.fdopen(writing, "w") as file:
+            logging.disable()  # what cannot be read without parameters is no fault
+            before = set(sys.modules)
+            project.import_datasets()
+            json.dump(sorted(set(sys.modules) - before), file)
+        os._exit(0)
+    os.close(writing)
+    found = b""
+    with _EndWithServer(control), os.fdopen(reading, "rb", buffering=0) as file:
+        while select.select([file], [], [], _SCOUT_TIMEOUT_S)[0] and (data := file.read(65_536)):
+            found += data
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    with suppress(ValueError):
+        return [str(name) for name in json.loads(found)]
+    return []
+
+
+def _import(modules: Iterable[str]) -> None:
+    for name in modules:
+        with suppress(Exception):  # it fails again where it is used
+            importlib.import_module(name)
+
+
+class _EndWithServer:
+    """Ends this process if the server ends while it is busy with the project's code."""
+
+    def __init__(self, server: Channel) -> None:
+        self._server = server
+        self._wake, self._wake_sender = os.pipe()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._wake_sender)
+        self._thread.join()
+        os.close(self._wake)
+
+    def _watch(self) -> None:
+        poll = select.poll()
+        poll.register(self._server, 0)  # its end alone
+        poll.register(self._wake, 0)
+        if any(descriptor == self._server.fileno() for descriptor, _ in poll.poll()):
+            os.killpg(0, signal.SIGKILL)

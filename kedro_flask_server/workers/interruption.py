@@ -1,0 +1,62 @@
+"""How SIGTERM stops a run in a worker process: by an exception in its main thread."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from kedro_flask_server.runs.model import StopReason
+from kedro_flask_server.runs.stopping import RunInterrupted, StopRequest
+
+
+class Interruption(StopRequest):
+    """A request to stop that comes as SIGTERM.
+
+    While the project's code runs, it raises `RunInterrupted` where that code is, so that what it
+    has begun is undone (``finally``, context managers, Kedro's ``on_pipeline_error``).
+    """
+
+    def __init__(self) -> None:
+        """Begin to listen. To be called in the main thread."""
+        super().__init__()
+        self._is_enforced = False
+        self._holds = 0
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    @classmethod
+    def is_left_to_parents(cls) -> None:
+        """Have the processes that are forked from this one end when SIGTERM comes."""
+        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        is_first = self.ask(StopReason.CANCEL, "The run was asked to stop (SIGTERM).")
+        if is_first and self._is_enforced and not self._holds:
+            raise RunInterrupted
+
+    @contextmanager
+    def enforced(self) -> Iterator[None]:
+        """Within, raise `RunInterrupted` in the main thread when the run is asked to stop."""
+        self._is_enforced = True
+        try:
+            yield
+        finally:
+            self._is_enforced = False
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        """Within, in the main thread, wait with the exception until the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        was_asked = self.reason is not None
+        self._holds += 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+        if not was_asked and self.reason is not None and self._is_enforced and not self._holds:
+            raise RunInterrupted

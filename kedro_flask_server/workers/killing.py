@@ -1,0 +1,45 @@
+"""How a process is ended with all that it has started, where its parent is not there to do it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from contextlib import suppress
+
+import psutil
+
+# What is killed may start more until it is dead.
+_ROUNDS = 20
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process, its group and its descendants, those that have left the group included.
+
+    Args:
+        pid: A worker, which is the parent of descendants that lose theirs; or this process.
+    """
+    if pid != os.getpid():
+        with suppress(OSError):
+            os.kill(pid, signal.SIGSTOP)
+    for _ in range(_ROUNDS):
+        left = _descendants(pid)
+        if not left:
+            break
+        for process in left:
+            with suppress(psutil.Error):
+                process.kill()
+    with suppress(OSError):
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+    with suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    found = []
+    with suppress(psutil.Error):
+        for process in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.Error):
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+    return found

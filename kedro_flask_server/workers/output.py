@@ -1,0 +1,115 @@
+"""Where a worker's output goes: what a run prints into its log, log lines to the server's."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+from kedro_flask_server.runs.events import OUTPUT
+from kedro_flask_server.runs.reporting import Report
+from kedro_flask_server.text import MAX_PRINTED_BYTES, shown_line
+
+_is_logging: ContextVar[bool] = ContextVar("kedro_server_is_logging", default=False)
+
+
+class Output(io.RawIOBase):
+    """Stands in for ``sys.stdout`` and ``sys.stderr``.
+
+    The log records of a run are in its log already. What their handlers write goes to where the
+    server's own lines go; what else is written, a line at a time, into the run's log.
+    """
+
+    def __init__(self, name: str, descriptor: int, safe: Callable[[str], str]) -> None:
+        """Take the place of a descriptor.
+
+        Args:
+            name: What it stands in for.
+            descriptor: 1 or 2, which are the server's as yet.
+            safe: Returns text that may be kept and shown.
+        """
+        self._descriptor = descriptor
+        self._console = os.dup(descriptor)
+        self._safe = safe
+        self._unended = bytearray()
+        self.name = f"<{name}>"
+        self.report: Report | None = None
+        """The run; None while there is none."""
+
+    @classmethod
+    def take_over(cls, safe: Callable[[str], str]) -> tuple[Output, Output]:
+        """Put one in the place of ``sys.stdout`` and one in that of ``sys.stderr``."""
+        outputs = cls("stdout", 1, safe), cls("stderr", 2, safe)
+        sys.stdout, sys.stderr = map(_text_of, outputs)
+        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
+        _mark_handlers()
+        return outputs
+
+    def fileno(self) -> int:
+        """Return the descriptor, for programs that are started with it."""
+        return self._descriptor
+
+    def writable(self) -> bool:
+        """Return that it can be written."""
+        return True
+
+    def isatty(self) -> bool:
+        """Whether a person watches: log lines alone are drawn."""
+        return _is_logging.get() and os.isatty(self._console)
+
+    def write(self, data: Any, /) -> int:
+        """Write bytes."""
+        raw = bytes(data)
+        if self.report is None or _is_logging.get():
+            with suppress(OSError):  # nobody reads the server's output any more
+                os.write(self._console, raw)
+            return len(raw)
+        self._unended += raw
+        if b"\n" in raw:
+            *lines, self._unended = self._unended.split(b"\n")
+            for line in lines:
+                self._tell(line)
+        elif len(self._unended) > MAX_PRINTED_BYTES:
+            self.end_line()
+        return len(raw)
+
+    def end_line(self) -> None:
+        """Have what has no line end yet told."""
+        line, self._unended = self._unended, bytearray()
+        if line:
+            self._tell(line)
+
+    def _tell(self, line: bytearray) -> None:
+        if self.report is not None:
+            self.report.log("INFO", OUTPUT, shown_line(line, self._safe))
+
+
+def _text_of(output: Output) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        output,  # as Python itself does where it does not buffer (-u)
+        encoding="utf-8",
+        errors="backslashreplace",
+        write_through=True,
+    )
+
+
+def _mark_handlers() -> None:
+    handle = logging.Handler.handle
+    if hasattr(handle, "__wrapped__"):
+        return
+
+    @wraps(handle)
+    def handle_apart(self: logging.Handler, record: logging.LogRecord) -> Any:
+        token = _is_logging.set(True)
+        try:
+            return handle(self, record)
+        finally:
+            _is_logging.reset(token)
+
+    logging.Handler.handle = handle_apart  # type: ignore[method-assign]

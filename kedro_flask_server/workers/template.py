@@ -1,0 +1,264 @@
+"""The template: a process that has the project loaded, and from which the workers are forked.
+
+It has one thread and executes no run, so it can be forked at any moment; it is the workers'
+parent, so it knows how they end, and ends them when the server does, whatever they do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from kedro_flask_server.project import KedroProject
+from kedro_flask_server.workers.output import Output
+from kedro_flask_server.workers.protocol import Channel, WorkerSettings, start_program
+from kedro_flask_server.workers.worker import Worker
+
+# How often it looks whether what it has killed is gone.
+_LOOK_EVERY_S = 0.002
+
+# How long it waits for that.
+_GONE_WITHIN_S = 2.0
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+@dataclass(slots=True)
+class _Child:
+    """A worker. Times are monotonic, in seconds."""
+
+    pid: int
+    channel: Channel
+    kill_at: float | None = None
+    code: int | None = None
+    ended_at: float | None = None
+
+
+class Template:
+    """Starts workers, stops them, and says how they ended."""
+
+    def __init__(
+        self,
+        control: Channel,
+        settings: WorkerSettings,
+        project: KedroProject,
+        outputs: tuple[Output, Output],
+    ) -> None:
+        """Prepare.
+
+        Args:
+            control: To the server.
+            settings: Those of the workers.
+            project: The project, loaded if that could be.
+            outputs: What stands in for ``sys.stdout`` and ``sys.stderr``.
+        """
+        self._control = control
+        self._settings = settings
+        self._project = project
+        self._outputs = outputs
+        self._children: dict[int, _Child] = {}
+        self._is_retired = False
+        self._lease_ends_at = math.inf
+        self._forks = settings.start_method == "fork"
+        self._not_ours = {child.pid for child in psutil.Process().children()}
+        self._wake, wake = os.pipe()
+        for end in (self._wake, wake):
+            os.set_blocking(end, False)
+        self._wake_sender = wake
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+
+    def serve(self) -> None:
+        """Do what the server says, until it is gone or its lease is over; then end all workers."""
+        watched = [self._control.fileno(), self._wake]
+        try:
+            while not (self._is_retired and not self._children):
+                ready, _, _ = select.select(watched, [], [], self._pause_s())
+                if self._wake in ready:
+                    with suppress(BlockingIOError):
+                        os.read(self._wake, 4096)
+                if self._control.fileno() in ready:
+                    self._obey()
+                if time.monotonic() > self._lease_ends_at:
+                    break
+                self._kill_overdue()
+                self._reap()
+                self._tell_of_ends()
+        except EOFError:
+            pass
+        finally:
+            self._end_all()
+
+    def _pause_s(self) -> float | None:
+        """Return how long to sleep if nothing happens."""
+        if any(child.ended_at is not None for child in self._children.values()):
+            return _LOOK_EVERY_S
+        times = [child.kill_at for child in self._children.values() if child.kill_at is not None]
+        next_at = min([*times, self._lease_ends_at])
+        return None if next_at == math.inf else max(0.0, next_at - time.monotonic())
+
+    def _obey(self) -> None:
+        for kind, body in self._control.receive():
+            if kind == "start":
+                channel, output = self._control.descriptors[:2]
+                del self._control.descriptors[:2]
+                self._start(body["number"], Channel.of(channel), output)
+            elif kind == "stop":
+                self._stop(body["number"], body["grace_s"])
+            elif kind == "retire":
+                self._is_retired = True
+            elif kind == "lease":
+                seconds = body["seconds"]
+                self._lease_ends_at = math.inf if seconds is None else time.monotonic() + seconds
+
+    def _start(self, number: int, channel: Channel, output: int) -> None:
+        try:
+            pid = (self._fork if self._forks else self._spawn)(channel, output)
+        except OSError as error:  # no more processes, or no memory
+            channel.try_to_send("ended", {"reason": str(error)})
+            channel.close()
+        else:
+            with suppress(OSError):  # it has done so itself
+                os.setpgid(pid, pid)
+            self._children[number] = _Child(pid, channel)
+        os.close(output)
+
+    def _fork(self, channel: Channel, output: int) -> int:
+        pid = os.fork()
+        if pid:
+            return pid
+        try:
+            os.setpgid(0, 0)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._control.close()
+            for child in self._children.values():
+                child.channel.close()
+            os.close(self._wake)
+            os.close(self._wake_sender)
+            become_subreaper()
+            Worker(
+                self._project,
+                self._settings,
+                self._outputs,
+                channel=channel,
+                output=output,
+                is_forked=True,
+            ).work()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(1)
+
+    def _spawn(self, channel: Channel, output: int) -> int:
+        process = start_program("worker", self._settings, channel.fileno(), output)
+        process.returncode = 0  # it is waited for here
+        return process.pid
+
+    def _stop(self, number: int, grace_s: float) -> None:
+        child = self._children.get(number)
+        if child is None or child.ended_at is not None:
+            return
+        if grace_s > 0 and child.kill_at is None:
+            self._signal(child, signal.SIGTERM)
+        kill_at = time.monotonic() + grace_s
+        child.kill_at = min(kill_at, child.kill_at or kill_at)
+
+    def _kill_overdue(self) -> None:
+        now = time.monotonic()
+        for child in self._children.values():
+            if child.kill_at is not None and child.kill_at <= now:
+                child.kill_at = None
+                self._signal(child, signal.SIGKILL)
+
+    def _signal(self, child: _Child, number: signal.Signals) -> bool:
+        """Send a signal to a worker's group, and return whether there still is somebody in it."""
+        with suppress(OSError):
+            if child.code is None and os.getpgid(child.pid) != child.pid:  # it has left its group
+                os.kill(child.pid, number)
+        try:
+            os.killpg(child.pid, number)
+        except OSError:  # nobody, or nobody of this user, or (macOS) nobody alive
+            return False
+        return True
+
+    def _reap(self) -> None:
+        by_pid = {child.pid: child for child in self._children.values()}
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if pid in by_pid:
+                by_pid[pid].code = os.waitstatus_to_exitcode(status)
+                by_pid[pid].ended_at = time.monotonic()
+                by_pid[pid].kill_at = None
+
+    def _tell_of_ends(self) -> None:
+        for number, child in [*self._children.items()]:
+            if child.ended_at is None or not self._is_gone(child, child.ended_at):
+                continue
+            if child.channel.try_to_send("ended", {"code": child.code}):
+                child.channel.close()
+                del self._children[number]
+
+    def _is_gone(self, child: _Child, ended_at: float) -> bool:
+        """End what a worker that has ended has left, and return whether nothing is left."""
+        is_left = self._signal(child, signal.SIGKILL)
+        is_left = self._kill_strays() or is_left
+        return not is_left or time.monotonic() - ended_at > _GONE_WITHIN_S
+
+    def _kill_strays(self) -> bool:
+        """End the processes that have left the group of a worker which has ended.
+
+        Workers are subreapers, and so is this process (prctl(2)): what has lost its parents, and
+        is no longer a worker's, is a child of this process then.
+
+        Returns:
+            Whether there were any.
+        """
+        known = {child.pid for child in self._children.values()} | self._not_ours
+        strays = [pid for pid in _children_of_this() if pid not in known]
+        for pid in strays:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return bool(strays)
+
+    def _end_all(self) -> None:
+        ends_at = time.monotonic() + _GONE_WITHIN_S
+        while self._children and time.monotonic() < ends_at:
+            for child in self._children.values():
+                if child.ended_at is None:
+                    self._signal(child, signal.SIGKILL)
+            time.sleep(_LOOK_EVERY_S)
+            self._reap()
+            self._tell_of_ends()
+
+
+def become_subreaper() -> None:
+    """Become the parent of descendants that lose theirs (Linux, prctl(2))."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _children_of_this() -> list[int]:
+    if sys.platform != "linux":
+        return []
+    try:
+        thread = threading.get_native_id()
+        return [*map(int, Path(f"/proc/self/task/{thread}/children").read_text().split())]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [child.pid for child in psutil.Process().children()]

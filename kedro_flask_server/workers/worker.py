@@ -1,0 +1,165 @@
+"""A worker process: takes a run, executes it, and tells what happens."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import queue
+import sys
+import threading
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from kedro_flask_server.logs import logs_of_process
+from kedro_flask_server.project import KedroProject
+from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest
+from kedro_flask_server.workers.exiting import end_as_python_does, forget_inherited_exits
+from kedro_flask_server.workers.interruption import Interruption
+from kedro_flask_server.workers.killing import kill_tree
+from kedro_flask_server.workers.output import Output
+from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings
+from kedro_flask_server.workers.report import ChannelReport
+
+_MB = 1_000_000
+
+# Of processes for which there is no memory, Linux kills one with a higher score first.
+_OUT_OF_MEMORY_SCORE = "500"
+
+
+class Worker:
+    """Executes runs, one at a time, in the main thread of this process."""
+
+    def __init__(
+        self,
+        project: KedroProject,
+        settings: WorkerSettings,
+        outputs: tuple[Output, Output],
+        *,
+        channel: Channel,
+        output: int,
+        is_forked: bool,
+    ) -> None:
+        """Make this process, which leads a group, a worker.
+
+        Args:
+            project: The project, bootstrapped.
+            settings: How many runs, and how much memory.
+            outputs: What stands in for ``sys.stdout`` and ``sys.stderr``.
+            channel: To the server.
+            output: The descriptor for what is written past Python.
+            is_forked: Whether it comes from the template, and not from a program of its own.
+        """
+        self._project = project
+        self._settings = settings
+        self._outputs = outputs
+        self._channel = channel
+        self._report = ChannelReport(channel)
+        self._pid = os.getpid()
+        self._modules = set(sys.modules)
+        self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._interruption = Interruption()
+        Interruption.is_left_to_parents()
+        if is_forked:
+            forget_inherited_exits()
+        _redirect(output)
+        faulthandler.enable(2)
+        _limit_memory(settings.memory_limit_mb)
+        _make_random_again()
+
+    def work(self) -> None:
+        """Execute runs until there have been as many as may be, then end the process."""
+        threading.Thread(target=self._listen, name="kedro-worker-orders", daemon=True).start()
+        self._report.send("ready", {"pid": os.getpid()})
+        runs = 0
+        while True:
+            kind, body = self._orders.get()
+            self._report.send("started", {})
+            if kind == "snapshot":
+                self._report.send("snapshot", self._snapshot(body["params"]))
+            elif kind == "run":
+                runs += 1
+                self._run(body, may_be_last=runs >= self._settings.max_runs)
+
+    def _listen(self) -> None:
+        """Take orders; when the server is gone, end this process and all that it started."""
+        while True:
+            try:
+                for message in self._channel.receive():
+                    self._orders.put(message)
+            except EOFError:
+                kill_tree(os.getpid())
+
+    def _run(self, body: dict[str, Any], *, may_be_last: bool) -> None:
+        self._report.stop = self._interruption
+        for output in self._outputs:
+            output.report = self._report
+        with logs_of_process(self._report):
+            outcome = self._project.execute(
+                body["run_id"], RunRequest(**body["request"]), self._interruption, self._report
+            )
+            if os.getpid() != self._pid:  # a node has forked, and its child has come back here
+                os._exit(0)
+            is_last = may_be_last or self._is_too_large() or self._interruption.reason is not None
+            if is_last:
+                end_as_python_does()
+            for output in self._outputs:
+                output.end_line()
+        for output in self._outputs:
+            output.report = None
+        self._report.send("outcome", self._told(outcome, is_last=is_last))
+        if is_last:
+            os._exit(0)
+
+    def _told(self, outcome: RunOutcome, *, is_last: bool) -> dict[str, Any]:
+        return {
+            **asdict(outcome),
+            "is_last": is_last,
+            "is_loaded": self._project.is_loaded,
+            "imported": [name for name in [*sys.modules] if name not in self._modules],
+        }
+
+    def _is_too_large(self) -> bool:
+        limit = self._settings.max_rss_mb
+        return limit is not None and psutil.Process().memory_info().rss > limit * _MB
+
+    def _snapshot(self, params: str | None) -> dict[str, Any]:
+        snapshot = self._project.snapshot(params)
+        is_loaded = self._project.is_loaded
+        if isinstance(snapshot, ErrorDetail):
+            return {"error": asdict(snapshot), "is_loaded": is_loaded}
+        return {"snapshot": snapshot, "is_loaded": is_loaded}
+
+
+def _redirect(output: int) -> None:
+    """Have what is written past Python, and by the programs that a run starts, go to the server."""
+    for descriptor in (1, 2):
+        os.dup2(output, descriptor)
+    os.close(output)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+
+
+def _limit_memory(limit_mb: int | None) -> None:
+    if sys.platform != "linux":
+        return
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_OUT_OF_MEMORY_SCORE)
+    if limit_mb is not None:
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = limit_mb * _MB
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _make_random_again() -> None:
+    """Seed numpy's generator, which a fork has in the same state; Python does so with its own."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()

@@ -1,0 +1,133 @@
+"""What passes between the server and its workers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from kedro_flask_server.runs.events import EventType
+from kedro_flask_server.workers.protocol import Channel
+from kedro_flask_server.workers.report import ChannelReport
+
+Channels = tuple[Channel, Channel]
+
+
+@pytest.fixture
+def channels() -> Iterator[Channels]:
+    ours, theirs = map(Channel, socket.socketpair())
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def receive(channel: Channel, count: int) -> list[tuple[str, dict]]:
+    found: list[tuple[str, dict]] = []
+    while len(found) < count:
+        found += channel.receive()
+    return found
+
+
+@pytest.mark.parametrize("value", ["plain", "\ud800 \x00 é\n", 10**30, float("inf"), {"a": [None]}])
+def test_messages_come_as_they_were_sent(channels: Channels, value: object) -> None:
+    ours, theirs = channels
+    ours.send("run", {"value": value})
+    assert theirs.receive() == [("run", {"value": value})]
+
+
+def test_message_larger_than_the_channel_comes_whole(channels: Channels) -> None:
+    ours, theirs = channels
+    text = "x" * 3_000_000
+    sender = threading.Thread(target=ours.send, args=("snapshot", {"text": text}))
+    sender.start()
+    assert receive(theirs, 1) == [("snapshot", {"text": text})]
+    sender.join()
+
+
+def test_what_is_no_message_is_left_out(channels: Channels) -> None:
+    ours, theirs = channels
+    for garbage in (
+        b"\xff\xfe\n",
+        b"{}\n",
+        b"[1, 2]\n",
+        b'["a"]\n',
+        b"[" * 5000 + b"\n",
+        b"\n",
+        b"7\n",
+    ):
+        ours._socket.sendall(garbage)
+    ours._socket.sendall(b'["cut o')
+    assert ours.try_to_send("ended", {"code": 3})
+    assert receive(theirs, 1) == [("ended", {"code": 3})]
+    ours.close()
+    with pytest.raises(EOFError):
+        theirs.receive()
+
+
+def test_descriptors_come_in_the_order_of_their_messages(channels: Channels) -> None:
+    ours, theirs = channels
+    pipes = [os.pipe() for _ in range(3)]
+    for number, (_, writing) in enumerate(pipes):
+        ours.send("start", {"number": number}, descriptors=[writing])
+        os.close(writing)
+    assert [body["number"] for _, body in receive(theirs, 3)] == [0, 1, 2]
+    for number, (reading, _) in enumerate(pipes):
+        received = theirs.descriptors.pop(0)
+        assert not os.get_inheritable(received)
+        os.write(received, str(number).encode())
+        os.close(received)
+        assert os.read(reading, 10) == str(number).encode()
+        os.close(reading)
+
+
+def test_short_message_is_not_sent_where_that_needs_waiting(channels: Channels) -> None:
+    ours, theirs = channels
+    while ours.try_to_send("ended", {"code": 0, "reason": "x" * 10_000}):
+        pass
+    theirs.receive()
+    for _ in range(100):
+        if ours.try_to_send("ended", {"code": 1}):
+            break
+        theirs.receive()
+    else:
+        pytest.fail("there was room, and it was not sent")
+    theirs.close()
+    assert ours.try_to_send("ended", {"code": 2})  # nobody is there to be told
+
+
+def test_threads_and_forked_processes_tell_whole_messages(channels: Channels) -> None:
+    ours, theirs = channels
+    report = ChannelReport(ours)
+    told = 200
+
+    def tell(name: str) -> None:
+        for number in range(told):
+            report.tell(EventType.NODE_STARTED, {"node": name, "text": "x" * 5_000, "n": number})
+
+    children = []
+    for name in ("first", "second"):
+        pid = os.fork()
+        if pid == 0:
+            tell(name)
+            os._exit(0)
+        children.append(pid)
+    threads = [threading.Thread(target=tell, args=(name,)) for name in ("third", "fourth")]
+    for thread in threads:
+        thread.start()
+    found = receive(theirs, 4 * told)
+    for thread in threads:
+        thread.join()
+    for pid in children:
+        os.waitpid(pid, 0)
+    for name in ("first", "second", "third", "fourth"):
+        own = [body["data"] for _, body in found if body["data"]["node"] == name]
+        assert [data["n"] for data in own] == [*range(told)]
+
+
+def test_report_does_not_mind_that_the_server_is_gone(channels: Channels) -> None:
+    ours, theirs = channels
+    theirs.close()
+    ChannelReport(ours).log("INFO", "probe", "nobody listens")
