@@ -1,0 +1,1 @@
+"""A project with the plugins that people use."""

@@ -1,0 +1,1 @@
+"""Settings of the project: the plugins bring their hooks themselves."""
