@@ -68,8 +68,8 @@ class RunningServer:
         env: Mapping[str, str] | None = None,
     ) -> None:
         self._command = command
-        self._cwd = cwd
-        self._env = environment(**(env or {}))
+        self.cwd = cwd
+        self.env = environment(**(env or {}))
         self._announced = threading.Event()
         self.url = url or ""
         self.lines: list[str] = []
@@ -82,8 +82,8 @@ class RunningServer:
     def __enter__(self) -> RunningServer:
         self.process = subprocess.Popen(
             self._command,
-            cwd=self._cwd,
-            env=self._env,
+            cwd=self.cwd,
+            env=self.env,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -135,6 +135,16 @@ class RunningServer:
         assert response.status_code == 200, response.text
         run: dict[str, object] = response.json()
         return run
+
+    def all_runs(self) -> list[dict]:
+        """Return all runs, the newest first, page by page."""
+        runs: list[dict] = []
+        url: str | None = "/runs?limit=200"
+        while url:
+            response = self.client.get(url)
+            runs += response.json()["runs"]
+            url = response.links.get("next", {}).get("url")
+        return runs
 
     def run(self, **request: object) -> dict[str, object]:
         """Send a run, and return the answer's body."""

@@ -51,7 +51,7 @@ def serve(project: Path, *options: str, **env: str) -> RunningServer:
 
 
 def marks_of(server: RunningServer) -> Path:
-    return Path(server._env["PROBE_MARKS"])
+    return Path(server.env["PROBE_MARKS"])
 
 
 def descendants(server: RunningServer) -> list[psutil.Process]:
@@ -105,10 +105,10 @@ def test_second_run_finds_nothing_that_the_first_has_left(served: RunningServer)
     found = []
     for tag in ("first", "second", "third"):
         assert served.run(pipeline_names=["leave"], params={"tag": tag})["status"] == "success"
-        found.append(echo_of(Path(served._cwd), tag))
+        found.append(echo_of(served.cwd, tag))
     for each in found:
         assert each["environ"] is None
-        assert each["folder"] == str(served._cwd)
+        assert each["folder"] == str(served.cwd)
         assert each["module"] is None
         assert each["hooks"] == []
     for name in ("pid", "random", "numpy"):
@@ -158,8 +158,9 @@ def test_hooks_are_told_of_a_run_that_is_interrupted(served: RunningServer) -> N
 @pytest.mark.parametrize("runner", ["SequentialRunner", "ThreadRunner", "ParallelRunner"])
 def test_timeout_ends_a_node_that_would_go_on(project: Path, runner: str) -> None:
     with serve(project, KEDRO_SERVER_RUN_TIMEOUT_S="1") as server:
+        eventually(lambda: server.client.get("/health/ready").status_code == 200)
         failed = server.run(
-            pipeline_names=["cling"], params={"tag": "t", "ways": ["ignore"]}, runner=runner
+            pipeline_names=["cling"], params={"tag": "t", "ways": ["hold"]}, runner=runner
         )
         assert failed["error"]["type"] == "RunTimeout"
         assert 900 < failed["duration_ms"] < (1 + 0.25 + GRACE_S + 0.5) * 1000
@@ -185,10 +186,12 @@ def test_all_processes_go_with_the_server(project: Path, number: signal.Signals)
 
 @pytest.mark.once
 def test_server_that_is_killed_while_it_starts_leaves_nothing(project: Path) -> None:
-    (project / "wait.py").write_text("import time; time.sleep(30)")
-    with serve(project, PROBE_BROKEN=str(project / "wait.py")) as server:
+    mark = project / "mark"
+    wait = project / "wait.py"
+    wait.write_text(f"import time; Path({str(mark)!r}).touch(); time.sleep(30)")
+    with serve(project, PROBE_BROKEN=str(wait)) as server:
         template = template_of(server)
-        time.sleep(1)
+        eventually(mark.exists)
         server.stop(signal.SIGKILL)
         eventually(lambda: is_gone(template.pid), timeout_s=1)
 
@@ -345,9 +348,10 @@ def test_worker_that_dies_idle_costs_nobody_a_run(project: Path) -> None:
             for worker in template_of(server).children():
                 worker.kill()
             assert server.run(pipeline_names=["one"])["status"] == "success"
-        for worker in template_of(server).children():
+        killed = template_of(server).children()
+        for worker in killed:
             worker.kill()
-        time.sleep(0.1)
+        eventually(lambda: len({*template_of(server).children()}.difference(killed)) == 2)
         eventually(lambda: server.client.get("/health/ready").status_code == 200, timeout_s=3)
 
 

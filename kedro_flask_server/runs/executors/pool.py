@@ -290,7 +290,8 @@ class WorkerPool:
 
     def _attend_to_worker(self, worker: Worker) -> None:
         try:
-            for kind, body in worker.channel.receive():
+            # A run may have had it meanwhile, and have read what there was.
+            for kind, body in worker.messages():
                 if kind == "ready":
                     worker.is_ready, worker.pid = True, body.get("pid")
                     worker.has_arrived()

@@ -313,7 +313,7 @@ class _Execution:
         told, reason = self._told, self.stop.reason
         has_succeeded = told is not None and told.status is RunStatus.SUCCESS
         if reason is not None and not (has_succeeded and reason is not StopReason.TIMEOUT):
-            return self.stop.outcome(told.duration_ms if told else self.duration_ms)
+            return self.stop.outcome(self.duration_ms)
         if told is None:
             return self.crashed(f"The worker process of the run ended: {self._end}")
         if told.status is RunStatus.CANCELLED:
