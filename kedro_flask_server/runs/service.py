@@ -276,13 +276,7 @@ class RunService:
                 watch.wait(min(remaining_s, _LOOK_EVERY_S))
 
     def snapshot(self, params: str | None = None) -> Mapping[str, Any] | ErrorDetail:
-        """Describe the project, without running anything.
-
-        Args:
-            params: Runtime parameters in the format of ``kedro run --params``.
-
-        Returns:
-            All fields of ``kedro.inspection``'s snapshot, as plain data; or why there is none.
+        """Describe the project, as for `Executor`.
 
         Raises:
             ServerStoppingError: If the server stops.

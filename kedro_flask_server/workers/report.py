@@ -8,7 +8,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from kedro_flask_server.runs.events import EventType
@@ -55,21 +55,11 @@ class ChannelReport:
 
     def send(self, kind: str, body: dict[str, Any]) -> None:
         """Send a message, whole, whoever else sends."""
-        with self._whole():
+        with self.stop.deferred() if self.stop else nullcontext(), self._alone():
             try:
                 self._channel.send(kind, body)
             except OSError:
                 return  # the server is gone: so is this process, in a moment
-
-    @contextmanager
-    def _whole(self) -> Iterator[None]:
-        stop = self.stop
-        if stop is None:
-            with self._alone():
-                yield
-            return
-        with stop.deferred(), self._alone():
-            yield
 
     @contextmanager
     def _alone(self) -> Iterator[None]:

@@ -139,13 +139,7 @@ def wait_for_ends(server: RunningServer) -> list[dict]:
     while server.client.get("/runs", params=active).json()["runs"]:
         assert time.monotonic() < ends_at, server.client.get("/runs", params=active).text
         time.sleep(0.2)
-    runs, url = [], "/runs?limit=200"
-    while url:
-        response = server.client.get(url)
-        runs += response.json()["runs"]
-        link = response.headers.get("Link", "")
-        url = link[1 : link.index(">")] if link else ""
-    return runs
+    return server.all_runs()
 
 
 def check(sent: list[Sent], runs: list[dict], marks: Path) -> None:

@@ -80,13 +80,7 @@ def run_many(folder: Path, runs: int, seed: int) -> list[float]:
         crowd = Crowd(server, project, random.Random(seed))
         with ThreadPoolExecutor(CLIENTS) as clients:
             kinds = Counter(clients.map(crowd.send, range(runs)))
-        stored, url = [], "/runs?limit=200"
-        while url:
-            response = server.client.get(url)
-            stored += response.json()["runs"]
-            link = response.headers.get("Link", "")
-            url = link[1 : link.index(">")] if link else ""
-        tags = Counter(run["request"]["params"]["tag"] for run in stored)
+        tags = Counter(run["request"]["params"]["tag"] for run in server.all_runs())
         assert tags == Counter(f"tag-{number}" for number in range(runs))
         [template] = psutil.Process(server.process.pid).children()
         # The spare, and one for each run that may execute.
