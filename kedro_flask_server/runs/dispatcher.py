@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kedro_flask_server.config import ServerConfig, timeout_of
 from kedro_flask_server.errors import StoreUnavailableError
+from kedro_flask_server.runs.background import BackgroundThread
 from kedro_flask_server.runs.executors import Executor
 from kedro_flask_server.runs.membership import Membership
 from kedro_flask_server.runs.model import ErrorDetail, Run, RunOutcome, RunStatus, StopReason
@@ -85,7 +86,7 @@ class Dispatcher:
         self._changed = threading.Condition()
         self._executing: dict[str, _Execution] = {}
         self._unrecorded: dict[str, _Unrecorded] = {}
-        self._thread = threading.Thread(target=self._work, name="kedro-dispatcher", daemon=True)
+        self._thread = BackgroundThread(self._work, name="kedro-dispatcher")
 
     def start(self) -> None:
         """Begin to take up runs.
@@ -108,8 +109,7 @@ class Dispatcher:
         """Take up no more runs; those that execute go on."""
         self._is_stopping = True
         self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
         self._executor.close()
 
     @property

@@ -8,6 +8,7 @@ import time
 
 from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.runs.background import BackgroundThread
 from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.membership import Membership
 from kedro_flask_server.runs.store import RunStore
@@ -48,7 +49,7 @@ class Keeper:
         self._stopped = threading.Event()
         self._bury_at = 0.0
         self._forget_at = 0.0
-        self._thread = threading.Thread(target=self._work, name="kedro-keeper", daemon=True)
+        self._thread = BackgroundThread(self._work, name="kedro-keeper")
 
     def start(self) -> None:
         """Begin."""
@@ -61,8 +62,7 @@ class Keeper:
     def stop(self) -> None:
         """End, when what is under way is done."""
         self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
 
     def _work(self) -> None:
         while not self._stopped.wait(_TICK_S):

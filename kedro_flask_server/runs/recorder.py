@@ -7,6 +7,7 @@ import threading
 from dataclasses import dataclass
 
 from kedro_flask_server.errors import StoreUnavailableError
+from kedro_flask_server.runs.background import BackgroundThread
 from kedro_flask_server.runs.reporting import RunReport
 from kedro_flask_server.runs.store import RunStore, Told
 from kedro_flask_server.runs.watches import Watches
@@ -47,7 +48,7 @@ class Recorder:
         self._recordings: dict[str, _Recording] = {}
         self._changed = threading.Condition()
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._work, name="kedro-recorder", daemon=True)
+        self._thread = BackgroundThread(self._work, name="kedro-recorder")
 
     def start(self) -> None:
         """Begin."""
@@ -62,8 +63,7 @@ class Recorder:
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._thread.join()
 
     def open(self, run_id: str, server_id: str, *, after: int) -> RunReport:
         """Return what a run reports to while it executes.

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 # How long the look at the project's datasets may take.
 _SCOUT_TIMEOUT_S = 60.0
 
+_END = "\n"
+
 
 def boot_template(control: Channel, settings: WorkerSettings) -> Template:
     """Load the project and tell the server; what fails then, fails again in the runs.
@@ -116,12 +118,17 @@ def _scout(project: KedroProject, control: Channel) -> list[str]:
             logging.disable()  # what cannot be read without parameters is no fault
             before = set(sys.modules)
             project.import_datasets()
-            json.dump(sorted(set(sys.modules) - before), file)
+            file.write(json.dumps(sorted(set(sys.modules) - before)) + _END)
         os._exit(0)
     os.close(writing)
     found = b""
     with _EndWithServer(control), os.fdopen(reading, "rb", buffering=0) as file:
-        while select.select([file], [], [], _SCOUT_TIMEOUT_S)[0] and (data := file.read(65_536)):
+        # Processes that the project's code has started may hold the other end, too.
+        while (
+            not found.endswith(_END.encode())
+            and select.select([file], [], [], _SCOUT_TIMEOUT_S)[0]
+            and (data := file.read(65_536))
+        ):
             found += data
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
@@ -149,13 +156,15 @@ class _EndWithServer:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        os.close(self._wake_sender)
+        # To close it is not enough: processes that were forked meanwhile hold it, too.
+        os.write(self._wake_sender, b".")
         self._thread.join()
+        os.close(self._wake_sender)
         os.close(self._wake)
 
     def _watch(self) -> None:
         poll = select.poll()
         poll.register(self._server, 0)  # its end alone
-        poll.register(self._wake, 0)
+        poll.register(self._wake, select.POLLIN)
         if any(descriptor == self._server.fileno() for descriptor, _ in poll.poll()):
             os.killpg(0, signal.SIGKILL)

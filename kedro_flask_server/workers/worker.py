@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import asdict
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,8 @@ class Worker:
         runs = 0
         while True:
             kind, body = self._orders.get()
+            if self._interruption.reason is not None:  # told to end while it had nothing to do
+                os._exit(0)
             self._report.send("started", {})
             if kind == "snapshot":
                 self._report.send("snapshot", self._snapshot(body["params"]))
@@ -103,7 +106,12 @@ class Worker:
             )
             if os.getpid() != self._pid:  # a node has forked, and its child has come back here
                 os._exit(0)
-            is_last = may_be_last or self._is_too_large() or self._interruption.reason is not None
+            is_last = (
+                may_be_last
+                or self._interruption.reason is not None
+                or self._is_too_large()
+                or _has_children()
+            )
             if is_last:
                 end_as_python_does()
             for output in self._outputs:
@@ -142,6 +150,12 @@ def _redirect(output: int) -> None:
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
+
+
+def _has_children() -> bool:
+    """Whether the run has left processes, which end with this one."""
+    of_python = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
+    return any(child.pid != of_python for child in psutil.Process().children())
 
 
 def _limit_memory(limit_mb: int | None) -> None:

@@ -151,7 +151,6 @@ WSGI_SERVERS = {
 }
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("name", WSGI_SERVERS)
 def test_other_wsgi_servers_serve_the_project_of_the_environment(project: Path, name: str) -> None:
     port = free_port()

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from kedro_flask_server.runs.executors.pool import WorkerPool
+from kedro_flask_server.workers.protocol import WorkerSettings
 from tests.servers import PROJECTS, RunningServer, copy_project, eventually, kedro_flask_server
 
 GRACE_S = 0.5
@@ -341,18 +344,94 @@ def test_server_that_ends_while_its_template_looks_around_leaves_nothing(project
 
 
 @pytest.mark.once
-def test_worker_that_dies_idle_costs_nobody_a_run(project: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_worker_that_dies_idle_costs_nobody_a_run(project: Path, number: signal.Signals) -> None:
     with serve(project, "--workers", "1") as server:
         server.run(pipeline_names=["one"])
         for _ in range(5):
             for worker in template_of(server).children():
-                worker.kill()
+                worker.send_signal(number)
             assert server.run(pipeline_names=["one"])["status"] == "success"
         killed = template_of(server).children()
         for worker in killed:
             worker.kill()
         eventually(lambda: len({*template_of(server).children()}.difference(killed)) == 2)
         eventually(lambda: server.client.get("/health/ready").status_code == 200, timeout_s=3)
+
+
+@pytest.mark.once
+def test_workers_that_die_while_their_template_is_stopped_cost_nobody_a_run(project: Path) -> None:
+    with serve(project, "--workers", "1") as server:
+        server.run(pipeline_names=["one"])
+        eventually(lambda: len(template_of(server).children()) == 2)
+        template = template_of(server)
+        template.suspend()
+        for worker in template.children():
+            worker.kill()
+        assert server.run(pipeline_names=["one"])["status"] == "success"
+        assert is_gone(template.pid)
+
+
+@pytest.mark.once
+def test_server_that_is_paused_loses_no_run(project: Path) -> None:
+    with serve(project, "--workers", "2") as server:
+        left = server.submit(pipeline_names=["sleep"], params={"seconds": 6})
+        ended = server.submit(pipeline_names=["sleep"], params={"seconds": 100})
+        eventually(lambda: server.show(ended)["progress"])
+        server.client.post(f"/runs/{ended}/cancel")
+        server.process.send_signal(signal.SIGSTOP)
+        time.sleep(5)
+        server.process.send_signal(signal.SIGCONT)
+        assert server.show(left, wait=10)["status"] == "success"
+        assert server.show(ended, wait=10)["status"] == "cancelled"
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("method", ["auto", "spawn"])
+def test_project_may_start_processes_at_import(project: Path, method: str) -> None:
+    manager = project / "manager.py"
+    manager.write_text("import multiprocessing, sys; sys.kept = multiprocessing.Manager()")
+    env = {"PROBE_BROKEN": str(manager), "KEDRO_SERVER_WORKER_START_METHOD": method}
+    with serve(project, "--workers", "1", **env) as server:
+        assert server.run(pipeline_names=["one"])["status"] == "success"
+        left = descendants(server)
+        template_of(server).kill()
+        eventually(lambda: all(is_gone(each.pid) for each in left), timeout_s=5)
+        assert server.run(pipeline_names=["one"])["status"] == "success"
+
+
+@pytest.mark.once
+def test_processes_that_a_run_has_left_say_nothing_in_the_next(project: Path) -> None:
+    code = """
+if os.fork() == 0:
+    time.sleep(1)
+    print("ghost")
+    raise ValueError("ghost")
+"""
+    with serve(project, "--workers", "1", KEDRO_SERVER_MAX_RUNS_PER_WORKER="9") as server:
+        execute(server, code)
+        run_id = server.run(pipeline_names=["sleep"], params={"seconds": 1.5})["run_id"]
+        assert "ghost" not in log_of(server, run_id)
+
+
+@pytest.mark.once
+def test_template_that_is_busy_keeps_nobody_waiting_who_limits_it(project: Path) -> None:
+    settings = WorkerSettings(
+        project_path=str(project),
+        env=None,
+        conf_source=None,
+        start_method="auto",
+        max_runs=1,
+        max_rss_mb=None,
+        memory_limit_mb=None,
+        python_path=sys.path,
+    )
+    pool = WorkerPool(settings, size=1, secrets=set())
+    pool.start()
+    for _ in range(10_000):  # the template still imports Kedro
+        pool.limit(60)
+    assert "being started" in pool.faults()["workers"]
+    pool.close()
 
 
 @pytest.mark.once

@@ -7,15 +7,42 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any
 
+import psutil
+
 from kedro_flask_server.text import MAX_PRINTED_BYTES
 from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings, start_program
 
+LOOK_EVERY_S = 1.0
+"""How often is looked whether processes are there that have not said that they ended."""
+
 _END_TIMEOUT_S = 5.0
+
+
+class Patience:
+    """How long something may be late; while this process itself is paused, that does not count."""
+
+    def __init__(self, seconds: float) -> None:
+        """Begin to be patient for some seconds."""
+        self._seconds = seconds
+        self._late_s = 0.0
+        self._looked_at = time.monotonic()
+
+    def is_over(self, is_late: bool) -> bool:
+        """Return whether it has been late for too long. To be called at each look."""
+        now = time.monotonic()
+        passed_s = min(now - self._looked_at, LOOK_EVERY_S)
+        self._looked_at = now
+        self._late_s = self._late_s + passed_s if is_late else 0.0
+        if self._late_s <= self._seconds:
+            return False
+        self._late_s = 0.0
+        return True
 
 
 @dataclass(eq=False, slots=True)
@@ -30,6 +57,7 @@ class Worker:
         end: How it ended, if its template has not said so.
         is_silent: Whether nothing more will come from `output`.
         in_flight: Descriptors of this process that are on their way to the worker.
+        asked_for_at: When its template was told to start it; monotonic, in seconds.
     """
 
     number: int
@@ -41,6 +69,17 @@ class Worker:
     end: str = "how is not known."
     is_silent: bool = False
     in_flight: list[int] = field(default_factory=list)
+    asked_for_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether its process is no more, whatever its template says."""
+        if self.pid is None:
+            return False
+        try:
+            return psutil.Process(self.pid).status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return True
 
     @property
     def sources(self) -> list[int]:
@@ -81,7 +120,9 @@ class Worker:
         """Let go of it. One that lives ends itself, and all that it has started."""
         self.has_arrived()
         self.channel.close()
-        os.close(self.output)
+        output, self.output = self.output, -1
+        if output >= 0:
+            os.close(output)
 
 
 @dataclass(eq=False, slots=True)
@@ -148,8 +189,8 @@ class Template:
 
     def limit(self, seconds: float | None) -> None:
         """Have it end, and with it its workers, after some seconds; after None, never."""
-        with self._sending, suppress(OSError):
-            self.control.send("lease", {"seconds": seconds})
+        with self._sending:
+            self.control.try_to_send("lease", {"seconds": seconds})
 
     def retire(self) -> None:
         """Have it end when the last of its workers has."""
@@ -159,12 +200,11 @@ class Template:
     def end(self) -> int:
         """Have it end, and with it its workers, and return its exit code."""
         self.control.close()
-        try:
-            return self.process.wait(_END_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            with suppress(OSError):
-                os.killpg(self.process.pid, signal.SIGKILL)  # what it looks around with, too
-            return self.process.wait()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_END_TIMEOUT_S)
+        with suppress(OSError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # what the project started at import, too
+        return self.process.wait()
 
 
 def how_it_ended(body: dict[str, Any]) -> str:

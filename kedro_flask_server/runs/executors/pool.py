@@ -14,7 +14,14 @@ from itertools import count
 from multiprocessing.connection import wait
 from typing import Any
 
-from kedro_flask_server.runs.executors.handles import Template, Worker, how_it_ended
+from kedro_flask_server.runs.background import BackgroundThread
+from kedro_flask_server.runs.executors.handles import (
+    LOOK_EVERY_S,
+    Patience,
+    Template,
+    Worker,
+    how_it_ended,
+)
 from kedro_flask_server.runs.executors.threads import NOT_LOADED
 from kedro_flask_server.runs.stopping import StopRequest
 from kedro_flask_server.workers.killing import kill_tree
@@ -28,6 +35,9 @@ _MAX_FAILURES = 3
 # As many modules take their time in each run that imports them anew.
 _WORTH_IMPORTING = 10
 _MAX_RENEWALS = 3
+
+# How late a template may be with a worker, which takes milliseconds.
+_PATIENCE_S = 10.0
 
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
@@ -68,12 +78,16 @@ class WorkerPool:
         self._start_at = 0.0
         self._ends_at: float | None = None
         self._is_closing = False
-        self._wake, self._wake_sender = os.pipe()
-        self._thread = threading.Thread(target=self._work, name="kedro-workers", daemon=True)
+        self._wake = self._wake_sender = -1
+        self._patience = Patience(_PATIENCE_S)
+        self._thread = BackgroundThread(self._work, name="kedro-workers")
 
     def start(self) -> None:
         """Start the workers."""
         _allow_descriptors(_OTHER_DESCRIPTORS + 2 * self._size)
+        self._wake, self._wake_sender = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._wake_sender, False)
         self._thread.start()
 
     def faults(self) -> dict[str, str]:
@@ -152,10 +166,10 @@ class WorkerPool:
         """Whether a worker comes from the template from which others would come now."""
         return worker.template is self._template
 
-    def give_up(self, worker: Worker) -> None:
-        """End the template of a worker, and all its workers: it does not do what it is told."""
+    def give_up(self, template: Template) -> None:
+        """End a template, and all its workers: it does not do what it is told."""
         logger.error("The process that starts the workers does not answer, and is ended")
-        worker.template.process.kill()
+        template.process.kill()
 
     def stop(self, worker: Worker, grace_s: float) -> None:
         """Have a worker and all that it has started stopped, and killed after a grace."""
@@ -171,7 +185,8 @@ class WorkerPool:
         with self._changed:
             self._ends_at = None if seconds is None else time.monotonic() + seconds
             for template in self._templates:
-                template.limit(seconds)
+                if template.is_ready:  # one that is not reads nothing
+                    template.limit(seconds)
 
     def _limit(self, template: Template) -> None:
         if self._ends_at is not None:
@@ -207,8 +222,6 @@ class WorkerPool:
             self._next = Template.start(settings, self._secrets)
         except OSError as error:
             logger.warning("The worker processes cannot be renewed: %s", error)
-            return
-        self._limit(self._next)
 
     def _put_next_in_place(self, template: Template) -> None:
         self._next, current = None, self._template
@@ -231,8 +244,8 @@ class WorkerPool:
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
-        self._kick()
         if self._thread.is_alive():
+            self._kick()
             self._thread.join()
         for template in self._templates:
             template.end()
@@ -245,8 +258,6 @@ class WorkerPool:
             os.write(self._wake_sender, b".")
 
     def _work(self) -> None:
-        os.set_blocking(self._wake, False)
-        os.set_blocking(self._wake_sender, False)
         while not self._is_closing:
             try:
                 self._look_after_all()
@@ -260,10 +271,31 @@ class WorkerPool:
             by_source: dict[Any, Template | Worker | None] = {self._wake: None}
             by_source |= {template.control.fileno(): template for template in self._templates}
             by_source |= {worker.channel.fileno(): worker for worker in self._idle}
-            is_complete = len(self._workers) >= self._size
-            pause_s = None if is_complete else max(0.001, self._start_at - time.monotonic())
+            pause_s = LOOK_EVERY_S
+            if len(self._workers) < self._size:
+                pause_s = min(pause_s, max(0.001, self._start_at - time.monotonic()))
         for source in wait([*by_source], pause_s):
             self._attend_to(by_source[source])
+        with self._changed:
+            self._look_at_templates()
+
+    def _look_at_templates(self) -> None:
+        """See whether they are there and do what they are told, which not all of them say."""
+        for template in self._templates:
+            if template.process.poll() is not None:  # who was forked from it holds its channel
+                self._lose(template)
+        current = self._template
+        if current is not None and self._patience.is_over(self._is_waited_for(current)):
+            self.give_up(current)
+
+    def _is_waited_for(self, template: Template) -> bool:
+        """Whether it has been told to fork a worker, and there is none."""
+        latest = time.monotonic() - LOOK_EVERY_S
+        return template.start_method == "fork" and any(
+            not each.is_ready and each.asked_for_at < latest
+            for each in self._idle
+            if each.template is template
+        )
 
     def _attend_to(self, source: Template | Worker | None) -> None:
         with self._changed:
@@ -283,6 +315,7 @@ class WorkerPool:
                     template.is_ready = True
                     template.is_loaded = bool(body.get("is_loaded"))
                     template.start_method = str(body.get("start_method"))
+                    self._limit(template)
                     if template is self._next:
                         self._put_next_in_place(template)
         except EOFError:
@@ -350,7 +383,6 @@ class WorkerPool:
         try:
             if self._template is None:
                 self._template = Template.start(self._settings, self._secrets)
-                self._limit(self._template)
             while len(self._workers) < self._size:
                 worker = self._template.start_worker(next(self._numbers))
                 self._workers.add(worker)

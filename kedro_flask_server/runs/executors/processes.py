@@ -11,7 +11,13 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from kedro_flask_server.runs.events import OUTPUT, EventType
-from kedro_flask_server.runs.executors.handles import Worker, how_it_ended
+from kedro_flask_server.runs.executors.handles import (
+    LOOK_EVERY_S,
+    Patience,
+    Template,
+    Worker,
+    how_it_ended,
+)
 from kedro_flask_server.runs.executors.pool import NoWorkerError, WorkerPool
 from kedro_flask_server.runs.executors.threads import start_threads
 from kedro_flask_server.runs.model import (
@@ -29,10 +35,7 @@ from kedro_flask_server.workers.protocol import Message
 # How long a run gets to end itself that the end of the server cuts off.
 _CUT_OFF_GRACE_S = 1.0
 
-# How often a thread that supervises a run looks whether the run should long be over.
-_LOOK_EVERY_S = 1.0
-
-# How long after that its template, which should have ended it, is given up.
+# How long after a process should be over its template is given up, which should have said so.
 _PATIENCE_S = 3.0
 
 
@@ -125,16 +128,19 @@ class ProcessExecutor:
         """Return a snapshot; None where the worker has died before it began."""
         self._inspector = worker
         has_started = False
+        patience = Patience(_PATIENCE_S)
         try:
             worker.channel.send("snapshot", {"params": params})
             while True:
-                wait(worker.sources)
+                wait(worker.sources, LOOK_EVERY_S)
                 worker.read_output()
                 for kind, body in worker.messages():
                     if kind == "snapshot":
                         return self._described(body)
                     has_started = has_started or kind == "started"
-        except (OSError, EOFError):
+                if patience.is_over(worker.has_ended):
+                    self._workers.give_up(worker.template)
+        except (OSError, EOFError, ValueError):  # the last where the server ends, and has closed it
             self._inspector = None
             self._workers.discard(worker)
             return (
@@ -234,24 +240,26 @@ class _Execution:
     def duration_ms(self) -> float:
         return round((time.monotonic() - self._started_at) * 1000, 2)
 
-    def follow(self, worker: Worker, give_up: Callable[[Worker], None]) -> None:
+    def follow(self, worker: Worker, give_up: Callable[[Template], None]) -> None:
         """Give the run to a worker, and take down what it says until the run is over.
 
         Args:
             worker: The worker.
-            give_up: Ends it where it should have been ended, and was not.
+            give_up: Ends its template, where that should have said that it ended, and has not.
         """
         self._is_over = False
+        patience = Patience(_PATIENCE_S)
         try:
             worker.channel.send("run", {"run_id": self._run_id, "request": self._request.given()})
             while not self._is_over:
-                wait(worker.sources, _LOOK_EVERY_S)
+                is_quiet = not wait(worker.sources, LOOK_EVERY_S)
                 self._take_output(worker.read_output())
                 for message in worker.messages():
                     self._take(message)
-                if self.ends_at is not None and time.monotonic() > self.ends_at + _PATIENCE_S:
-                    self.ends_at = None
-                    give_up(worker)
+                is_late = self.ends_at is not None and time.monotonic() > self.ends_at
+                is_late = is_late or (is_quiet and worker.has_ended)
+                if patience.is_over(is_late) and not self._is_over:
+                    give_up(worker.template)
         except (OSError, EOFError):
             self._end = worker.end
         self._take_output(worker.read_output(), is_last=True)
