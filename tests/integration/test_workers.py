@@ -373,6 +373,14 @@ def test_workers_that_die_while_their_template_is_stopped_cost_nobody_a_run(proj
 
 
 @pytest.mark.once
+def test_template_that_is_paused_while_it_starts_costs_nobody_a_run(project: Path) -> None:
+    with serve(project, "--workers", "1") as server:
+        assert server.client.get("/health/ready").status_code == 503
+        template_of(server).suspend()
+        assert server.run(pipeline_names=["one"])["status"] == "success"
+
+
+@pytest.mark.once
 def test_server_that_is_paused_loses_no_run(project: Path) -> None:
     with serve(project, "--workers", "2") as server:
         left = server.submit(pipeline_names=["sleep"], params={"seconds": 6})

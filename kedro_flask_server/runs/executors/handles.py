@@ -163,6 +163,13 @@ class Template:
             process = start_program("template", settings, theirs.fileno(), environ=environ)
         return cls(Channel(ours), process, modules=frozenset(settings.modules))
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody has paused it (SIGSTOP)."""
+        with suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
+        return False
+
     def start_worker(self, number: int) -> Worker:
         """Have a worker started, which says itself when it is ready.
 

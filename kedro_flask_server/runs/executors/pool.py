@@ -36,7 +36,7 @@ _MAX_FAILURES = 3
 _WORTH_IMPORTING = 10
 _MAX_RENEWALS = 3
 
-# How late a template may be with a worker, which takes milliseconds.
+# How late a template may be with a worker, which takes milliseconds, and how long stopped.
 _PATIENCE_S = 10.0
 
 _FIRST_PAUSE_S = 0.2
@@ -285,8 +285,10 @@ class WorkerPool:
             if template.process.poll() is not None:  # who was forked from it holds its channel
                 self._lose(template)
         current = self._template
-        if current is not None and self._patience.is_over(self._is_waited_for(current)):
-            self.give_up(current)
+        if current is not None:
+            is_late = current.is_stopped or self._is_waited_for(current)
+            if self._patience.is_over(is_late):
+                self.give_up(current)
 
     def _is_waited_for(self, template: Template) -> bool:
         """Whether it has been told to fork a worker, and there is none."""
