@@ -1,27 +1,37 @@
 """Serve a Kedro project over HTTP.
 
-The package's surface is :func:`create_http_server`, the application factory, and
-``__version__``. Both are looked up on first use: Kedro imports this package to list its
-commands, and ``kedro --help`` must not pay for Flask.
+The package's surface is :func:`create_http_server`, the application factory, ``__version__``, and
+what a project needs to say who may use its server. All are looked up on first use: Kedro imports
+this package to list its commands, and ``kedro --help`` must not pay for Flask.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kedro_flask_server.access.model import Caller, Scope
     from kedro_flask_server.app import create_http_server
+    from kedro_flask_server.errors import UnauthorizedError
+    from kedro_flask_server.web.guard import needs
 
     __version__: str
 
-__all__ = ["__version__", "create_http_server"]
+__all__ = ["Caller", "Scope", "UnauthorizedError", "__version__", "create_http_server", "needs"]
+
+_HOMES = {
+    "Caller": "access.model",
+    "Scope": "access.model",
+    "UnauthorizedError": "errors",
+    "create_http_server": "app",
+    "needs": "web.guard",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "create_http_server":
-        from kedro_flask_server.app import create_http_server
-
-        return create_http_server
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     if name == "__version__":
         from importlib.metadata import version
 

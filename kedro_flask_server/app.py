@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from flask import Blueprint, Flask
-from werkzeug.middleware.proxy_fix import ProxyFix
 
+from kedro_flask_server.access.control import AccessControl
+from kedro_flask_server.access.keys import KeyFile
+from kedro_flask_server.access.store import AccessStore
 from kedro_flask_server.config import (
+    LOOPBACK_HOSTS,
     ServerConfig,
     load_config,
     resolve_project_path,
@@ -28,7 +33,9 @@ from kedro_flask_server.web.core import create_core_blueprint
 from kedro_flask_server.web.docs import create_docs_blueprint
 from kedro_flask_server.web.errors import register_error_handlers
 from kedro_flask_server.web.events import create_events_blueprint
-from kedro_flask_server.web.health import create_health_blueprint
+from kedro_flask_server.web.gate import Gate, TrustedProxies
+from kedro_flask_server.web.guard import Authenticator, register_guard
+from kedro_flask_server.web.health import HEALTH_ENDPOINTS, HEALTH_PATHS, create_health_blueprint
 from kedro_flask_server.web.runs import create_runs_blueprint
 from kedro_flask_server.web.streams import EventStreams
 
@@ -48,11 +55,13 @@ class KedroServer:
         config: The settings.
         project: The project that is served.
         runs: Takes runs, over HTTP or from a view of your own.
+        access: Knows who may do so.
     """
 
     config: ServerConfig
     project: KedroProject
     runs: RunService
+    access: AccessControl
 
 
 def create_http_server(
@@ -85,39 +94,90 @@ def create_http_server(
             or has a value that is not allowed, or a blueprint of ``SERVER_BLUEPRINTS`` cannot
             be imported.
     """
-    path = resolve_project_path(project_path, os.environ)
-    project = KedroProject.bootstrap(path)
-    config = load_config(
-        path,
-        arguments={"env": env, "conf_source": conf_source, **settings},
-        environ=os.environ,
-        project_settings=project.setting("SERVER", {}),
-    )
+    arguments = {"env": env, "conf_source": conf_source, **settings}
+    project, config, database = _open_project(project_path, arguments)
     set_up_logging(project.safe_text)
-    project.configure(env=config.env, conf_source=config.conf_source)
-
-    state_dir = Path(config.state_dir or path / STATE_DIR)
-    database = Database(locate(config.database_url, state_dir))
     store = RunStore(database, project=project.name, env=project.env)
-    runs = RunService(store, _create_executor(project, config), config)
+    authenticator = _load_authenticator(project.setting("SERVER_AUTHENTICATOR", None))
+    access = AccessControl(
+        AccessStore(database, project=project.name, env=project.env),
+        key_file=KeyFile(Path(config.api_keys_file)) if config.api_keys_file else None,
+        allow_anonymous=config.allow_anonymous,
+        has_other_scheme=authenticator is not None,
+        is_reached_through_proxy=config.allowed_hosts != LOOPBACK_HOSTS
+        or bool(config.trusted_proxies),
+        expose_messages=config.expose_error_messages,
+    )
+    runs = RunService(store, _create_executor(project, config), config, chores=[access])
 
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=0, x_proto=0, x_prefix=1)  # type: ignore[method-assign]
-    app.extensions[EXTENSION] = KedroServer(config=config, project=project, runs=runs)
+    app.wsgi_app = Gate(  # type: ignore[method-assign]
+        TrustedProxies(app.wsgi_app, config.trusted_proxies),
+        allowed_hosts=config.allowed_hosts,
+        allowed_origins=config.allowed_origins,
+        any_host_paths=HEALTH_PATHS,
+    )
+    app.extensions[EXTENSION] = KedroServer(
+        config=config, project=project, runs=runs, access=access
+    )
     register_error_handlers(app)
+    public = {*HEALTH_ENDPOINTS, *config.public_endpoints}
+    register_guard(app, access, public=public, authenticator=authenticator)
     max_wait_s = config.max_sync_wait_s
     app.register_blueprint(create_health_blueprint(runs, kedro_version=project.kedro_version))
     app.register_blueprint(
-        create_core_blueprint(runs, max_waiting=config.max_waiting, max_wait_s=max_wait_s)
+        create_core_blueprint(
+            runs,
+            max_waiting=config.max_waiting,
+            max_wait_s=max_wait_s,
+            allow_interpolation=config.allow_param_interpolation,
+        )
     )
     app.register_blueprint(create_runs_blueprint(runs, max_wait_s=max_wait_s))
-    streams = EventStreams(runs, limit=config.max_streams)
+    streams = EventStreams(limit=config.max_streams)
     app.register_blueprint(create_events_blueprint(runs, streams))
     app.register_blueprint(create_docs_blueprint())
     _register_blueprints(app, project.setting("SERVER_BLUEPRINTS", ()))
     return app
+
+
+def open_access_store(project_path: str | Path | None, *, env: str | None) -> AccessStore:
+    """Return the keys and the audit of a project's server, which need not run.
+
+    Args:
+        project_path: As for `create_http_server`.
+        env: As for `create_http_server`.
+
+    Raises:
+        ServerSettingsError: As for `create_http_server`, or if the database cannot be used.
+        StoreUnavailableError: If the database cannot be reached.
+    """
+    project, _, database = _open_project(project_path, {"env": env})
+    store = AccessStore(database, project=project.name, env=project.env)
+    store.open()
+    return store
+
+
+def _open_project(
+    project_path: str | Path | None, arguments: Mapping[str, object]
+) -> tuple[KedroProject, ServerConfig, Database]:
+    path = resolve_project_path(project_path, os.environ)
+    project = KedroProject.bootstrap(path)
+    config = load_config(
+        path,
+        arguments=arguments,
+        environ=os.environ,
+        project_settings=project.setting("SERVER", {}),
+    )
+    project.configure(
+        env=config.env,
+        conf_source=config.conf_source,
+        resolves_params=config.allow_param_interpolation,
+    )
+    state_dir = Path(config.state_dir or path / STATE_DIR)
+    return project, config, Database(locate(config.database_url, state_dir))
 
 
 def _create_executor(project: KedroProject, config: ServerConfig) -> Executor:
@@ -134,6 +194,7 @@ def _create_executor(project: KedroProject, config: ServerConfig) -> Executor:
         project_path=str(project.path),
         env=config.env,
         conf_source=config.conf_source,
+        resolves_params=config.allow_param_interpolation,
         start_method=config.worker_start_method,
         max_runs=config.max_runs_per_worker,
         max_rss_mb=config.max_worker_rss_mb,
@@ -162,15 +223,40 @@ def _register_blueprints(app: Flask, places: object) -> None:
             ) from error
 
 
-def _load_blueprint(place: str) -> Blueprint:
+def _load_authenticator(place: object) -> Authenticator | None:
+    if place is None:
+        return None
+    setting = "SERVER_AUTHENTICATOR"
+    authenticator = _load(setting, place, such_as="my_project.auth:CompanyLogin")
+    try:
+        authenticator = authenticator() if isinstance(authenticator, type) else authenticator
+    except Exception as error:  # it is the project's: it can raise anything
+        raise ServerSettingsError(
+            f"{setting} in settings.py names {place!r}, which cannot be made "
+            f"({type(error).__qualname__}: {error})."
+        ) from error
+    if not callable(getattr(authenticator, "authenticate", None)):
+        raise ServerSettingsError(
+            f"{setting} in settings.py names {place!r}, which has no method authenticate(request)."
+        )
+    found: Authenticator = authenticator
+    return found
+
+
+def _load(setting: str, place: object, *, such_as: str) -> Any:
+    """Return what is at a place that a setting names, such as ``my_project.api:bp``."""
     module_name, _, name = str(place).partition(":")
     try:
-        blueprint = getattr(import_module(module_name), name)
+        return getattr(import_module(module_name), name)
     except Exception as error:  # the module is the project's: it can raise anything
         raise ServerSettingsError(
-            f"SERVER_BLUEPRINTS in settings.py names {place!r}, which cannot be imported "
-            f"({type(error).__qualname__}: {error}). It takes places such as 'my_project.api:bp'."
+            f"{setting} in settings.py names {place!r}, which cannot be imported "
+            f"({type(error).__qualname__}: {error}). It takes places such as {such_as!r}."
         ) from error
+
+
+def _load_blueprint(place: str) -> Blueprint:
+    blueprint = _load("SERVER_BLUEPRINTS", place, such_as="my_project.api:bp")
     if not isinstance(blueprint, Blueprint):
         raise ServerSettingsError(
             f"SERVER_BLUEPRINTS in settings.py names {place!r}, which is no flask.Blueprint but "

@@ -7,6 +7,7 @@ option; environment variable; ``SERVER = {...}`` in the project's settings.py; d
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import os
 import re
@@ -27,14 +28,21 @@ _SHORTEST_TIMEOUT_S = 0.001
 _LONGEST_S = 31_536_000.0
 
 # In settings.py, these are relative to the project.
-_PATHS = ("conf_source", "state_dir")
+_PATHS = ("conf_source", "state_dir", "api_keys_file")
 
 # Kubernetes describes each service of a namespace in the environment of its pods, and a
 # service may well be called kedro-server, or kedro-server-test. https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _SERVICE_LINK = re.compile(
     r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
 )
+_HOST = re.compile(r"\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*(:\d{1,5})?|\[[0-9a-f:.]+\](:\d{1,5})?")
+_ORIGIN = re.compile(r"https?://(" + _HOST.pattern + ")")
+
 _SERVICE_ADDRESS = re.compile(r"(tcp|udp|sctp)://")
+
+
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+"""The names of this machine that no other machine can take."""
 
 
 def _text(value: object) -> str:
@@ -84,6 +92,14 @@ def _folder(value: object) -> str:
     return str(Path(text).expanduser().resolve())
 
 
+def _file(value: object) -> str:
+    """Return the path of a file that exists."""
+    path = Path(_folder(value))
+    if not path.is_file():
+        raise ValueError
+    return str(path)
+
+
 def _by_pipeline(parse: Callable[[object], Any]) -> Callable[[object], dict[str, Any]]:
     """Return what parses a value for each of some pipelines; in a variable, as JSON."""
 
@@ -121,6 +137,49 @@ def default_executor() -> str:
         ``processes``, on Windows ``threads``.
     """
     return "processes" if os.name == "posix" else "threads"
+
+
+def _yes_or_no(value: object) -> bool:
+    """Return a truth value; in a variable, in the words that Kedro's server takes in JSON."""
+    words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+    if isinstance(value, bool):
+        return value
+    if not isinstance(value, str) or value.lower() not in words:
+        raise ValueError
+    return words[value.lower()]
+
+
+def _list_of(parse: Callable[[object], str]) -> Callable[[object], tuple[str, ...]]:
+    """Return what parses a list of values; in a variable, as JSON."""
+
+    def parse_all(value: object) -> tuple[str, ...]:
+        given = json.loads(value) if isinstance(value, str) else value
+        if not isinstance(given, (list, tuple)):
+            raise ValueError
+        return tuple(map(parse, given))
+
+    return parse_all
+
+
+def _host(value: object) -> str:
+    host = _text(value).lower()
+    if host != "*" and not _HOST.fullmatch(host):
+        raise ValueError
+    return host
+
+
+def _origin(value: object) -> str:
+    origin = _text(value).lower()
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError
+    return origin
+
+
+def _proxy(value: object) -> str:
+    proxy = _text(value)
+    if proxy != "unix":
+        ipaddress.ip_network(proxy)
+    return proxy
 
 
 def _one_of(*words: str) -> Callable[[object], str]:
@@ -337,6 +396,66 @@ class ServerConfig:
         _whole(1),
         allowed="a whole number of bytes, 1 or more",
         meaning="the largest request body in bytes; a larger one is refused with 413",
+    )
+    receive_timeout_s: float = _setting(
+        10.0,
+        _number(0.1, 3_600),
+        allowed="a number of seconds from 0.1 to 3600",
+        meaning="within how many seconds a request must have come in whole, under "
+        "`kedro server start`; a slower client is cut off",
+    )
+    allow_anonymous: bool = _setting(
+        False,
+        _yes_or_no,
+        allowed="true or false",
+        meaning="whether whoever reaches the server may use it without saying who they are",
+    )
+    api_keys_file: str | None = _setting(
+        None,
+        _file,
+        allowed="the path of a file",
+        meaning="a YAML file with API keys, beside those of the database, read again when it "
+        "changes",
+    )
+    public_endpoints: tuple[str, ...] = _setting(
+        tuple,
+        _list_of(_text),
+        allowed='a list of names of Flask endpoints, such as ["my_blueprint.page"]',
+        meaning="views that are open to all, beside `/health` and its probes",
+    )
+    allowed_hosts: tuple[str, ...] = _setting(
+        lambda: LOOPBACK_HOSTS,
+        _list_of(_host),
+        allowed='a list of host names, such as ["kedro.example.com", ".internal"]',
+        meaning="the hosts that requests may name, with a port or for any port; `.internal` is "
+        "all below that, and `*` any (default: `localhost`, `127.0.0.1` and `[::1]`)",
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        tuple,
+        _list_of(_origin),
+        allowed='a list of origins, such as ["https://portal.example.com"]',
+        meaning="the other sites whose pages may send requests (CORS)",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        tuple,
+        _list_of(_proxy),
+        allowed='a list of addresses and networks, such as ["10.0.0.0/8"], or "unix" for a '
+        "Unix socket",
+        meaning="the proxies whose `X-Forwarded-For`, `-Proto` and `-Prefix` count",
+    )
+    allow_param_interpolation: bool = _setting(
+        False,
+        _yes_or_no,
+        allowed="true or false",
+        meaning="whether `params` may hold `${…}` and `???`, which OmegaConf resolves: with a "
+        "resolver such as `oc.env`, a caller reads the environment of the server",
+    )
+    expose_error_messages: bool = _setting(
+        True,
+        _yes_or_no,
+        allowed="true or false",
+        meaning="whether clients are told the messages, tracebacks and logs of runs that fail, "
+        "and not the type of the error alone",
     )
 
 

@@ -98,3 +98,46 @@ class KeyInUseError(TryAgainError):
 
     def __init__(self) -> None:
         super().__init__("The first request with this key is being taken in. Try again.")
+
+
+class QuotaError(TryAgainError):
+    """Raised when somebody has as many runs under way as they may.
+
+    Args:
+        who: Their name.
+        limit: How many they may have.
+        kind: Which runs count: ``active`` or ``queued``.
+    """
+
+    def __init__(self, who: str, limit: int, kind: str) -> None:
+        super().__init__(f"{who} has {limit} {kind} runs, and may have no more (max_{kind}).")
+
+
+class UnauthorizedError(ServerError):
+    """Raised when a request has to say who sends it, and does not, or not truly."""
+
+
+class ForbiddenError(ServerError):
+    """Raised when somebody asks for what they may not have."""
+
+
+class ApiKeyExistsError(ServerError):
+    """Raised when a key is made whose name another one has.
+
+    Args:
+        name: The name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is a key {name!r} already: revoke it, or choose another name.")
+
+
+class UnknownApiKeyError(ServerError):
+    """Raised when there is no key of a name.
+
+    Args:
+        name: The name.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"There is no key {bounded(name, 100)!r} that could be revoked.")

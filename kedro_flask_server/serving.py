@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import multiprocessing
@@ -11,17 +12,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from types import FrameType
 from typing import Any
 
 from flask import Flask
 from waitress import create_server
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask
+from waitress.utilities import RequestEntityTooLarge
 
 from kedro_flask_server.app import EXTENSION, KedroServer
 from kedro_flask_server.config import ServerConfig
+from kedro_flask_server.descriptors import allow_descriptors
 from kedro_flask_server.errors import ServerSettingsError
 
 DRAINED = 0
@@ -34,6 +39,10 @@ CUT_OFF = 1
 _SAME_SIGNAL_S = 0.5
 _SPARE_THREADS = 4
 _FLUSH_TIMEOUT_S = 2.0
+
+# More than there can be threads, and far more than browsers and proxies keep open.
+_CONNECTIONS = 4_096
+_OTHER_DESCRIPTORS = 512
 
 
 def waitress_settings(config: ServerConfig) -> dict[str, Any]:
@@ -51,20 +60,21 @@ def waitress_settings(config: ServerConfig) -> dict[str, Any]:
         # Whoever runs, waits for a run, is at a snapshot or follows events holds a thread: there
         # are more.
         "threads": config.workers + 2 * config.max_waiting + config.max_streams + _SPARE_THREADS,
-        # More than there can be threads, and below the 1,024 open files that a process has by
-        # default. poll has no limit of its own.
-        "connection_limit": 800,
+        # poll has no limit of its own, and those that say nothing are soon cut off.
+        "connection_limit": allow_descriptors(_CONNECTIONS + _OTHER_DESCRIPTORS)
+        - _OTHER_DESCRIPTORS,
         "asyncore_use_poll": True,
         "backlog": 1024,
         # In seconds, for an idle connection; one that waits for its answer is not idle.
         "channel_timeout": 120,
         "cleanup_interval": 30,
         "max_request_header_size": 65_536,
-        # Flask keeps the limit to the byte. waitress counts the framing of chunks, too, which
-        # for chunks of one byte is five times the body (RFC 9112, section 7.1).
+        # `_RequestParser` keeps the limit to the byte. waitress counts the framing of chunks, too,
+        # which for chunks of one byte is five times the body (RFC 9112, section 7.1).
         "max_request_body_size": 8 * config.max_body_bytes,
         "expose_tracebacks": False,
-        "clear_untrusted_proxy_headers": True,
+        # The application does so, under every WSGI server alike (`TrustedProxies`).
+        "clear_untrusted_proxy_headers": False,
         "ident": None,
     }
 
@@ -95,7 +105,17 @@ class Server:
             each for each in self._sockets.values() if isinstance(each, BaseWSGIServer)
         ]
         for listener in self._listeners:
-            listener.channel_class = _Channel
+            listener.channel_class = partial(
+                _Channel,
+                max_body_bytes=config.max_body_bytes,
+                receive_timeout_s=config.receive_timeout_s,
+            )
+        try:
+            self._parts.access.listen(is_loopback=all(map(_is_loopback, self._listeners)))
+        except ServerSettingsError:
+            for listener in self._listeners:
+                listener.close()
+            raise
 
     @property
     def url(self) -> str:
@@ -170,8 +190,39 @@ class _JsonErrorTask(ErrorTask):
         self.write(body)
 
 
+class _RequestParser(HTTPRequestParser):
+    """Refuses a body that is too large by its own bytes, before it is kept."""
+
+    error: Any
+
+    def __init__(self, adj: Any, *, max_body_bytes: int) -> None:
+        super().__init__(adj)
+        self._max_body_bytes = max_body_bytes
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # Content-Length has more digits than Python reads
+            raise ParsingError("Content-Length is invalid") from error
+
+    def received(self, data: bytes) -> int:
+        consumed = int(super().received(data))
+        size = self.content_length
+        if self.chunked and self.body_rcv is not None:
+            size = len(self.body_rcv) + self.body_rcv.chunk_remainder
+        if size > self._max_body_bytes and self.error is None:
+            self.expect_continue = False
+            self.error = RequestEntityTooLarge(
+                f"The body is larger than {self._max_body_bytes} bytes (setting max_body_bytes)"
+            )
+            self.completed = True
+        return consumed
+
+
 class _Channel(HTTPChannel):
-    """A connection, which is read while its request is served if somebody asks for its client.
+    """A connection, which is closed if a request does not come in within its time.
+
+    It is read while its request is served if somebody asks for its client.
 
     waitress can read while it serves (``channel_request_lookahead``), and so finds out that a
     client is gone. But a client that has sent all may close its side and wait for the answer.
@@ -180,6 +231,31 @@ class _Channel(HTTPChannel):
     error_task_class = _JsonErrorTask
     _is_asked_for = False
 
+    def __init__(
+        self, *args: Any, max_body_bytes: int, receive_timeout_s: float, **options: Any
+    ) -> None:
+        super().__init__(*args, **options)
+        self.parser_class = partial(_RequestParser, max_body_bytes=max_body_bytes)
+        self._receive_timeout_s = receive_timeout_s
+        # Since when a request is on its way; None where none is.
+        self._receiving_since: float | None = time.monotonic()
+
+    def received(self, data: bytes) -> bool:
+        if self._receiving_since is None:
+            self._receiving_since = time.monotonic()
+        taken = bool(super().received(data))
+        if self.requests and self.request is None:  # all that has come in is whole
+            self._receiving_since = None
+        return taken
+
+    def _is_too_slow(self) -> bool:
+        if self._receiving_since is None:
+            return False
+        now = time.monotonic()
+        if self.requests:  # what follows is not read before these are answered
+            self._receiving_since = now
+        return now - self._receiving_since > self._receive_timeout_s
+
     def check_client_disconnected(self) -> bool:
         if not self._is_asked_for:
             self._is_asked_for = True
@@ -187,10 +263,21 @@ class _Channel(HTTPChannel):
         return bool(super().check_client_disconnected())
 
     def readable(self) -> bool:
+        if self._is_too_slow():
+            self.will_close = True
         if not self._is_asked_for:
             return bool(super().readable())
         is_ending = self.will_close or self.close_when_flushed
         return not is_ending and len(self.requests) <= 1
+
+
+def _is_loopback(listener: BaseWSGIServer) -> bool:
+    """Whether programs on this machine alone reach a listening socket."""
+    address = listener.socket.getsockname()
+    try:
+        return ipaddress.ip_address(address[0]).is_loopback
+    except ValueError:  # of a Unix socket, a path
+        return False
 
 
 def _wait_until(is_true: Callable[[], bool], timeout_s: float) -> None:

@@ -64,7 +64,7 @@ def _nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
 
     What wider scopes started before it, such as servers that tests share, is theirs.
     """
-    for name in ("ours", "served", "kedros", "postgresql_server"):
+    for name in ("ours", "served", "kedros", "guarded", "postgresql_server"):
         if name in request.fixturenames:
             request.getfixturevalue(name)
     if "database_url" in request.fixturenames:

@@ -28,6 +28,9 @@ CLIENT = [sys.executable, "-m", "kedro_flask_server"]
 EXECUTORS = ["processes", pytest.param("threads", marks=pytest.mark.once)]
 """Parameters of fixtures whose tests hold wherever runs execute."""
 
+ANYONE = {"KEDRO_SERVER_ALLOW_ANONYMOUS": "true"}
+"""Variables of a server that lets in whoever reaches it."""
+
 _KEDRO_SERVER = """
 import sys, uvicorn
 from kedro.server import create_http_server

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import click
 
+from kedro_flask_server.cli.keys import audit, keys
 from kedro_flask_server.cli.runs import cancel, logs, run, runs, show
 from kedro_flask_server.cli.start import start
 
@@ -28,5 +29,5 @@ def server() -> None:
     """Commands for running Kedro as a server, and for using one."""
 
 
-for command in (start, *CLIENT_COMMANDS):
+for command in (start, keys, audit, *CLIENT_COMMANDS):
     server.add_command(command)

@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     help="Where runs execute: each in a process of its own, or in threads of the server.  "
     "[default: processes; on Windows threads]",
 )
+@click.option(
+    "--allow-anonymous",
+    is_flag=True,
+    default=None,
+    help="Let in whoever reaches the server, without a key.",
+)
 @click.pass_obj
 def start(metadata: ProjectMetadata, /, reload: bool, **settings: Any) -> None:
     """Serve this project over HTTP.
@@ -86,7 +92,7 @@ def _serve_with_reload(metadata: ProjectMetadata, settings: dict[str, Any]) -> N
         part
         for name, value in settings.items()
         if value is not None
-        for part in (f"--{name.replace('_', '-')}", str(value))
+        for part in (f"--{name.replace('_', '-')}", *([] if value is True else [str(value)]))
     ]
     conf_source = settings["conf_source"] or os.environ.get("KEDRO_SERVER_CONF_SOURCE")
     source_dir, configuration = watched_paths(metadata, conf_source)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +11,13 @@ from kedro.config import AbstractConfigLoader
 from omegaconf.errors import InterpolationResolutionError
 
 from kedro_flask_server.project.resolvers import ResolverLayer
+from kedro_flask_server.redaction import SECRETS
+
+# Stands for "$" in runtime parameters while they are resolved: a character that Unicode leaves to
+# programs (https://www.unicode.org/faq/private_use.html#noncharacters).
+_MARK = "\ufdd0"
+
+_ESCAPED = re.compile(r"(\\+)\$\{")
 
 _GUARD = "restrict_runtime_params_type_selection"
 
@@ -20,10 +28,15 @@ class IsolatedConfigLoader(AbstractConfigLoader):
     What it promises for any loader class:
 
     - Its OmegaConf resolvers are its own, so no run resolves another's runtime parameters.
+    - Runtime parameters are taken literally: nothing in them is resolved, however often the class
+      resolves what they have become a part of. With `resolves_params`, they are OmegaConf's.
+    - What it finds among the credentials is kept out of all that is logged and sent.
     - A class that does not take the newest of Kedro's arguments works without it.
     - Kedro's guard against runtime parameters that choose a dataset's ``type`` holds, whatever
       the class makes of the argument that asks for it.
     """
+
+    resolves_params = False
 
     _project_class: type[AbstractConfigLoader]
     _is_guarded = False
@@ -31,6 +44,11 @@ class IsolatedConfigLoader(AbstractConfigLoader):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         is_guarded = bool(kwargs.pop(_GUARD, False))
         self._layer = ResolverLayer()
+        self._has_marks = False
+        if not self.resolves_params and kwargs.get("runtime_params"):
+            given = kwargs["runtime_params"]
+            kwargs["runtime_params"] = _replaced(given, "$", _MARK)
+            self._has_marks = kwargs["runtime_params"] != given
         self._arguments = args, dict(kwargs)
         self._is_guarded = is_guarded
         if is_guarded and _GUARD in inspect.signature(self._project_class.__init__).parameters:
@@ -50,6 +68,10 @@ class IsolatedConfigLoader(AbstractConfigLoader):
     def __getitem__(self, key: str) -> Any:
         with self._layer.active():
             config = super().__getitem__(key)
+        if self._has_marks:
+            config = _replaced(config, _MARK, "$")
+        if key == "credentials":
+            SECRETS.learn_all_in(config)
         if key == "catalog" and self._is_guarded and self.runtime_params:
             self._refuse_chosen_types(config)
         return config
@@ -98,6 +120,30 @@ def isolated(loader_class: type[AbstractConfigLoader]) -> type[AbstractConfigLoa
         (IsolatedConfigLoader, loader_class),
         {"_project_class": loader_class},
     )
+
+
+def unescaped(params: Any) -> Any:
+    r"""Return runtime parameters with ``${`` where ``\${`` was, as OmegaConf would have it."""
+    if isinstance(params, str):
+        return _ESCAPED.sub(lambda found: "\\" * (len(found[1]) // 2) + "${", params)
+    if isinstance(params, dict):
+        return {key: unescaped(each) for key, each in params.items()}
+    if isinstance(params, list):
+        return [unescaped(each) for each in params]
+    return params
+
+
+def _replaced(content: Any, old: str, new: str) -> Any:
+    """Return configuration with a character replaced in all texts, those of keys included."""
+    if isinstance(content, str):
+        return content.replace(old, new)
+    if isinstance(content, dict):
+        return {
+            _replaced(key, old, new): _replaced(each, old, new) for key, each in content.items()
+        }
+    if isinstance(content, list):
+        return [_replaced(each, old, new) for each in content]
+    return content
 
 
 def _with_other_values(value: Any) -> Any:

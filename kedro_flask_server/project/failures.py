@@ -7,6 +7,7 @@ import traceback
 from kedro.io.core import _redact_url_credentials
 from kedro.runner import Task
 
+from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.model import ErrorDetail
 from kedro_flask_server.text import MAX_TRACEBACK_CHARS, bounded, bounded_end, printable
 
@@ -18,11 +19,14 @@ def safe(text: str) -> str:
         text: Any text.
 
     Returns:
-        The text, bounded, printable, and with the user info, query and fragment of every URL
-        in it replaced, as Kedro does (``kedro.io.core``).
+        The text, bounded, printable, without the secrets that this process knows, and with the
+        user info, query and fragment of every URL in it replaced, as Kedro does
+        (``kedro.io.core``).
     """
-    # Bounded first: the time that Kedro's search for URLs takes grows with the square.
-    return printable(str(_redact_url_credentials(bounded(text))))
+    # Secrets first: one that is cut is not known any more. The rest when it is bounded: the time
+    # that Kedro's search for URLs takes grows with the square.
+    kept = bounded(SECRETS.redact(text))
+    return printable(str(_redact_url_credentials(kept)))
 
 
 def describe(error: BaseException) -> ErrorDetail:

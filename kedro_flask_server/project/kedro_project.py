@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ from kedro.io.core import parse_dataset_definition
 
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import logs_of
-from kedro_flask_server.project.config_loader import isolated
+from kedro_flask_server.project.config_loader import isolated, unescaped
 from kedro_flask_server.project.failures import describe, describe_run, safe, trace
 from kedro_flask_server.project.hooks import report_nodes, watch_tasks
 from kedro_flask_server.project.plugins import warn_of_plugins_with_state
@@ -32,6 +33,7 @@ from kedro_flask_server.project.runner import (
     start_processes_safely,
     stop_between_nodes,
 )
+from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.model import (
     ErrorDetail,
     RunOutcome,
@@ -58,6 +60,7 @@ class KedroProject:
     def __init__(self, metadata: ProjectMetadata) -> None:
         """Take a project that is bootstrapped; `bootstrap` does both."""
         self._metadata = metadata
+        self._resolves_params = False
         self._env: str | None = None
         self._conf_source: str | None = None
         self._session: KedroServiceSession | None = None
@@ -89,6 +92,7 @@ class KedroProject:
             ) from error
         # Both the session and the snapshot take the class from here.
         settings.set("CONFIG_LOADER_CLASS", isolated(loader_class))
+        SECRETS.learn_environment(os.environ)
         watch_tasks()
         return cls(metadata)
 
@@ -96,15 +100,22 @@ class KedroProject:
         """Load the pipelines, and see to what runs that share a process must not do."""
         warn_of_plugins_with_state()
         start_processes_safely(self.path)
+        self.learn_credentials()
         self.try_to_load()
 
-    def configure(self, *, env: str | None, conf_source: str | None) -> None:
-        """Choose the configuration that every run and snapshot uses.
+    def configure(
+        self, *, env: str | None, conf_source: str | None, resolves_params: bool = False
+    ) -> None:
+        r"""Choose the configuration that every run and snapshot uses.
 
         Args:
             env: Kedro's configuration environment; None for the project's default.
             conf_source: Where the configuration is; None for the project's own folder.
+            resolves_params: Whether OmegaConf resolves what runtime parameters hold. Otherwise
+                they are literal, and ``\${`` in them stands for ``${``.
         """
+        self._resolves_params = resolves_params
+        settings.CONFIG_LOADER_CLASS.resolves_params = resolves_params
         self._env = env
         self._conf_source = conf_source
 
@@ -198,7 +209,7 @@ class KedroProject:
             All fields of ``kedro.inspection``'s snapshot, as plain data; or why there is none.
         """
         try:
-            runtime_params = _parse_params(params) if params else None
+            runtime_params = self._params(_parse_params(params) if params else None)
             self._loaded_session()
             snapshot = get_project_snapshot(
                 env=self._env,
@@ -217,6 +228,16 @@ class KedroProject:
                 extra=_PLAIN,
             )
             return failure
+
+    def learn_credentials(self) -> None:
+        """Take down what is secret in the project's configuration; each run does so, too."""
+        with suppress(Exception, SystemExit):  # it fails again in the run that needs it
+            loader = settings.CONFIG_LOADER_CLASS(
+                conf_source=self._conf_source or str(self.path / settings.CONF_SOURCE),
+                env=self._env,
+                **settings.CONFIG_LOADER_ARGS,
+            )
+            _ = loader["credentials"]
 
     def import_datasets(self) -> None:
         """Import the classes of the project's datasets, as far as they can be told."""
@@ -242,6 +263,7 @@ class KedroProject:
             What became of it. Whatever the project's code raises, ``SystemExit`` and
             ``KeyboardInterrupt`` included, is in the outcome: this never raises.
         """
+        SECRETS.learn_environment(os.environ)  # the project's code may have added to it
         with logs_of(report):
             outcome = self._execute(run_id, request, stop, report)
             _log(run_id, outcome)
@@ -290,8 +312,11 @@ class KedroProject:
             load_versions=request.load_versions,
             namespaces=request.namespaces,
             only_missing_outputs=request.only_missing_outputs,
-            runtime_params=request.params,
+            runtime_params=self._params(request.params),
         )
+
+    def _params(self, params: dict[str, Any] | None) -> dict[str, Any] | None:
+        return params if self._resolves_params else unescaped(params)
 
     @property
     def is_loaded(self) -> bool:
@@ -353,7 +378,7 @@ def _parse_params(text: str) -> dict[str, Any]:
         parsed: dict[str, Any] = _split_params(None, None, text)  # type: ignore[arg-type]
     except Exception as error:
         raise ValueError(
-            f"Invalid 'params' value: {text!r}. It takes key=value pairs separated by commas, "
+            f"Invalid 'params' value: {text!r}. It takes name=value pairs separated by commas, "
             "such as 'version=02,model.lr=0.01', and no commas within values."
         ) from error
     return parsed

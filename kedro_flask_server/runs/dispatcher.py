@@ -14,7 +14,14 @@ from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.runs.background import BackgroundThread
 from kedro_flask_server.runs.executors import Executor
 from kedro_flask_server.runs.membership import Membership
-from kedro_flask_server.runs.model import ErrorDetail, Run, RunOutcome, RunStatus, StopReason
+from kedro_flask_server.runs.model import (
+    ErrorDetail,
+    Run,
+    RunOutcome,
+    RunRequest,
+    RunStatus,
+    StopReason,
+)
 from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.store import RunStore
 from kedro_flask_server.runs.watches import Watches
@@ -36,6 +43,7 @@ class _Execution:
     """A run while it executes here; times are monotonic, in seconds."""
 
     run_id: str
+    request: RunRequest
     server_id: str
     started_at: float
     ends_at: float | None
@@ -189,6 +197,7 @@ class Dispatcher:
         timeout_s = timeout_of(self._config, run.request.pipelines)
         return _Execution(
             run_id=run.run_id,
+            request=run.request,
             server_id=server_id,
             started_at=now,
             ends_at=None if timeout_s is None else now + timeout_s,
@@ -230,7 +239,7 @@ class Dispatcher:
         run_id = execution.run_id
         told = self._recorder.take(run_id, execution.server_id)
         try:
-            if not self._store.finish(run_id, outcome, told):
+            if not self._store.finish(run_id, outcome, told, execution.request):
                 logger.warning("Run %s has another end in the store", run_id)
         except Exception as error:  # the slot must be free again, and the run have its end
             self._recorder.give_back(run_id, told)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import Protocol
 
 from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
@@ -21,6 +25,16 @@ _BURY_EVERY_S = 1.0
 _FORGET_EVERY_S = 60.0
 
 
+class Chore(Protocol):
+    """What somebody has to do from time to time; it may raise `StoreUnavailableError`."""
+
+    def write_down(self) -> None:
+        """Store what has come up since the last time."""
+
+    def forget(self, before: datetime) -> None:
+        """Delete what is older than a time."""
+
+
 class Keeper:
     """A thread that keeps a server's side of the store in order."""
 
@@ -31,6 +45,8 @@ class Keeper:
         dispatcher: Dispatcher,
         watches: Watches,
         config: ServerConfig,
+        *,
+        chores: Sequence[Chore] = (),
     ) -> None:
         """Prepare; `start` begins.
 
@@ -40,12 +56,14 @@ class Keeper:
             dispatcher: Has the runs that execute here.
             watches: Who waits for runs.
             config: ``keep_runs``, ``keep_days`` and ``idempotency_hours``.
+            chores: What others have to do from time to time.
         """
         self._store = store
         self._membership = membership
         self._dispatcher = dispatcher
         self._watches = watches
         self._config = config
+        self._chores = chores
         self._stopped = threading.Event()
         self._bury_at = 0.0
         self._forget_at = 0.0
@@ -63,6 +81,8 @@ class Keeper:
         """End, when what is under way is done."""
         self._stopped.set()
         self._thread.join()
+        with suppress(StoreUnavailableError):
+            self._do_chores()
 
     def _work(self) -> None:
         while not self._stopped.wait(_TICK_S):
@@ -71,6 +91,7 @@ class Keeper:
                 self._dispatcher.record_again()
                 self._membership.renew_if_due()
                 self._tell_of_changes_elsewhere()
+                self._do_chores()
                 self._bury()
                 self._forget()
             except StoreUnavailableError as error:
@@ -90,6 +111,10 @@ class Keeper:
         for run_id in self._store.ended_among(self._watches.run_ids - executing):
             self._watches.wake(run_id)
 
+    def _do_chores(self) -> None:
+        for chore in self._chores:
+            chore.write_down()
+
     def _bury(self) -> None:
         now = time.monotonic()
         if now >= self._bury_at:
@@ -107,6 +132,8 @@ class Keeper:
                 keep_days=self._config.keep_days,
                 key_hours=self._config.idempotency_hours,
             )
+            for chore in self._chores:
+                chore.forget(datetime.now(timezone.utc) - timedelta(days=self._config.keep_days))
         except StoreUnavailableError as error:
             logger.warning("Old runs could not be deleted: %s", error.reason)
             return

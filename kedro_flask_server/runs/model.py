@@ -142,6 +142,47 @@ class StopReason(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Submitter:
+    """Who sends a run, or cancels one.
+
+    Attributes:
+        name: Their name; ``""`` for nobody in particular.
+        address: Where from, where that is known.
+        max_active: How many of their runs may be queued or running; None for any number.
+        max_queued: How many of their runs may be queued; None for any number.
+    """
+
+    name: str = ""
+    address: str = ""
+    max_active: int | None = None
+    max_queued: int | None = None
+
+
+NOBODY = Submitter()
+"""Nobody in particular: where no caller is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """That somebody did something, or was refused.
+
+    Attributes:
+        time: When.
+        who: Their name; ``""`` where it is not known.
+        what: ``run.submitted``, ``run.cancelled``, ``key.created``, ``key.revoked`` or
+            ``request.refused``.
+        subject: The run, the key, or the request.
+        address: Where from, where that is known.
+    """
+
+    time: datetime
+    who: str
+    what: str
+    subject: str
+    address: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """A run as the store has it.
 
@@ -187,7 +228,9 @@ class RunFilter:
         pipeline: Those that run this pipeline.
         since: Those taken in at this time or later.
         until: Those taken in at this time or earlier.
-        idempotency_key: The run that was sent with this key.
+        idempotency_key: The run that was sent with this key, by `submitted_by`.
+        submitted_by: Those of this submitter.
+        within: Those that run these pipelines and no others.
     """
 
     statuses: tuple[RunStatus, ...] = ()
@@ -195,6 +238,8 @@ class RunFilter:
     since: datetime | None = None
     until: datetime | None = None
     idempotency_key: str | None = None
+    submitted_by: str | None = None
+    within: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -24,15 +24,17 @@ from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.events import EventPage, EventType
 from kedro_flask_server.runs.executors import Executor
 from kedro_flask_server.runs.ids import RunIds
-from kedro_flask_server.runs.keeper import Keeper
+from kedro_flask_server.runs.keeper import Chore, Keeper
 from kedro_flask_server.runs.membership import Membership
 from kedro_flask_server.runs.model import (
+    NOBODY,
     ErrorDetail,
     Run,
     RunFilter,
     RunPage,
     RunRequest,
     RunStatus,
+    Submitter,
 )
 from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.store import RunStore
@@ -52,13 +54,21 @@ class RunService:
     be reached.
     """
 
-    def __init__(self, store: RunStore, executor: Executor, config: ServerConfig) -> None:
+    def __init__(
+        self,
+        store: RunStore,
+        executor: Executor,
+        config: ServerConfig,
+        *,
+        chores: Sequence[Chore] = (),
+    ) -> None:
         """Prepare.
 
         Args:
             store: Keeps the runs.
             executor: Executes them.
             config: The settings of the server.
+            chores: What else is to be done from time to time while the store is open.
         """
         self._store = store
         self._executor = executor
@@ -71,13 +81,15 @@ class RunService:
         self._dispatcher = Dispatcher(
             store, executor, self._membership, self._recorder, self._watches, config=config
         )
-        self._keeper = Keeper(store, self._membership, self._dispatcher, self._watches, config)
+        self._keeper = Keeper(
+            store, self._membership, self._dispatcher, self._watches, config, chores=chores
+        )
         self._places = threading.BoundedSemaphore(config.workers + config.max_waiting)
         self._lock = threading.Lock()
         self._is_started = False
         self._is_stopping = False
         self._is_stopped = False
-        self._keys_in_use: set[str] = set()
+        self._keys_in_use: set[tuple[str, str]] = set()
 
     def start(self) -> None:
         """Open the store and begin to execute what is queued there; again, do nothing.
@@ -103,24 +115,33 @@ class RunService:
             # For servers that do not call `drain`; by then their runs have ended.
             atexit.register(self.drain, 0)
 
-    def submit(self, request: RunRequest, *, key: str | None = None, wait_s: float = 0) -> Run:
+    def submit(
+        self,
+        request: RunRequest,
+        *,
+        key: str | None = None,
+        wait_s: float = 0,
+        submitter: Submitter = NOBODY,
+    ) -> Run:
         """Take in a run that need not be waited for.
 
         Args:
             request: What to run.
             key: An idempotency key: the same one and the same request again are the same run.
             wait_s: How many seconds to wait for its end, if there is a place to wait in.
+            submitter: Who sends it; keys count among their own.
 
         Returns:
             The run, stored, as it was last seen.
 
         Raises:
+            QuotaError: If the submitter has as many runs as they may.
             ServerBusyError: If as many runs are queued as may.
             ServerStoppingError: If the server stops.
             KeyReusedError: If the key was sent before, with another request.
             KeyInUseError: If a request with the key is just being taken in.
         """
-        run = self._take_in(request, key, is_held=False)
+        run = self._take_in(request, key, submitter, is_held=False)
         if wait_s <= 0:
             return run
         try:
@@ -129,7 +150,12 @@ class RunService:
             return run
 
     def run(
-        self, request: RunRequest, *, key: str | None = None, timeout_s: float | None = None
+        self,
+        request: RunRequest,
+        *,
+        key: str | None = None,
+        timeout_s: float | None = None,
+        submitter: Submitter = NOBODY,
     ) -> Run:
         """Take in a run, and wait for its end.
 
@@ -140,12 +166,14 @@ class RunService:
             request: What to run.
             key: As for `submit`.
             timeout_s: How many seconds to wait at most; None for any time.
+            submitter: As for `submit`.
 
         Returns:
             The run, as it was last seen; not ended where the time was over, where its end cannot
             be stored, or where another server executes it and this one stops.
 
         Raises:
+            QuotaError: As for `submit`.
             ServerBusyError: If as many requests wait, or as many runs are queued, as may.
             ServerStoppingError: If the server stops before the run has started.
             KeyReusedError: As for `submit`.
@@ -153,7 +181,7 @@ class RunService:
         """
         ends_at = _monotonic_end(timeout_s)
         with self._place():
-            run = self._take_in(request, key, is_held=key is None)
+            run = self._take_in(request, key, submitter, is_held=key is None)
             try:
                 run = self._wait_as_asker(run, ends_at, is_held=key is None)
                 if key is None and not run.status.is_final:
@@ -214,8 +242,12 @@ class RunService:
         self._open()
         return self._store.page(wanted, limit=limit, cursor=cursor)
 
-    def cancel(self, run_id: str) -> Run:
+    def cancel(self, run_id: str, *, by: Submitter = NOBODY) -> Run:
         """Cancel a run: at once where it is queued, between two nodes where it executes.
+
+        Args:
+            run_id: The run.
+            by: Who cancels it.
 
         Returns:
             The run as it is now.
@@ -225,7 +257,7 @@ class RunService:
             RunEndedError: If it has ended in another way.
         """
         self._open()
-        run = self._store.request_cancel(run_id)
+        run = self._store.request_cancel(run_id, by)
         if run is None:
             raise UnknownRunError(run_id)
         if run.status.is_final and run.status is not RunStatus.CANCELLED:
@@ -345,14 +377,17 @@ class RunService:
         self._store.close()
         return is_idle
 
-    def _take_in(self, request: RunRequest, key: str | None, *, is_held: bool) -> Run:
+    def _take_in(
+        self, request: RunRequest, key: str | None, submitter: Submitter, *, is_held: bool
+    ) -> Run:
         if self._is_stopping:
             raise ServerStoppingError
         server_id = self._open()
         try:
-            with self._in_use(key):
+            with self._in_use(key, submitter):
                 run = self._store.add(
                     request,
+                    submitter=submitter,
                     run_id=self._ids.next,
                     server_id=server_id,
                     is_held=is_held,
@@ -405,21 +440,23 @@ class RunService:
             self._places.release()
 
     @contextmanager
-    def _in_use(self, key: str | None) -> Iterator[None]:
+    def _in_use(self, key: str | None, submitter: Submitter) -> Iterator[None]:
         """Refuse a key whose first request is not stored yet."""
         if key is None:
             yield
             return
+        whose = (submitter.name, key)
         with self._lock:
-            is_first = key not in self._keys_in_use
-            self._keys_in_use.add(key)
+            is_first = whose not in self._keys_in_use
+            self._keys_in_use.add(whose)
         try:
-            if not is_first and not self.page(RunFilter(idempotency_key=key), limit=1).runs:
+            wanted = RunFilter(idempotency_key=key, submitted_by=submitter.name)
+            if not is_first and not self.page(wanted, limit=1).runs:
                 raise KeyInUseError
             yield
         finally:
             if is_first:
-                self._keys_in_use.discard(key)
+                self._keys_in_use.discard(whose)
 
 
 def _monotonic_end(timeout_s: float | None) -> float:

@@ -8,10 +8,17 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
+from kedro_flask_server.access.model import Scope
 from kedro_flask_server.errors import ServerBusyError
 from kedro_flask_server.runs.model import ErrorDetail, Run, RunStatus
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.web.loading import load_body, load_idempotency_key
+from kedro_flask_server.web.guard import needs, runs_of_caller
+from kedro_flask_server.web.loading import (
+    load_body,
+    load_idempotency_key,
+    load_snapshot_params,
+    refuse_interpolation,
+)
 from kedro_flask_server.web.preferences import Preferences
 from kedro_flask_server.web.runs import accept_run, capped
 from kedro_flask_server.web.schemas import (
@@ -23,7 +30,11 @@ from kedro_flask_server.web.schemas import (
 
 
 def create_core_blueprint(
-    runs: RunService, *, max_waiting: int, max_wait_s: float | None
+    runs: RunService,
+    *,
+    max_waiting: int,
+    max_wait_s: float | None,
+    allow_interpolation: bool = False,
 ) -> Blueprint:
     """Return the endpoints that Kedro's own server has.
 
@@ -31,6 +42,7 @@ def create_core_blueprint(
         runs: Takes the runs, and describes the project.
         max_waiting: How many snapshots may be asked for at a time.
         max_wait_s: How many seconds a request may wait for its run; None for any time.
+        allow_interpolation: Whether OmegaConf may resolve what parameters hold.
 
     Returns:
         A blueprint.
@@ -71,18 +83,20 @@ def create_core_blueprint(
                     mapping:
                       success: "#/components/schemas/SnapshotSuccess"
                       failure: "#/components/schemas/SnapshotFailure"
+          422: {$ref: "#/components/responses/InvalidRequest"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
-        params = request.args.getlist("params")
+        params = load_snapshot_params(request, allow_interpolation=allow_interpolation)
         if not snapshot_places.acquire(blocking=False):
             raise ServerBusyError("a snapshot", limit=max_snapshots, setting="max_waiting")
         try:
-            snapshot = runs.snapshot(params[-1] if params else None)
+            snapshot = runs_of_caller(runs).snapshot(params)
         finally:
             snapshot_places.release()
         return jsonify(_dump_snapshot(snapshot))
 
     @core.post("/run")
+    @needs(Scope.RUN)
     def run_pipeline() -> ResponseReturnValue:
         """Run pipeline.
 
@@ -121,17 +135,20 @@ def create_core_blueprint(
           409: {$ref: "#/components/responses/KeyInUse"}
           413: {$ref: "#/components/responses/BodyTooLarge"}
           422: {$ref: "#/components/responses/InvalidRequest"}
+          429: {$ref: "#/components/responses/QuotaUsed"}
           500: {$ref: "#/components/responses/StrictFailure"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
         wanted = load_body(request, run_request)
+        if not allow_interpolation:
+            refuse_interpolation(wanted.params)
         key = load_idempotency_key(request)
         preferences = Preferences.of(request)
         if preferences.respond_async:
             wait_s = capped(preferences.wait_s or 0, max_wait_s)
-            run = runs.submit(wanted, key=key, wait_s=wait_s)
+            run = runs_of_caller(runs).submit(wanted, key=key, wait_s=wait_s)
         else:
-            run = runs.run(wanted, key=key, timeout_s=max_wait_s)
+            run = runs_of_caller(runs).run(wanted, key=key, timeout_s=max_wait_s)
         return _answer(run, preferences)
 
     return core

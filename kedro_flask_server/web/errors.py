@@ -11,18 +11,24 @@ from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response as BaseResponse
 
 from kedro_flask_server.errors import (
+    ForbiddenError,
     KeyInUseError,
     KeyReusedError,
+    QuotaError,
     RunEndedError,
     ServerError,
     ServerSettingsError,
     StoreUnavailableError,
     TryAgainError,
+    UnauthorizedError,
     UnknownRunError,
 )
 
 logger = logging.getLogger(__name__)
 
+
+CHALLENGES = ('Bearer realm="Kedro Server"', 'Basic realm="Kedro Server", charset="UTF-8"')
+"""How callers may say who they are (RFC 6750, RFC 7617)."""
 
 IDEMPOTENCY_KEY = "Idempotency-Key"
 """The header that tells a request that is sent again from another one."""
@@ -54,6 +60,9 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(
         UnreadableBodyError, lambda _: _answer(400, "There was an error parsing the body")
     )
+    app.register_error_handler(UnauthorizedError, _answer_unauthorized)
+    app.register_error_handler(ForbiddenError, lambda error: _answer(403, str(error)))
+    app.register_error_handler(QuotaError, lambda error: _answer_later(error, 429))
     app.register_error_handler(UnknownRunError, lambda error: _answer(404, str(error)))
     app.register_error_handler(RunEndedError, lambda error: _answer(409, str(error)))
     app.register_error_handler(KeyReusedError, _answer_key_reused)
@@ -70,6 +79,13 @@ def register_error_handlers(app: Flask) -> None:
 def _answer(status: int, detail: Any) -> Response:
     response = jsonify(detail=detail)
     response.status_code = status
+    return response
+
+
+def _answer_unauthorized(error: UnauthorizedError) -> Response:
+    response = _answer(401, str(error))
+    for challenge in CHALLENGES:
+        response.headers.add("WWW-Authenticate", challenge)
     return response
 
 

@@ -6,7 +6,14 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.web.guard import current_caller
 from kedro_flask_server.web.schemas import HealthResponseSchema
+
+HEALTH_BLUEPRINT = "kedro_server_health"
+HEALTH_PATHS = ("/health", "/health/live", "/health/ready")
+"""What answers everybody, under any host's name: those that ask know the address alone."""
+
+HEALTH_ENDPOINTS = tuple(f"{HEALTH_BLUEPRINT}.{name}" for name in ("health", "live", "ready"))
 
 
 def create_health_blueprint(runs: RunService, *, kedro_version: str) -> Blueprint:
@@ -19,13 +26,13 @@ def create_health_blueprint(runs: RunService, *, kedro_version: str) -> Blueprin
     Returns:
         A blueprint.
     """
-    blueprint = Blueprint("kedro_server_health", __name__)
+    blueprint = Blueprint(HEALTH_BLUEPRINT, __name__)
 
     @blueprint.get("/health")
     def health() -> ResponseReturnValue:
         """Health.
 
-        Answers as long as the server does.
+        Answers as long as the server does; callers who are known are told Kedro's version, too.
         ---
         operationId: health_health_get
         tags: [health]
@@ -36,6 +43,8 @@ def create_health_blueprint(runs: RunService, *, kedro_version: str) -> Blueprin
               application/json:
                 schema: {$ref: "#/components/schemas/HealthResponse"}
         """
+        if current_caller() is None:
+            return {"status": "healthy"}
         answer = {"status": "healthy", "kedro_version": kedro_version}
         return jsonify(HealthResponseSchema().dump(answer))
 
@@ -78,6 +87,8 @@ def create_health_blueprint(runs: RunService, *, kedro_version: str) -> Blueprin
         faults = runs.faults()
         if not faults:
             return {"status": "ready"}
+        if current_caller() is None:
+            faults = dict.fromkeys(faults, "Callers who are known are told why.")
         detail = " ".join(f"{name}: {reason}" for name, reason in faults.items())
         return (
             {"status": "not ready", "detail": detail, "faults": faults},

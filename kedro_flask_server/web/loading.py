@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from typing import Any
 
 from flask import Request
@@ -15,11 +16,11 @@ from kedro_flask_server.web.errors import (
     InvalidRequestError,
     UnreadableBodyError,
 )
+from kedro_flask_server.web.interpolation import has_interpolation, interpolations_in
 from kedro_flask_server.web.schemas import MAX_PROBLEMS, Problem, problems_of
 
-MAX_DEPTH = 500
-"""How deep lists and objects in a body may nest. Python's own limit, on some versions, is far
-higher, and what is below here recurses."""
+MAX_DEPTH = 64
+"""How deep lists and objects in a body may nest: what is below here, and Kedro, recurses."""
 
 _MAX_NAME_CHARS = 200
 
@@ -28,6 +29,11 @@ _NOT_AN_EVENT_ID = Problem("int_parsing", "Input should be the id of an event")
 
 _NOT_A_KEY = Problem("value_error", "A key is 1 to 255 visible ASCII characters, with no spaces")
 
+_INTERPOLATION = Problem(
+    "value_error",
+    "Value error, '${' and '???' are not resolved in parameters; a literal '${' is sent as '\\${' "
+    "(setting allow_param_interpolation)",
+)
 _MISSING = Problem("missing", "Field required")
 _NOT_AN_OBJECT = Problem(
     "model_attributes_type", "Input should be a valid dictionary, sent as application/json"
@@ -86,6 +92,31 @@ def load_query(request: Request, schema: Schema) -> Any:
         raise InvalidRequestError(
             [_report(problem, path, _at(content, path), "query") for path, problem in problems]
         ) from error
+
+
+def refuse_interpolation(params: dict[str, Any] | None) -> None:
+    """Refuse a run's parameters that OmegaConf would resolve.
+
+    Raises:
+        InvalidRequestError: If there is ``${`` or ``???`` in them; it says where.
+    """
+    places = [*islice(interpolations_in(params), MAX_PROBLEMS)]
+    if places:
+        raise InvalidRequestError(
+            [_report(_INTERPOLATION, ("params", *place), None) for place in places]
+        )
+
+
+def load_snapshot_params(request: Request, *, allow_interpolation: bool) -> str | None:
+    """Return the runtime parameters of a snapshot, of which the last counts; None for none.
+
+    Raises:
+        InvalidRequestError: If OmegaConf would resolve them.
+    """
+    given = request.args.getlist("params")
+    if given and not allow_interpolation and has_interpolation(given[-1]):
+        raise InvalidRequestError([_report(_INTERPOLATION, ("params",), given[-1], "query")])
+    return given[-1] if given else None
 
 
 def load_idempotency_key(request: Request) -> str | None:

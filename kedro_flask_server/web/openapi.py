@@ -22,6 +22,7 @@ from werkzeug.routing import Rule
 
 from kedro_flask_server import __version__
 from kedro_flask_server.runs.keys import KEY_FORM
+from kedro_flask_server.web.health import HEALTH_ENDPOINTS
 from kedro_flask_server.web.schemas import DOCUMENTED
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,15 @@ _RESPONSES = {
     "UnreadableBody": _refusal("The body cannot be parsed."),
     "BodyTooLarge": _refusal("The body is larger than `max_body_bytes`."),
     "InvalidRequest": _refusal("The request is not what it should be.", "HTTPValidationError"),
+    "Unauthorized": _refusal("The request has to say who sends it, by an API key."),
+    "Forbidden": _refusal(
+        "The key is not for this; or the host is not one of this server, or another site's page "
+        "has sent the request."
+    ),
+    "QuotaUsed": {
+        **_refusal("The key has as many runs queued or running as it may."),
+        "headers": _ASK_AGAIN,
+    },
     "UnknownRun": _refusal("There is no run of this id."),
     "RunEnded": _refusal("The run has ended, and in another way."),
     "KeyInUse": {
@@ -96,6 +106,11 @@ _RESPONSES = {
             }
         },
     },
+}
+
+_REFUSED = {
+    401: {"$ref": "#/components/responses/Unauthorized"},
+    403: {"$ref": "#/components/responses/Forbidden"},
 }
 
 _A_RUN = {
@@ -219,6 +234,8 @@ def describe(app: Flask, *, prefix: str = "") -> dict[str, Any]:
         version=__version__,
         openapi_version="3.1.0",
         info={"description": "Runs a Kedro project's pipelines, and tells what they are."},
+        # The last: where callers are let in without.
+        security=[{"ApiKey": []}, {"ApiKeyAsPassword": []}, {}],
         plugins=[MarshmallowPlugin()],
         **({"servers": [{"url": prefix}]} if prefix else {}),
     )
@@ -232,6 +249,8 @@ def describe(app: Flask, *, prefix: str = "") -> dict[str, Any]:
         spec.components.header(name, header)
     for name, parameter in _PARAMETERS.items():
         spec.components.parameter(name, "header", parameter)
+    for name, scheme in (("ApiKey", "bearer"), ("ApiKeyAsPassword", "basic")):
+        spec.components.security_scheme(name, {"type": "http", "scheme": scheme})
     for rule in app.url_map.iter_rules():
         operations = dict(_operations(app, rule))
         if operations:
@@ -273,6 +292,8 @@ def _operation(docstring: str, rule: Rule, method: str) -> dict[str, Any]:
     # YAML by method, as apispec's own plugins read it, or an operation for all methods.
     for_all_methods = {key: more[key] for key in more if key not in _METHODS}
     operation.update(more.get(method, for_all_methods))
+    if rule.endpoint not in HEALTH_ENDPOINTS:
+        operation["responses"] = {**operation["responses"], **_REFUSED}
     return operation
 
 

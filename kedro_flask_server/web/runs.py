@@ -7,8 +7,10 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
+from kedro_flask_server.access.model import Scope
 from kedro_flask_server.runs.model import Run
 from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.web.guard import needs, runs_of_caller
 from kedro_flask_server.web.loading import load_query
 from kedro_flask_server.web.preferences import Preferences
 from kedro_flask_server.web.schemas import RunPageSchema, RunQuerySchema, RunSchema
@@ -33,6 +35,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
     page_schema, query_schema = RunPageSchema(), RunQuerySchema()
 
     @blueprint.get("/runs")
+    @needs(Scope.READ, Scope.RUN)
     def list_runs() -> ResponseReturnValue:
         """List runs.
 
@@ -58,7 +61,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
           503: {$ref: "#/components/responses/ServerBusy"}
         """
         wanted, limit, cursor = load_query(request, query_schema)
-        page = runs.page(wanted, limit=limit, cursor=cursor)
+        page = runs_of_caller(runs).page(wanted, limit=limit, cursor=cursor)
         response = jsonify(page_schema.dump(page))
         if page.next is not None:
             query: dict[str, Any] = {**request.args.to_dict(flat=False), "cursor": page.next}
@@ -66,6 +69,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
         return response
 
     @blueprint.get("/runs/<run_id>")
+    @needs(Scope.READ, Scope.RUN)
     def get_run(run_id: str) -> ResponseReturnValue:
         """Get a run.
 
@@ -91,14 +95,15 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
         """
         preferences = Preferences.of(request)
         if preferences.wait_s is None:
-            return dump_run(runs.get(run_id))
+            return dump_run(runs_of_caller(runs).get(run_id))
         wait_s = capped(preferences.wait_s, max_wait_s)
-        response = dump_run(runs.wait(run_id, wait_s))
+        response = dump_run(runs_of_caller(runs).wait(run_id, wait_s))
         if wait_s == preferences.wait_s:
             preferences.apply(response, "wait")
         return response
 
     @blueprint.post("/runs/<run_id>/cancel")
+    @needs(Scope.RUN)
     def cancel_run(run_id: str) -> ResponseReturnValue:
         """Cancel a run.
 
@@ -121,7 +126,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
           409: {$ref: "#/components/responses/RunEnded"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
-        return accept_run(runs.cancel(run_id))
+        return accept_run(runs_of_caller(runs).cancel(run_id))
 
     return blueprint
 

@@ -55,6 +55,15 @@ _NOT_A_RUNNER = [
     )
 ]
 
+_NOT_A_VERSION = [
+    Problem(
+        "value_error",
+        "Value error, a version is up to 128 letters, digits and '._+:-', and no '..'",
+    )
+]
+
+# It becomes a part of a path.
+_VERSION_FORM = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._+:\-]{0,127}"
 _RUNNER_FORM = r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*"
 _TRUE = {"true", "yes", "on", "t", "y", "1"}
 _FALSE = {"false", "no", "off", "f", "n", "0"}
@@ -88,6 +97,11 @@ class _Flag(fields.Boolean):
 def _check_runner(name: str) -> None:
     if not re.fullmatch(_RUNNER_FORM, name):
         raise ValidationError(_NOT_A_RUNNER)
+
+
+def _check_version(version: str) -> None:
+    if not re.fullmatch(_VERSION_FORM, version):
+        raise ValidationError(_NOT_A_VERSION)
 
 
 def _text(meaning: str = "", **options: Any) -> fields.String:
@@ -165,7 +179,10 @@ class RunRequestSchema(Schema):
     )
     is_async = _flag("Load and save each node's datasets in threads.")
     tags = _texts("Run the nodes that carry any of these tags.")
-    load_versions = _object("The version to load, by dataset.", values=_text())
+    load_versions = _object(
+        "The version to load, by dataset.",
+        values=_text(validate=_check_version, pattern=_VERSION_FORM),
+    )
     pipeline_names = _texts("Registered pipelines to run; `__default__` if none is given.")
     namespaces = _texts("Run the nodes in these namespaces.")
     params = _object("Runtime parameters.")
@@ -325,7 +342,9 @@ class HealthResponseSchema(_AnswerSchema):
     """How the server is."""
 
     status = _answer("`healthy` as long as the server answers.", enum=["healthy", "unhealthy"])
-    kedro_version = _answer("The version of Kedro that runs the pipelines.")
+    kedro_version = fields.String(
+        metadata={"description": "The version of Kedro, for callers who are known."}
+    )
 
 
 class ErrorDetailSchema(_AnswerSchema):

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 
 from flask import Request, Response
 
+from kedro_flask_server.access.runs import RunsOfCaller
 from kedro_flask_server.errors import ServerBusyError, TryAgainError, UnknownRunError
 from kedro_flask_server.runs.events import Event, EventPage, EventType
-from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.schemas import EventSchema
 
 EVENT_STREAM = "text/event-stream"
@@ -31,18 +31,14 @@ class EventStreams:
     Each holds a thread of the WSGI server, which has as many more than other requests need.
     """
 
-    def __init__(
-        self, runs: RunService, *, limit: int, longest_s: float = 600, heartbeat_s: float = 15
-    ) -> None:
+    def __init__(self, *, limit: int, longest_s: float = 600, heartbeat_s: float = 15) -> None:
         """Prepare.
 
         Args:
-            runs: Has the runs.
             limit: How many streams there may be at a time.
             longest_s: After how many seconds a stream ends; its client opens the next.
             heartbeat_s: After how many seconds of silence a comment is sent.
         """
-        self._runs = runs
         self._limit = limit
         self._places = threading.Semaphore(limit)
         self._longest_s = longest_s
@@ -50,12 +46,19 @@ class EventStreams:
         self._schema = EventSchema()
 
     def open(
-        self, request: Request, run_id: str, *, after: int, kind: EventType | None = None
+        self,
+        request: Request,
+        runs: RunsOfCaller,
+        run_id: str,
+        *,
+        after: int,
+        kind: EventType | None = None,
     ) -> Response:
         """Return the answer that is a run's events, from one on until the run ends.
 
         Args:
             request: The request.
+            runs: Has the run.
             run_id: The run.
             after: The id of the last event that the client has.
             kind: Events of this type; None for all.
@@ -72,12 +75,12 @@ class EventStreams:
         if not self._places.acquire(blocking=False):
             raise ServerBusyError("events", limit=self._limit, setting="max_streams")
         try:
-            first = self._runs.events(run_id, after=after, kind=kind)
+            first = runs.events(run_id, after=after, kind=kind)
         except BaseException:
             self._places.release()
             raise
         is_gone = request.environ.get("waitress.client_disconnected", lambda: False)
-        response = Response(self._follow(run_id, first, kind, is_gone), mimetype=EVENT_STREAM)
+        response = Response(self._follow(runs, run_id, first, kind, is_gone), mimetype=EVENT_STREAM)
         # A stream may never begin, and an answer may be thrown away without being closed.
         response.call_on_close(weakref.finalize(response, self._places.release))
         if first.next is None and not first.events:
@@ -89,7 +92,12 @@ class EventStreams:
         return response
 
     def _follow(
-        self, run_id: str, page: EventPage, kind: EventType | None, is_gone: Callable[[], bool]
+        self,
+        runs: RunsOfCaller,
+        run_id: str,
+        page: EventPage,
+        kind: EventType | None,
+        is_gone: Callable[[], bool],
     ) -> Iterator[str]:
         began = spoke = time.monotonic()
         yield f"retry: {_RECONNECT_AFTER_MS}\n\n"
@@ -107,7 +115,7 @@ class EventStreams:
                 spoke = now
             try:
                 wait_s = min(_LOOK_EVERY_S, self._heartbeat_s)
-                page = self._runs.events(run_id, after=page.next, kind=kind, wait_s=wait_s)
+                page = runs.events(run_id, after=page.next, kind=kind, wait_s=wait_s)
             except (TryAgainError, UnknownRunError):  # the client asks again, and is told
                 return
 

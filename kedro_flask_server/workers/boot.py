@@ -19,6 +19,7 @@ from pathlib import Path
 
 from kedro_flask_server.logs import set_up_logging
 from kedro_flask_server.project import KedroProject, warm_up
+from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.workers.output import Output
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings
 from kedro_flask_server.workers.template import Template, become_subreaper
@@ -50,15 +51,19 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
         project = _open(settings)
     method = _start_method(settings)
     if method == "fork":
-        found = _scout(project, control) if project.is_loaded else []
+        found = _scout(project, control) if project.is_loaded else {}
+        SECRETS.learn(found.get("secrets", ()), is_lasting=True)
         with _EndWithServer(control):
-            _import([*found, *settings.modules])
+            _import([*found.get("modules", ()), *settings.modules])
             warm_up()
         method = _start_method(settings)
     gc.collect()
     gc.freeze()  # or the first collection in each worker copies every page
     template = Template(control, replace(settings, start_method=method), project, outputs)
-    control.send("ready", {"is_loaded": project.is_loaded, "start_method": method})
+    control.send(
+        "ready",
+        {"is_loaded": project.is_loaded, "start_method": method, "secrets": SECRETS.known},
+    )
     return template
 
 
@@ -84,7 +89,11 @@ def boot_worker(channel: Channel, settings: WorkerSettings, *, output: int) -> W
 def _open(settings: WorkerSettings) -> KedroProject:
     project = KedroProject.bootstrap(Path(settings.project_path))
     set_up_logging(project.safe_text)
-    project.configure(env=settings.env, conf_source=settings.conf_source)
+    project.configure(
+        env=settings.env,
+        conf_source=settings.conf_source,
+        resolves_params=settings.resolves_params,
+    )
     project.try_to_load()
     return project
 
@@ -105,11 +114,12 @@ def _start_method(settings: WorkerSettings) -> str:
     return "spawn"
 
 
-def _scout(project: KedroProject, control: Channel) -> list[str]:
-    """Return the modules that the datasets of the project need, to be imported once for all.
+def _scout(project: KedroProject, control: Channel) -> dict[str, list[str]]:
+    """Return what can be told of a project before a run: ``modules`` and ``secrets``.
 
-    A process of its own looks: to read the configuration may execute code of the project's, and
-    the template is to be as it is before a run.
+    The modules are those that its datasets need, to be imported once for all. A process of its
+    own looks: to read the configuration may execute code of the project's, and the template is
+    to be as it is before a run.
     """
     reading, writing = os.pipe()
     pid = os.fork()
@@ -118,7 +128,9 @@ def _scout(project: KedroProject, control: Channel) -> list[str]:
             logging.disable()  # what cannot be read without parameters is no fault
             before = set(sys.modules)
             project.import_datasets()
-            file.write(json.dumps(sorted(set(sys.modules) - before)) + _END)
+            modules = sorted(set(sys.modules) - before)
+            project.learn_credentials()
+            file.write(json.dumps({"modules": modules, "secrets": SECRETS.known}) + _END)
         os._exit(0)
     os.close(writing)
     found = b""
@@ -134,8 +146,9 @@ def _scout(project: KedroProject, control: Channel) -> list[str]:
         os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     with suppress(ValueError):
-        return [str(name) for name in json.loads(found)]
-    return []
+        told: dict[str, list[str]] = json.loads(found)
+        return told
+    return {}
 
 
 def _import(modules: Iterable[str]) -> None:

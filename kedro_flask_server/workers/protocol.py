@@ -44,6 +44,7 @@ class WorkerSettings:
         project_path: The project's folder.
         env: The configuration environment; None for the project's default.
         conf_source: Where the configuration is; None for the project's own folder.
+        resolves_params: Whether OmegaConf resolves what runtime parameters hold.
         start_method: ``auto``, ``fork`` or ``spawn``: how the template starts workers.
         max_runs: How many runs a worker executes before it ends.
         max_rss_mb: With how much memory (resident, in MB) it ends after a run; None for any.
@@ -55,6 +56,7 @@ class WorkerSettings:
     project_path: str
     env: str | None
     conf_source: str | None
+    resolves_params: bool
     start_method: str
     max_runs: int
     max_rss_mb: int | None

@@ -17,6 +17,7 @@ import psutil
 
 from kedro_flask_server.logs import logs_of_process
 from kedro_flask_server.project import KedroProject
+from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest
 from kedro_flask_server.workers.exiting import end_as_python_does, forget_inherited_exits
 from kedro_flask_server.workers.interruption import Interruption
@@ -75,6 +76,7 @@ class Worker:
         """Execute runs until there have been as many as may be, then end the process."""
         threading.Thread(target=self._listen, name="kedro-worker-orders", daemon=True).start()
         self._report.send("ready", {"pid": os.getpid()})
+        SECRETS.announce = lambda values: self._report.send("secrets", {"values": values})
         runs = 0
         while True:
             kind, body = self._orders.get()

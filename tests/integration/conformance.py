@@ -255,6 +255,9 @@ DIFFERENCES = {
     "run an escaped lone surrogate": Difference(
         reason="Kedro answers 500", status=422, says='"list_type"'
     ),
+    "run unreadable interpolation": Difference(
+        reason="OmegaConf would resolve it", status=422, says='"params","a"'
+    ),
     'run runner "a\\n"': Difference(reason=_RUNNER, status=422, says='"value_error"'),
     'run runner "a.b\\n"': Difference(reason=_RUNNER, status=422, says='"value_error"'),
     'run runner "SequentialRunner\\n"': Difference(

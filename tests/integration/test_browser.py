@@ -9,16 +9,37 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import yaml
 from playwright.sync_api import Page, sync_playwright
 
+from kedro_flask_server.access.keys import create_secret, hash_secret
 from tests.conftest import require
 from tests.integration.test_hosting import nginx_before
-from tests.servers import RunningServer
+from tests.servers import PROJECTS, RunningServer, copy_project, kedro_flask_server
 
 pytestmark = pytest.mark.once
 
 # A name that is not loopback's; the browser is told that it is here.
 HOST = "kedro.example"
+
+KEY = create_secret()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Return a server that is reached under a name, with a key."""
+    folder = tmp_path_factory.mktemp("browser")
+    keys = folder / "keys.yml"
+    entry = {"name": "me", "sha256": hash_secret(KEY.encode()), "scopes": ["run"]}
+    keys.write_text(yaml.safe_dump([entry]))
+    env = {
+        "KEDRO_SERVER_API_KEYS_FILE": str(keys),
+        "KEDRO_SERVER_ALLOWED_HOSTS": f'["{HOST}", "127.0.0.1"]',
+        "KEDRO_SERVER_TRUSTED_PROXIES": '["127.0.0.1"]',
+    }
+    with kedro_flask_server(copy_project(PROJECTS / "probe", folder), **env) as server:
+        server.client.headers["Authorization"] = f"Bearer {KEY}"
+        yield server
 
 
 @contextmanager
@@ -33,7 +54,8 @@ def browse() -> Iterator[tuple[Page, list[str], list[str]]]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=options)
         try:
-            page = browser.new_page()
+            # The browser asks its user when the server does, with HTTP's Basic.
+            page = browser.new_page(http_credentials={"username": "me", "password": KEY})
             asked: list[str] = []
             complaints: list[str] = []
             page.on("request", lambda request: asked.append(request.url))
@@ -72,12 +94,12 @@ def check_the_page(url: str) -> None:
     assert {urlsplit(each).hostname for each in asked if not each.startswith("data:")} == {HOST}
 
 
-def test_reference_works_and_asks_nobody_else(ours: RunningServer) -> None:
-    check_the_page(ours.url.replace("127.0.0.1", HOST))
+def test_reference_works_and_asks_nobody_else(served: RunningServer) -> None:
+    check_the_page(served.url.replace("127.0.0.1", HOST))
 
 
-def test_reference_works_behind_nginx_under_a_prefix(ours: RunningServer, tmp_path: Path) -> None:
-    with nginx_before(ours, tmp_path) as url:
+def test_reference_works_behind_nginx_under_a_prefix(served: RunningServer, tmp_path: Path) -> None:
+    with nginx_before(served, tmp_path) as url:
         check_the_page(url.replace("127.0.0.1", HOST) + "/kedro")
 
 
@@ -93,13 +115,13 @@ FOLLOW = """path => new Promise(done => {
 })"""
 
 
-def test_browser_follows_a_run_once_and_stops_at_its_end(ours: RunningServer) -> None:
-    run_id = ours.submit(pipeline_names=["slow"], params={"seconds": 0.1})
+def test_browser_follows_a_run_once_and_stops_at_its_end(served: RunningServer) -> None:
+    run_id = served.submit(pipeline_names=["slow"], params={"seconds": 0.1})
     path = f"/runs/{run_id}/events"
     with browse() as (page, asked, _):
-        page.goto(f"{ours.url}/docs")
+        page.goto(f"{served.url}/docs")
         told = page.evaluate(FOLLOW, path)
-    events = ours.client.get(path, params={"limit": 1000}).json()["events"]
+    events = served.client.get(path, params={"limit": 1000}).json()["events"]
     types = {"run.queued", "run.started", "node.finished", "run.finished"}
     assert told == [[each["type"], each["id"]] for each in events if each["type"] in types]
     assert sum(url.endswith(path) for url in asked) <= 2

@@ -32,12 +32,12 @@ SLOW = ["run", "--pipelines", "slow", "--params"]
 
 def test_options_in_a_file_count(ours: RunningServer, tmp_path: Path) -> None:
     file = tmp_path / "run.yml"
-    file.write_text("run:\n  pipelines: one\n  params: {tag: from the file}\n  tags: ''\n")
+    file.write_text("run:\n  pipelines: one\n  params: {what: from the file}\n  tags: ''\n")
     done = call(ours, "run", "--config", str(file), "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["request"] == {
         "pipeline_names": ["one"],
-        "params": {"tag": "from the file"},
+        "params": {"what": "from the file"},
     }
 
 

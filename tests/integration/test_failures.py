@@ -158,6 +158,6 @@ def test_client_that_closes_its_side_after_sending_is_answered(
 
     host, port = ours.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=10) as connection:
-        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: x\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n".encode())
         connection.shutdown(socket.SHUT_WR)
         assert connection.recv(12) == b"HTTP/1.0 200"

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import require
 from tests.servers import (
+    ANYONE,
     PROJECTS,
     RunningServer,
     copy_project,
@@ -30,7 +31,9 @@ from flask import Blueprint
 from kedro.framework.project import pipelines
 from kedro_flask_server import create_http_server
 
-app = create_http_server(project_path=sys.argv[1], env="prod", workers=2)
+app = create_http_server(
+    project_path=sys.argv[1], env="prod", workers=2, allow_anonymous=True
+)
 
 @app.get("/pipelines")
 def list_pipelines():
@@ -155,7 +158,7 @@ WSGI_SERVERS = {
 def test_other_wsgi_servers_serve_the_project_of_the_environment(project: Path, name: str) -> None:
     port = free_port()
     command = [sys.executable, *(part.format(port=port) for part in WSGI_SERVERS[name])]
-    env = {"KEDRO_PROJECT_PATH": str(project), "KEDRO_SERVER_ENV": "prod"}
+    env = {"KEDRO_PROJECT_PATH": str(project), "KEDRO_SERVER_ENV": "prod", **ANYONE}
     url = f"http://127.0.0.1:{port}"
     with RunningServer(command, cwd=project.parent, url=url, env=env) as server:
         assert server.run(pipeline_names=["where"])["status"] == "success"
@@ -197,9 +200,19 @@ def nginx_before(server: RunningServer, folder: Path) -> Iterator[str]:
         process.wait(10)
 
 
+@pytest.fixture(scope="module")
+def served(probe: Path) -> Iterator[RunningServer]:
+    """Return a server that is to be reached through nginx."""
+    proxies = {"KEDRO_SERVER_TRUSTED_PROXIES": '["127.0.0.1"]'}
+    with kedro_flask_server(probe, **proxies, **ANYONE) as server:
+        yield server
+
+
 @pytest.mark.once
-def test_nginx_serves_it_under_a_prefix_as_documented(ours: RunningServer, tmp_path: Path) -> None:
-    with nginx_before(ours, tmp_path) as url:
+def test_nginx_serves_it_under_a_prefix_as_documented(
+    served: RunningServer, tmp_path: Path
+) -> None:
+    with nginx_before(served, tmp_path) as url:
         assert httpx.get(f"{url}/kedro/health").json()["status"] == "healthy"
         run = httpx.post(f"{url}/kedro/run", json={"pipeline_names": ["twenty"]}, timeout=60)
         assert run.json()["status"] == "success"
@@ -212,15 +225,15 @@ def test_nginx_serves_it_under_a_prefix_as_documented(ours: RunningServer, tmp_p
 
 
 @pytest.mark.once
-def test_nginx_passes_events_on_as_they_happen(ours: RunningServer, tmp_path: Path) -> None:
-    with nginx_before(ours, tmp_path) as url, httpx.Client(base_url=f"{url}/kedro") as client:
-        run_id = ours.submit(pipeline_names=["slow"], params={"seconds": 0.3})
+def test_nginx_passes_events_on_as_they_happen(served: RunningServer, tmp_path: Path) -> None:
+    with nginx_before(served, tmp_path) as url, httpx.Client(base_url=f"{url}/kedro") as client:
+        run_id = served.submit(pipeline_names=["slow"], params={"seconds": 0.3})
         headers = {"Accept": "text/event-stream"}
         seen = []
         with client.stream("GET", f"/runs/{run_id}/events", headers=headers) as response:
             for line in response.iter_lines():
                 if line == "event: node.finished":
-                    seen.append(ours.show(run_id)["status"])
+                    seen.append(served.show(run_id)["status"])
         assert len(seen) == 10
         assert seen[:8] == ["running"] * 8
 
@@ -232,7 +245,7 @@ def test_script_name_is_a_prefix_too(project: Path) -> None:
         *("--url-prefix=/below", "--call", "kedro_flask_server:create_http_server"),
     ]
     url = f"http://127.0.0.1:{port}/below"
-    env = {"KEDRO_PROJECT_PATH": str(project)}
+    env = {"KEDRO_PROJECT_PATH": str(project), **ANYONE}
     with RunningServer(command, cwd=project, url=url, env=env):
         assert httpx.get(f"{url}/openapi.json").json()["servers"] == [{"url": "/below"}]
         assert httpx.get(f"{url}/health/").headers["location"].endswith("/below/health")

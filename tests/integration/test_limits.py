@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser
 
+from kedro_flask_server.descriptors import allow_descriptors
 from tests.servers import RunningServer, kedro_flask_server
 
 WORKERS, WAITING = 2, 6
@@ -55,15 +63,162 @@ def test_two_hundred_runs_at_once_are_each_served_or_refused(probe: Path) -> Non
         assert server.run(pipeline_names=["twenty"])["status"] == "success"
 
 
-@pytest.mark.once
-def test_idle_connections_do_not_keep_others_out(probe: Path) -> None:
-    import socket
-
-    with kedro_flask_server(probe) as server:
-        host, port = server.url.removeprefix("http://").split(":")
-        idle = [socket.create_connection((host, int(port)), timeout=10) for _ in range(500)]
+def exchange(url: str, *parts: bytes, timeout_s: float = 20) -> bytes:
+    """Send bytes, and return what comes back until the server closes."""
+    address = urlsplit(url)
+    found = b""
+    with socket.create_connection((address.hostname, address.port), timeout_s) as connection:
         try:
-            assert httpx.get(f"{server.url}/health", timeout=5).status_code == 200
-        finally:
-            for each in idle:
-                each.close()
+            for part in parts:
+                connection.sendall(part)
+            while data := connection.recv(65_536):
+                found += data
+        except ConnectionError:
+            pass
+    return found
+
+
+HEAD = (
+    b"POST /run HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    b"Connection: close\r\n"
+)
+LIMIT = 1_048_576
+
+
+def padded(size: int) -> bytes:
+    """Return a request body of a size."""
+    body = b'{"pipeline_names": ["one"], "params": {"tag": "%s"}}'
+    return body % (b"x" * (size - len(body) + 2))
+
+
+def chunked(body: bytes, size: int) -> bytes:
+    """Return a body in chunks (RFC 9112, section 7.1)."""
+    pieces = [body[at : at + size] for at in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in pieces) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("size", [LIMIT, LIMIT + 1])
+def test_body_is_limited_to_the_byte(ours: RunningServer, size: int) -> None:
+    status = b"HTTP/1.1 200" if size == LIMIT else b"HTTP/1.1 413"
+    whole = HEAD + b"Content-Length: %d\r\n\r\n" % size + padded(size)
+    assert exchange(ours.url, whole).startswith(status)
+    for chunk in (100, 65_536):
+        pieces = HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunked(padded(size), chunk)
+        answer = exchange(ours.url, pieces)
+        assert answer.startswith(status)
+        if size > LIMIT:
+            assert b'{"detail": ' in answer
+
+
+def test_body_that_is_too_large_is_refused_before_it_is_sent(ours: RunningServer) -> None:
+    promised = HEAD + b"Content-Length: 1000000000000\r\n\r\n{"
+    assert exchange(ours.url, promised).startswith(b"HTTP/1.1 413")
+    expecting = HEAD + b"Expect: 100-continue\r\nContent-Length: 2000000\r\n\r\n"
+    assert exchange(ours.url, expecting).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize(
+    ("request_", "status"),
+    [
+        (b"GET /health HTTP/1.1\r\nX: " + b"x" * 65_536 + b"\r\n\r\n", 431),
+        (b"GET /health HTTP/1.1\r\n" + b"X: x\r\n" * 20_000 + b"\r\n", 431),
+        (b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\n\r\n", 431),
+        (HEAD + b"Content-Length: " + b"9" * 5_000 + b"\r\n\r\n", 400),
+        (HEAD + b"Content-Length: -1\r\n\r\n", 400),
+        (HEAD + b"Content-Length: 1, 2\r\n\r\n{}", 400),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"F" * 5_000 + b"\r\nx", 413),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nx\r\n", 400),
+        (HEAD + b"Transfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GARBAGE\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nbad header\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+        (b"GET /runs?limit=" + b"9" * 5_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 422),
+    ],
+)
+def test_what_is_too_much_or_malformed_is_refused_in_json(
+    ours: RunningServer, request_: bytes, status: int
+) -> None:
+    request_ = request_.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n", 1)
+    answer = exchange(ours.url, request_)
+    assert answer.startswith(b"HTTP/1.1 %d" % status) or answer.startswith(b"HTTP/1.0 %d" % status)
+    body = answer.partition(b"\r\n\r\n")[2]
+    assert "detail" in json.loads(body)
+
+
+@pytest.mark.once
+def test_clients_that_trickle_are_cut_off_and_keep_nobody_out(probe: Path) -> None:
+    with kedro_flask_server(probe, KEDRO_SERVER_RECEIVE_TIMEOUT_S="2") as server:
+        address = urlsplit(server.url)
+        trickling = [socket.create_connection((address.hostname, address.port)) for _ in range(500)]
+        beginnings = (HEAD, b"", HEAD + b"Content-Length: 100\r\n\r\n{", b"\r\n\r\n", b"GET /")
+        for number, connection in enumerate(trickling):
+            connection.sendall(beginnings[number % len(beginnings)])
+        ends_at = time.monotonic() + 10
+        alive = trickling
+        while alive and time.monotonic() < ends_at:
+            began = time.monotonic()
+            assert server.client.get("/health").status_code == 200
+            assert time.monotonic() - began < 1
+            time.sleep(0.5)
+            alive = [each for each in alive if _trickle(each)]
+        assert not alive
+        for connection in trickling:
+            connection.close()
+        # A connection that is kept open for the next request is none of these.
+        with httpx.Client(base_url=server.url) as client:
+            first = client.get("/health").extensions["network_stream"]
+            time.sleep(4)
+            assert client.get("/health").extensions["network_stream"] is first
+
+
+def _trickle(connection: socket.socket) -> bool:
+    """Send one more byte, and return whether the other side still is there."""
+    try:
+        connection.sendall(b"x")
+        connection.settimeout(0.001)
+        return bool(connection.recv(1))
+    except TimeoutError:
+        return True
+    except OSError:
+        return False
+
+
+@pytest.mark.once
+def test_one_and_a_half_thousand_idle_connections_keep_nobody_out(probe: Path) -> None:
+    allow_descriptors(4_096)
+    with kedro_flask_server(probe) as server:
+        address = urlsplit(server.url)
+        idle = [socket.create_connection((address.hostname, address.port)) for _ in range(1_500)]
+        for _ in range(20):
+            with httpx.Client(base_url=server.url, timeout=2) as client:
+                assert client.get("/health").status_code == 200
+        assert server.run(pipeline_names=["one"])["status"] == "success"
+        for connection in idle:
+            connection.close()
+
+
+def test_waitress_is_as_the_limits_need_it() -> None:
+    """What `serving` builds upon is no public part of waitress: this notices a change."""
+    connection, other = socket.socketpair()
+    with connection, other:
+        server = SimpleNamespace(active_channels={}, add_task=lambda task: None)
+        adj = Adjustments(channel_request_lookahead=0)
+        channel = HTTPChannel(server, connection, ("", 0), adj, map={})
+        assert channel.requests == []
+        assert channel.request is None
+        assert channel.readable()
+        channel.received(b"GET / HTTP/1.1\r\n")
+        assert isinstance(channel.request, HTTPRequestParser)
+        channel.received(b"Content-Length: 2\r\n\r\n{}")
+        assert channel.request is None
+        assert len(channel.requests) == 1
+        assert not channel.readable()
+        channel.will_close = True
+        assert channel.writable()
+        channel.handle_write()
+        assert not channel.connected
+    parser = HTTPRequestParser(adj)
+    parser.received(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    parser.received(b"2\r\n{}\r\n")
+    assert parser.chunked
+    assert len(parser.body_rcv) == 2

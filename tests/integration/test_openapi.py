@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import os
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import schemathesis
+import yaml
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
+from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from tests.servers import RunningServer
+from kedro_flask_server.access.keys import create_secret, hash_secret
+from tests.servers import PROJECTS, RunningServer, copy_project, kedro_flask_server
 
 pytestmark = pytest.mark.once
 
@@ -56,25 +60,65 @@ def test_document_has_all_that_a_generated_client_uses_of_kedros(
     assert closed == ["RunRequest"]
 
 
-def test_every_answer_is_as_described(ours: RunningServer) -> None:
-    schema = schemathesis.openapi.from_url(f"{ours.url}/openapi.json")
+CANARY = "canary-of-the-environment"
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    """Return a server that takes one key, and has a secret."""
+    folder = tmp_path_factory.mktemp("guarded")
+    keys = folder / "keys.yml"
+    entry = {"name": "me", "sha256": hash_secret(KEY.encode()), "scopes": ["read", "run"]}
+    keys.write_text(yaml.safe_dump([entry]))
+    project = copy_project(PROJECTS / "probe", folder)
+    env = {"KEDRO_SERVER_API_KEYS_FILE": str(keys), "MY_API_TOKEN": CANARY}
+    with kedro_flask_server(project, **env) as server:
+        server.client.headers["Authorization"] = f"Bearer {KEY}"
+        yield server
+
+
+KEY = create_secret()
+
+
+@pytest.mark.parametrize("who", ["local", "somebody", "nobody"])
+def test_every_answer_is_as_described(
+    ours: RunningServer, guarded: RunningServer, who: str
+) -> None:
+    server = ours if who == "local" else guarded
+    schema = schemathesis.openapi.from_dict(fetch(server))
+    schema.config.update(base_url=server.url)
     operations = [result.ok() for result in schema.get_all_operations()]
     assert len(operations) == 10
+    headers = {"Authorization": f"Bearer {KEY}"} if who == "somebody" else {}
+    statuses = set()
     for operation in operations:
 
         @given(case=operation.as_strategy())
         @settings(
-            max_examples=EXAMPLES,
+            max_examples=EXAMPLES if who == "local" else EXAMPLES // 2,
             deadline=None,
             phases=[Phase.explicit, Phase.generate],
             suppress_health_check=list(HealthCheck),
         )
         def check(case: schemathesis.Case) -> None:
-            if "Idempotency-Key" in (case.headers or {}):
+            case.headers = {**(case.headers or {}), **headers}
+            if "Idempotency-Key" in case.headers:
                 case.headers["Idempotency-Key"] = uuid.uuid4().hex  # else it may be another's
-            case.call_and_validate()
+            response = case.call()
+            statuses.add((case.path, response.status_code))
+            assert response.status_code < 500 or response.status_code == 503
+            assert CANARY not in response.text
+            # The description cannot say that "${" is refused, and says that keys may be needed.
+            is_refused = response.status_code == 401 or "allow_param" in response.text
+            case.validate_response(
+                response, excluded_checks=[positive_data_acceptance] if is_refused else []
+            )
 
         check()
+    if who == "nobody":
+        assert {status for path, status in statuses if "health" not in path} == {401}
+    else:
+        assert 401 not in {status for _, status in statuses}
 
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()), max_size=20)

@@ -17,6 +17,7 @@ import pytest
 from tests.conftest import do_without, require
 from tests.postgresql import PostgreSQL
 from tests.servers import (
+    ANYONE,
     PROJECTS,
     RunningServer,
     copy_project,
@@ -263,7 +264,7 @@ def test_gunicorns_workers_share_the_queue_and_lose_nothing(project: Path, marks
         *("--threads", "8", "--workers", "2", "--bind", f"127.0.0.1:{port}"),
         *("--config", str(GUNICORN_CONFIGURATION)),
     ]
-    env = {"KEDRO_PROJECT_PATH": str(project), "PROBE_MARKS": str(marks)}
+    env = {"KEDRO_PROJECT_PATH": str(project), "PROBE_MARKS": str(marks), **ANYONE}
     env["KEDRO_SERVER_WORKERS"] = "1"
     url = f"http://127.0.0.1:{port}"
     with RunningServer(command, cwd=project, url=url, env=env) as server:

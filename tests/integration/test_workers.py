@@ -428,6 +428,7 @@ def test_template_that_is_busy_keeps_nobody_waiting_who_limits_it(project: Path)
         project_path=str(project),
         env=None,
         conf_source=None,
+        resolves_params=False,
         start_method="auto",
         max_runs=1,
         max_rss_mb=None,

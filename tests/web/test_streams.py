@@ -43,9 +43,12 @@ def page(*numbers: int, ends: bool = False) -> EventPage:
 def follow() -> Callable[..., tuple[int, str]]:
     app = Flask(__name__)
 
-    def follow(streams: EventStreams, after: int = 0, **environ: object) -> tuple[int, str]:
+    def follow(
+        runs: ScriptedRuns, streams: EventStreams | None = None, after: int = 0, **environ: object
+    ) -> tuple[int, str]:
         with app.test_request_context("/", environ_overrides=environ):
-            response = streams.open(request, "a-run", after=after)
+            opened = (streams or EventStreams(limit=1)).open
+            response = opened(request, runs, "a-run", after=after)
             with response:
                 return response.status_code, response.get_data(as_text=True)
 
@@ -54,7 +57,7 @@ def follow() -> Callable[..., tuple[int, str]]:
 
 def test_stream_sends_each_event_once_and_ends_with_the_run(follow) -> None:
     runs = ScriptedRuns(page(1, 2), page(3), page(4, ends=True))
-    status, text = follow(EventStreams(runs, limit=1))  # type: ignore[arg-type]
+    status, text = follow(runs)
     assert status == 200
     hello, *blocks = text.removesuffix("\n\n").split("\n\n")
     assert hello == "retry: 1000"
@@ -74,13 +77,13 @@ def test_stream_sends_each_event_once_and_ends_with_the_run(follow) -> None:
 
 def test_client_that_has_all_is_told_not_to_ask_again(follow) -> None:
     runs = ScriptedRuns(EventPage(events=[], next=None))
-    assert follow(EventStreams(runs, limit=1), after=9) == (204, "")  # type: ignore[arg-type]
+    assert follow(runs, after=9) == (204, "")
     assert runs.asked == [9]
 
 
 def test_stream_ends_in_time_and_is_never_silent_for_long(follow) -> None:
-    streams = EventStreams(ScriptedRuns(page(1)), limit=1, longest_s=0.2, heartbeat_s=0.02)  # type: ignore[arg-type]
-    status, text = follow(streams)
+    streams = EventStreams(limit=1, longest_s=0.2, heartbeat_s=0.02)
+    status, text = follow(ScriptedRuns(page(1)), streams)
     assert (status, text.count("id: ")) == (200, 1)
     assert text.endswith(":\n\n")
     assert 2 <= text.count("\n:\n") <= 10
@@ -89,50 +92,49 @@ def test_stream_ends_in_time_and_is_never_silent_for_long(follow) -> None:
 @pytest.mark.parametrize("error", [StoreUnavailableError("away"), UnknownRunError("a-run")])
 def test_stream_ends_where_the_store_fails_and_what_was_sent_stands(follow, error) -> None:
     runs = ScriptedRuns(page(1), error)
-    status, text = follow(EventStreams(runs, limit=1))  # type: ignore[arg-type]
+    status, text = follow(runs)
     assert (status, text.count("id: ")) == (200, 1)
 
 
 def test_stream_ends_when_its_client_is_gone(follow) -> None:
     runs = ScriptedRuns(page(1))
     gone = {"waitress.client_disconnected": lambda: True}
-    follow(EventStreams(runs, limit=1), **gone)  # type: ignore[arg-type]
+    follow(runs, **gone)
     assert runs.asked == [0]
 
 
 def test_places_are_limited_and_free_again_after_each_end() -> None:
     app = Flask(__name__)
-    streams = EventStreams(
-        ScriptedRuns(page(1), page(1), UnknownRunError("a-run"), page(1, ends=True)),  # type: ignore[arg-type]
-        limit=2,
-    )
+    streams = EventStreams(limit=2)
+    runs = ScriptedRuns(page(1), page(1), UnknownRunError("a-run"), page(1, ends=True))
     with app.test_request_context("/"):
-        first = streams.open(request, "a-run", after=0)
-        second = streams.open(request, "a-run", after=0)
+        first = streams.open(request, runs, "a-run", after=0)
+        second = streams.open(request, runs, "a-run", after=0)
         with pytest.raises(ServerBusyError, match="max_streams"):
-            streams.open(request, "a-run", after=0)
+            streams.open(request, runs, "a-run", after=0)
         first.close()  # never begun
         with pytest.raises(UnknownRunError):
-            streams.open(request, "a-run", after=0)
-        third = streams.open(request, "a-run", after=0)
+            streams.open(request, runs, "a-run", after=0)
+        third = streams.open(request, runs, "a-run", after=0)
         with pytest.raises(ServerBusyError):
-            streams.open(request, "a-run", after=0)
+            streams.open(request, runs, "a-run", after=0)
         second.close()
         third.close()
 
 
 def test_place_of_an_answer_that_is_thrown_away_is_free_again() -> None:
     app = Flask(__name__)
-    streams = EventStreams(ScriptedRuns(*[page(1)] * 9), limit=1)  # type: ignore[arg-type]
+    streams = EventStreams(limit=1)
+    runs = ScriptedRuns(*[page(1)] * 9)
     with app.test_request_context("/"):
         for _ in range(3):
-            streams.open(request, "a-run", after=0)
-        twice = streams.open(request, "a-run", after=0)
+            streams.open(request, runs, "a-run", after=0)
+        twice = streams.open(request, runs, "a-run", after=0)
         twice.close()
         twice.close()
-        third = streams.open(request, "a-run", after=0)
+        third = streams.open(request, runs, "a-run", after=0)
         with pytest.raises(ServerBusyError):
-            streams.open(request, "a-run", after=0)
+            streams.open(request, runs, "a-run", after=0)
         third.close()
 
 
@@ -140,6 +142,6 @@ def test_head_says_what_get_would_without_a_stream() -> None:
     app = Flask(__name__)
     runs = ScriptedRuns(page(1))
     with app.test_request_context("/", method="HEAD"):
-        response = EventStreams(runs, limit=1).open(request, "a-run", after=0)  # type: ignore[arg-type]
+        response = EventStreams(limit=1).open(request, runs, "a-run", after=0)
         assert (response.status_code, response.mimetype) == (200, "text/event-stream")
         assert response.get_data() == b""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import resource
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +13,8 @@ from itertools import count
 from multiprocessing.connection import wait
 from typing import Any
 
+from kedro_flask_server.descriptors import allow_descriptors
+from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.background import BackgroundThread
 from kedro_flask_server.runs.executors.handles import (
     LOOK_EVERY_S,
@@ -43,7 +44,7 @@ _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 
 # What else a server opens: connections above all.
-_OTHER_DESCRIPTORS = 1024
+_OTHER_DESCRIPTORS = 5_000
 
 
 class NoWorkerError(Exception):
@@ -84,7 +85,7 @@ class WorkerPool:
 
     def start(self) -> None:
         """Start the workers."""
-        _allow_descriptors(_OTHER_DESCRIPTORS + 2 * self._size)
+        allow_descriptors(_OTHER_DESCRIPTORS + 2 * self._size)
         self._wake, self._wake_sender = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._wake_sender, False)
@@ -317,6 +318,7 @@ class WorkerPool:
                     template.is_ready = True
                     template.is_loaded = bool(body.get("is_loaded"))
                     template.start_method = str(body.get("start_method"))
+                    SECRETS.learn(body.get("secrets", ()), is_lasting=True)
                     self._limit(template)
                     if template is self._next:
                         self._put_next_in_place(template)
@@ -391,11 +393,3 @@ class WorkerPool:
                 self._idle.append(worker)
         except OSError as error:
             self._fail(f"They cannot be started: {error}.")
-
-
-def _allow_descriptors(count: int) -> None:
-    """Let this process open as many files, if the system's hard limit does."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < count:
-        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

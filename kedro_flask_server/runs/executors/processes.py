@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from multiprocessing.connection import wait
 from typing import Any
 
+from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.events import OUTPUT, EventType
 from kedro_flask_server.runs.executors.handles import (
     LOOK_EVERY_S,
@@ -137,6 +138,8 @@ class ProcessExecutor:
                 for kind, body in worker.messages():
                     if kind == "snapshot":
                         return self._described(body)
+                    if kind == "secrets":
+                        SECRETS.learn(body["values"])
                     has_started = has_started or kind == "started"
                 if patience.is_over(worker.has_ended):
                     self._workers.give_up(worker.template)
@@ -253,9 +256,10 @@ class _Execution:
             worker.channel.send("run", {"run_id": self._run_id, "request": self._request.given()})
             while not self._is_over:
                 is_quiet = not wait(worker.sources, LOOK_EVERY_S)
-                self._take_output(worker.read_output())
-                for message in worker.messages():
+                printed = worker.read_output()
+                for message in worker.messages():  # first: it may say what is secret
                     self._take(message)
+                self._take_output(printed)
                 is_late = self.ends_at is not None and time.monotonic() > self.ends_at
                 is_late = is_late or (is_quiet and worker.has_ended)
                 if patience.is_over(is_late) and not self._is_over:
@@ -275,6 +279,8 @@ class _Execution:
                 self._report.log(
                     str(body["level"]), str(body["logger"]), str(body["message"]), time=_time(body)
                 )
+            elif kind == "secrets":
+                SECRETS.learn([str(value) for value in body["values"]])
             elif kind == "expect":
                 self._report.expect(int(body["nodes"]))
             elif kind == "outcome":

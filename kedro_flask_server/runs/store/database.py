@@ -24,7 +24,7 @@ from kedro_flask_server.text import bounded, printable
 
 logger = logging.getLogger(__name__)
 
-NEWEST_REVISION = "0002"
+NEWEST_REVISION = "0003"
 """The newest step in ``migrations/versions``."""
 
 # What a request waits for, one after the other, is together below the five seconds within which it
@@ -72,6 +72,7 @@ class Database:
         self._url = url
         # SQLite has one writer at a time, and lets the others poll for their turn.
         self._turn_to_write = threading.Lock()
+        self._is_open = False
         self._engine = self._create_engine()
 
     @property
@@ -104,19 +105,22 @@ class Database:
         return engine
 
     def open(self) -> None:
-        """Make the tables, or bring them up to date.
+        """Make the tables, or bring them up to date; again, do nothing.
 
         Raises:
             ServerSettingsError: If the database cannot be used at all: its folder is on a
                 network file system or cannot be written, or it is newer than this program.
             StoreUnavailableError: If it cannot be reached now.
         """
+        if self._is_open:
+            return
         if self.is_sqlite:
             _make_folder(Path(str(self._url.database)).parent)
         with self.writing() as connection:
             self.lock(connection, _MIGRATION_LOCK)
             if _revision(connection) != NEWEST_REVISION:
                 self._migrate(connection)
+        self._is_open = True
 
     def _migrate(self, connection: Connection) -> None:
         # Only a schema that has to change pays for these imports.

@@ -140,10 +140,16 @@ class RunReader:
             statement = statement.where(run_id > run_id_at(before))
         if wanted.until is not None:
             statement = statement.where(run_id <= run_id_at(wanted.until))
+        if wanted.submitted_by is not None:
+            statement = statement.where(runs.c.submitted_by == wanted.submitted_by)
         if wanted.idempotency_key is not None:
-            statement = statement.where(
-                runs.c.submitted_by == "", runs.c.idempotency_key == wanted.idempotency_key
+            statement = statement.where(runs.c.idempotency_key == wanted.idempotency_key)
+        if wanted.within is not None:
+            names = [rows.ascii_name(name) for name in wanted.within]
+            others = select(1).where(
+                run_pipelines.c.run_id == runs.c.run_id, run_pipelines.c.pipeline.not_in(names)
             )
+            statement = statement.where(~others.correlate(runs).exists())
         if cursor is not None:
             statement = statement.where(run_id < cursor)
         return statement.order_by(run_id.desc())

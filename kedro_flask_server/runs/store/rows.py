@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row
+from sqlalchemy import Connection, Row, select, update
 
+from kedro_flask_server.redaction import redact_content
 from kedro_flask_server.runs.ids import EPOCH, time_of
 from kedro_flask_server.runs.model import ErrorDetail, Progress, Run, RunRequest, RunStatus
+from kedro_flask_server.runs.store.schema import runs
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -29,6 +32,26 @@ def from_ms(milliseconds: int | None) -> datetime | None:
 def dump_request(request: RunRequest) -> str:
     """Return a request as JSON in ASCII; NaN and lone surrogates come back from it unchanged."""
     return json.dumps(request.given(), sort_keys=True)
+
+
+def dump_ended_request(request: RunRequest) -> str:
+    """Return a request whose run has ended as JSON in ASCII, without what is secret in it."""
+    return json.dumps(redact_content(request.given()), sort_keys=True)
+
+
+def redact_requests(connection: Connection, run_ids: Sequence[str]) -> None:
+    """Take what is secret out of the requests of runs that have ended.
+
+    Args:
+        connection: A transaction, which has locked the runs.
+        run_ids: The runs.
+    """
+    statement = select(runs.c.run_id, runs.c.request).where(runs.c.run_id.in_(run_ids))
+    for row in connection.execute(statement).all() if run_ids else ():
+        kept = dump_ended_request(RunRequest(**json.loads(row.request)))
+        if kept != row.request:
+            of_run = update(runs).where(runs.c.run_id == row.run_id)
+            connection.execute(of_run.values(request=kept))
 
 
 def hash_request(request: RunRequest) -> str:

@@ -92,6 +92,40 @@ events = Table(
 )
 """What happened in each run, counted from 1 within it; only ever added to."""
 
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("project", String(200), primary_key=True),
+    Column("env", String(200), primary_key=True),
+    Column("name", String(100), primary_key=True),
+    Column("sha256", String(64), nullable=False),
+    Column("scopes", String(100), nullable=False),
+    # JSON, as the scopes are.
+    Column("pipelines", Text),
+    Column("max_active", Integer),
+    Column("max_queued", Integer),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+)
+"""The keys that callers have; one that is revoked stays."""
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("project", String(200), nullable=False),
+    Column("env", String(200), nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("who", String(200), nullable=False),
+    Column("what", String(40), nullable=False),
+    Column("subject", String(400), nullable=False),
+    Column("address", String(100), nullable=False),
+    Index("ix_audit_newest", "project", "env", "id"),
+)
+"""Who did what; only ever added to, until it is too old."""
+
 
 class now_ms(GenericFunction[int]):  # noqa: N801  a function of SQL
     """The time by the database's clock, in milliseconds since 1970-01-01T00:00:00Z."""

@@ -119,6 +119,7 @@ class ServerStore:
             .values(rows.cancelled(now, rows.FORSAKEN))
         )
         tell_cancelled(connection, forsaken, rows.FORSAKEN)
+        rows.redact_requests(connection, [*lost, *forsaken])
         return lost
 
 

@@ -9,21 +9,36 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, delete, insert, literal, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Select,
+    delete,
+    func,
+    insert,
+    literal,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 
-from kedro_flask_server.errors import KeyReusedError, ServerBusyError
+from kedro_flask_server.errors import KeyReusedError, QuotaError, ServerBusyError
 from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.ids import is_run_id, run_id_at, time_of
 from kedro_flask_server.runs.model import (
     ACTIVE,
+    NOBODY,
+    AuditRecord,
     ErrorDetail,
     Run,
     RunOutcome,
     RunRequest,
     RunStatus,
+    Submitter,
 )
 from kedro_flask_server.runs.store import rows
+from kedro_flask_server.runs.store.audit import AuditTrail
 from kedro_flask_server.runs.store.database import Database
 from kedro_flask_server.runs.store.events import (
     EventStore,
@@ -84,6 +99,7 @@ class RunStore(RunReader):
         super().__init__(database, project=project, env=env)
         self.servers = ServerStore(database)
         self.events = EventStore(database)
+        self._trail = AuditTrail(project=project, env=env)
         digest = hashlib.sha256(f"{project}\0{env}".encode()).digest()
         self._scope_lock = int.from_bytes(digest[:8], "big", signed=True)
 
@@ -108,6 +124,7 @@ class RunStore(RunReader):
         self,
         request: RunRequest,
         *,
+        submitter: Submitter = NOBODY,
         run_id: Callable[[], str],
         server_id: str,
         is_held: bool,
@@ -120,6 +137,7 @@ class RunStore(RunReader):
 
         Args:
             request: What to run.
+            submitter: Who sends it.
             run_id: Returns an id, another at each call: one may be taken.
             server_id: The server that takes it in.
             is_held: Whether no other server may take it up.
@@ -133,8 +151,13 @@ class RunStore(RunReader):
 
         Raises:
             KeyReusedError: If the key was sent before, with another request.
+            QuotaError: If the submitter has as many runs as they may.
             ServerBusyError: If as many runs are queued as may.
         """
+        if key is not None:  # most that comes again is found without a turn to write
+            found = self._sent_before(request, submitter.name, key, key_hours)
+            if found is not None:
+                return found
         while True:
             new_id = run_id()
             values = {
@@ -143,19 +166,24 @@ class RunStore(RunReader):
                 "env": self._env,
                 "status": RunStatus.QUEUED,
                 "request": rows.dump_request(request),
+                "submitted_by": submitter.name,
                 "idempotency_key": key,
-                "request_hash": rows.hash_request(request) if key is not None else None,
+                "request_hash": None if key is None else rows.hash_request(request),
                 "held_by": server_id if is_held else None,
             }
             try:
                 with self._database.writing() as connection:
                     self._lock_scope(connection)
-                    if key is not None and (found := self._of_key(connection, key, key_hours)):
-                        if found.request_hash != values["request_hash"]:
-                            raise KeyReusedError
-                        return rows.load_run(found, self._position(connection, found))
+                    if key is not None:
+                        self._give_up_key(connection, submitter.name, key, key_hours)
+                        row = self._of_key(connection, submitter.name, key)
+                        if row is not None:
+                            return self._same(connection, row, request)
+                    self._refuse_beyond_quota(connection, submitter)
                     self._refuse_beyond(connection, server_id, workers, max_queued)
-                    return self._insert(connection, values, request)
+                    run = self._insert(connection, values, request)
+                    self._note(connection, submitter, "run.submitted", new_id, run.created_at)
+                    return run
             except IntegrityError:
                 # The id was given out by another server within the same millisecond. Were it
                 # anything else, this would not end.
@@ -174,14 +202,55 @@ class RunStore(RunReader):
         tell(connection, [row.run_id], EventType.RUN_QUEUED, created_at)
         return rows.load_run(row, self._position(connection, row))
 
-    def _of_key(self, connection: Connection, key: str, key_hours: float) -> Any:
-        """Return the row that was sent with a key; a key whose time is over is given up."""
-        is_of_key = (*self._scope, runs.c.submitted_by == "", runs.c.idempotency_key == key)
-        is_over = runs.c.run_id < _ago(timedelta(hours=key_hours))
-        connection.execute(
-            update(runs).where(*is_of_key, is_over).values(idempotency_key=None, request_hash=None)
+    def _note(
+        self, connection: Connection, who: Submitter, what: str, run_id: str, time: datetime
+    ) -> None:
+        record = AuditRecord(
+            time=time, who=who.name, what=what, subject=run_id, address=who.address
         )
-        return connection.execute(select(runs).where(*is_of_key)).one_or_none()
+        self._trail.add(connection, record)
+
+    def _sent_before(
+        self, request: RunRequest, submitter: str, key: str, key_hours: float
+    ) -> Run | None:
+        with self._database.reading() as connection:
+            row = self._of_key(connection, submitter, key)
+            if row is None or row.run_id < _ago(timedelta(hours=key_hours)):
+                return None
+            return self._same(connection, row, request)
+
+    def _same(self, connection: Connection, row: Any, request: RunRequest) -> Run:
+        if row.request_hash != rows.hash_request(request):
+            raise KeyReusedError
+        return rows.load_run(row, self._position(connection, row))
+
+    def _of_key(self, connection: Connection, submitter: str, key: str) -> Any:
+        """Return the row that was sent with a key; None where there is none."""
+        statement = select(runs).where(*self._sent_with(submitter, key))
+        return connection.execute(statement).one_or_none()
+
+    def _give_up_key(
+        self, connection: Connection, submitter: str, key: str, key_hours: float
+    ) -> None:
+        """Take a key whose time is over from its run."""
+        is_over = runs.c.run_id < _ago(timedelta(hours=key_hours))
+        statement = update(runs).where(*self._sent_with(submitter, key), is_over)
+        connection.execute(statement.values(idempotency_key=None, request_hash=None))
+
+    def _sent_with(self, submitter: str, key: str) -> tuple[Any, ...]:
+        is_of_submitter = runs.c.submitted_by == submitter
+        return (*self._scope, is_of_submitter, runs.c.idempotency_key == key)
+
+    def _refuse_beyond_quota(self, connection: Connection, submitter: Submitter) -> None:
+        is_own = runs.c.submitted_by == submitter.name
+        for kind, limit, states in (
+            ("active", submitter.max_active, ACTIVE),
+            ("queued", submitter.max_queued, (RunStatus.QUEUED,)),
+        ):
+            if limit is None:
+                continue
+            if self._count(connection, runs.c.status.in_(states), is_own) >= limit:
+                raise QuotaError(submitter.name, limit, kind)
 
     def _refuse_beyond(
         self, connection: Connection, server_id: str, workers: int, max_queued: int
@@ -197,7 +266,7 @@ class RunStore(RunReader):
             raise ServerBusyError("their turn to run", limit=max_queued, setting="max_queued")
 
     def claim(self, server_id: str, concurrency: Mapping[str, int]) -> Claim | None:
-        """Take up the run whose turn it is.
+        """Take up the run whose turn it is: the oldest of whoever has the fewest that run.
 
         Args:
             server_id: Who takes it up.
@@ -207,12 +276,7 @@ class RunStore(RunReader):
             The run; None where there is none that may run.
         """
         may_hold = runs.c.held_by.is_(None) | (runs.c.held_by == server_id)
-        turn = (
-            select(runs)
-            .where(*self._scope, runs.c.status == RunStatus.QUEUED, may_hold)
-            .order_by(runs.c.run_id)
-            .limit(1)
-        )
+        turn = select(runs).where(*self._scope, runs.c.status == RunStatus.QUEUED, may_hold)
         known = select(servers.c.server_id).where(servers.c.server_id == server_id)
         with self._database.writing() as connection:
             self._lock_scope(connection)
@@ -224,7 +288,7 @@ class RunStore(RunReader):
                 is_of_run = run_pipelines.c.run_id == runs.c.run_id
                 of_full = select(1).where(is_of_run, run_pipelines.c.pipeline.in_(full))
                 turn = turn.where(~of_full.exists())
-            found = connection.execute(turn).first()
+            found = self._next(connection, turn)
             if found is None:
                 return None
             now = now_or(rows.to_ms(time_of(found.run_id)))
@@ -239,6 +303,22 @@ class RunStore(RunReader):
             row = self._row(connection, found.run_id)
             event_id = newest_id(connection, found.run_id)
             return Claim(run=rows.load_run(row), event_id=event_id)
+
+    def _next(self, connection: Connection, turn: Select[Any]) -> Any:
+        """Return the row of the run whose turn it is, of those that may run."""
+        oldest = connection.execute(turn.order_by(runs.c.run_id).limit(1)).first()
+        if oldest is None:
+            return None
+        is_running = (*self._scope, runs.c.status == RunStatus.RUNNING)
+        running = Counter(
+            connection.execute(select(runs.c.submitted_by).where(*is_running)).scalars()
+        )
+        if not running[oldest.submitted_by]:
+            return oldest
+        submitter, first = runs.c.submitted_by, func.min(runs.c.run_id)
+        firsts = connection.execute(turn.with_only_columns(submitter, first).group_by(submitter))
+        _, run_id = min(firsts.all(), key=lambda row: (running[row[0]], row[1]))
+        return connection.execute(select(runs).where(runs.c.run_id == run_id)).one()
 
     def _full_pipelines(self, connection: Connection, concurrency: Mapping[str, int]) -> list[str]:
         if not concurrency:
@@ -268,7 +348,7 @@ class RunStore(RunReader):
         with self._database.writing() as connection:
             connection.execute(update(runs).where(runs.c.run_id == run_id).values(held_by=None))
 
-    def finish(self, run_id: str, outcome: RunOutcome, told: Told) -> bool:
+    def finish(self, run_id: str, outcome: RunOutcome, told: Told, request: RunRequest) -> bool:
         """Record how a run ended, and what it has told that is not stored yet.
 
         A run that has ended already, because its server was taken for dead, keeps its state;
@@ -278,6 +358,7 @@ class RunStore(RunReader):
             run_id: The run.
             outcome: How it ended.
             told: The server that executed it, and what was told.
+            request: What has run; it is kept without what is secret in it.
 
         Returns:
             Whether the run has this outcome now.
@@ -292,6 +373,7 @@ class RunStore(RunReader):
                     duration_ms=outcome.duration_ms,
                     finished_at=now_or(runs.c.started_at),
                     error=error,
+                    request=rows.dump_ended_request(request),
                 )
             )
             what = ended_with(outcome, told.progress)
@@ -309,8 +391,12 @@ class RunStore(RunReader):
             tell(connection, [run_id], EventType.RUN_FINISHED, now_ms(), late)
             return False
 
-    def request_cancel(self, run_id: str) -> Run | None:
+    def request_cancel(self, run_id: str, by: Submitter = NOBODY) -> Run | None:
         """Cancel a run that is queued; note for one that runs that it is to be cancelled.
+
+        Args:
+            run_id: The run.
+            by: Who cancels it.
 
         Returns:
             The run as it is now; None where there is none.
@@ -332,7 +418,10 @@ class RunStore(RunReader):
             if change:
                 is_as_seen = runs.c.status == row.status
                 connection.execute(update(runs).where(*is_run, is_as_seen).values(change))
+            if "cancel_requested_at" in change:
+                self._note(connection, by, "run.cancelled", run_id, datetime.now(timezone.utc))
             if row.status == RunStatus.QUEUED:
+                rows.redact_requests(connection, [run_id])
                 tell_cancelled(connection, [run_id], error)
             return rows.load_run(connection.execute(select(runs).where(*is_run)).one())
 
@@ -348,6 +437,7 @@ class RunStore(RunReader):
             result = connection.execute(update(runs).where(*queued).values(change))
             is_forsaken = result.rowcount == 1
             if is_forsaken:
+                rows.redact_requests(connection, [run_id])
                 tell_cancelled(connection, [run_id], rows.FORSAKEN)
             return is_forsaken
 

@@ -1,0 +1,264 @@
+"""Decides who a caller is, and notes who was refused."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timezone
+
+from kedro_flask_server.access.keys import PREFIX, KeyFile, hash_secret
+from kedro_flask_server.access.model import ALL_SCOPES, ApiKey, Caller
+from kedro_flask_server.access.store import AccessStore
+from kedro_flask_server.errors import (
+    ServerSettingsError,
+    StoreUnavailableError,
+    UnauthorizedError,
+)
+from kedro_flask_server.runs.model import AuditRecord
+
+logger = logging.getLogger(__name__)
+
+# How long a key that is made or revoked elsewhere may go unnoticed.
+_FRESH_FOR_S = 1.0
+
+# How often it is stored when keys were used.
+_NOTE_USES_EVERY_S = 60.0
+
+# As many refusals are written down at a time; of more, the number.
+_MAX_REFUSALS = 100
+
+WAYS_OUT = (
+    "create a key with `kedro server keys create NAME --scope run`, or set allow_anonymous "
+    "(--allow-anonymous), which lets in whoever reaches the server"
+)
+"""What to do about a server that lets nobody in."""
+
+
+class Keyring:
+    """All keys: those of the store and those of a file."""
+
+    def __init__(self, store: AccessStore, file: KeyFile | None) -> None:
+        """Prepare; the first that asks opens the store.
+
+        Args:
+            store: Has keys.
+            file: Has more, whether or not the store can be reached.
+        """
+        self._store = store
+        self._file = file
+        self._lock = threading.Lock()
+        self._fresh_until = 0.0
+        self._stored: list[ApiKey] | None = None
+        self._error: StoreUnavailableError | None = None
+        self._by_hash: dict[str, list[ApiKey]] = {}
+
+    def find(self, secret: bytes) -> ApiKey | None:
+        """Return the key that this is the secret of, if it counts.
+
+        Raises:
+            StoreUnavailableError: If it is not in the file, and the store was never read.
+        """
+        self._refresh()
+        sha256 = hash_secret(secret)
+        # Of the hash, a caller can choose nothing but the beginning, by trying.
+        for key in self._by_hash.get(sha256[:8], ()):
+            if hmac.compare_digest(key.sha256.encode(), sha256.encode()):
+                return key if key.counts_at(datetime.now(timezone.utc)) else None
+        if self._stored is None and self._error is not None:
+            raise self._error
+        return None
+
+    def is_empty(self) -> bool:
+        """Whether there is no key, nor ever was one that was not forgotten.
+
+        Raises:
+            StoreUnavailableError: If the store was never read.
+        """
+        self._refresh()
+        if self._file is not None:
+            return False
+        if self._stored is None:
+            raise self._error or StoreUnavailableError("it is being opened")
+        return not self._stored
+
+    def _refresh(self) -> None:
+        """Read what may have changed; what cannot be read stays as it was."""
+        if time.monotonic() < self._fresh_until:
+            return
+        with self._lock:
+            if time.monotonic() < self._fresh_until:
+                return
+            try:
+                if self._stored is None:
+                    self._store.open()
+                self._stored, self._error = self._store.keys(), None
+            except StoreUnavailableError as error:
+                self._error = error
+            if self._file is not None:
+                try:
+                    self._file.refresh()
+                except ServerSettingsError as fault:
+                    logger.error("%s The keys that it held before still count.", fault)
+            by_hash = defaultdict(list)
+            for key in [*(self._file.keys if self._file else ()), *(self._stored or ())]:
+                by_hash[key.sha256[:8]].append(key)
+            self._by_hash = by_hash
+            self._fresh_until = time.monotonic() + _FRESH_FOR_S
+
+
+class AccessControl:
+    """Says who callers are: by their key, or by where the server listens."""
+
+    def __init__(
+        self,
+        store: AccessStore,
+        *,
+        key_file: KeyFile | None = None,
+        allow_anonymous: bool = False,
+        has_other_scheme: bool = False,
+        is_reached_through_proxy: bool = False,
+        expose_messages: bool = True,
+    ) -> None:
+        """Prepare; nothing is opened yet.
+
+        Args:
+            store: Has the keys, and takes the audit.
+            key_file: Has more keys.
+            allow_anonymous: Whether callers need not say who they are.
+            has_other_scheme: Whether callers may say so in another way than by a key.
+            is_reached_through_proxy: Whether those who reach it may come from anywhere, although
+                it listens on the loopback interface alone.
+            expose_messages: Whether callers are told more of errors than their types.
+        """
+        self._store = store
+        self._keyring = Keyring(store, key_file)
+        self._allows_anonymous = allow_anonymous
+        self._has_other_scheme = has_other_scheme
+        self._is_reached_through_proxy = is_reached_through_proxy
+        self._exposes_messages = expose_messages
+        self._is_local = False
+        self._lock = threading.Lock()
+        self._refusals: list[AuditRecord] = []
+        self._more_refusals = 0
+        self._used_at: dict[str, datetime] = {}
+        self._write_uses_at = 0.0
+
+    def listen(self, *, is_loopback: bool) -> None:
+        """Take down where the server listens.
+
+        Args:
+            is_loopback: Whether programs on this machine alone reach it there.
+
+        Raises:
+            ServerSettingsError: If others would reach it, and nothing says who may.
+        """
+        self._is_local = is_loopback and not self._is_reached_through_proxy
+        if self._allows_anonymous:
+            logger.warning(
+                "Whoever reaches this server may run its pipelines (setting allow_anonymous)"
+            )
+        elif not self._is_local and not self._knows_callers(default=True):
+            raise ServerSettingsError(
+                "The server would be reached from other machines, and nothing says who may use "
+                f"it: {WAYS_OUT}."
+            )
+
+    def _knows_callers(self, *, default: bool) -> bool:
+        if self._has_other_scheme:
+            return True
+        try:
+            return not self._keyring.is_empty()
+        except StoreUnavailableError:
+            return default
+
+    def caller_with(self, secret: bytes) -> Caller:
+        """Return who has a key.
+
+        Raises:
+            UnauthorizedError: If it is no key, or counts no more.
+            StoreUnavailableError: If the keys cannot be read.
+        """
+        key = self._keyring.find(secret) if secret.startswith(PREFIX.encode()) else None
+        if key is None:
+            raise UnauthorizedError("The API key is not known, or counts no more.")
+        with self._lock:
+            self._used_at[key.name] = datetime.now(timezone.utc)
+        return self.limited(key.caller)
+
+    def limited(self, caller: Caller) -> Caller:
+        """Return a caller, who sees no more of errors than the settings allow."""
+        return caller if self._exposes_messages else replace(caller, sees_messages=False)
+
+    def anonymous(self) -> Caller:
+        """Return who a caller is that does not say so.
+
+        Raises:
+            UnauthorizedError: If they have to.
+            StoreUnavailableError: If the keys cannot be read.
+        """
+        is_open = self._allows_anonymous
+        if not is_open and self._is_local and not self._has_other_scheme:
+            is_open = self._keyring.is_empty()
+        if is_open:
+            sees_messages = self._is_local and self._exposes_messages
+            return Caller(name="", scopes=ALL_SCOPES, sees_messages=sees_messages)
+        if self._knows_callers(default=True):
+            raise UnauthorizedError("An API key is needed: Authorization: Bearer <key>.")
+        raise UnauthorizedError(f"This server lets nobody in yet: {WAYS_OUT}.")
+
+    def note_refusal(self, who: str, request: str, address: str) -> None:
+        """Take down that a request was refused; `write_down` stores it.
+
+        Args:
+            who: The caller's name; ``""`` where it is not known.
+            request: What was asked for.
+            address: Where from.
+        """
+        with self._lock:
+            if len(self._refusals) >= _MAX_REFUSALS:
+                self._more_refusals += 1
+                return
+            self._refusals.append(_refused(who, request, address))
+
+    def write_down(self) -> None:
+        """Store what was taken down.
+
+        Raises:
+            StoreUnavailableError: If that cannot be done now; nothing is lost.
+        """
+        with self._lock:
+            is_time_for_uses = self._used_at and time.monotonic() >= self._write_uses_at
+            if not self._refusals and not is_time_for_uses:
+                return
+            refusals, more, used_at = self._refusals, self._more_refusals, self._used_at
+            self._refusals, self._more_refusals, self._used_at = [], 0, {}
+            self._write_uses_at = time.monotonic() + _NOTE_USES_EVERY_S
+        records: Sequence[AuditRecord] = refusals
+        if more:
+            records = [*refusals, _refused("", f"{more} more requests", "")]
+        try:
+            self._store.write_down(records, used_at)
+        except StoreUnavailableError:
+            with self._lock:
+                self._refusals = [*refusals, *self._refusals]
+                self._more_refusals += more
+                self._used_at = {**used_at, **self._used_at}
+            raise
+
+    def forget(self, before: datetime) -> None:
+        """Delete from the audit what was done before a time.
+
+        Raises:
+            StoreUnavailableError: If that cannot be done now.
+        """
+        self._store.forget(before)
+
+
+def _refused(who: str, request: str, address: str) -> AuditRecord:
+    now = datetime.now(timezone.utc)
+    return AuditRecord(time=now, who=who, what="request.refused", subject=request, address=address)

@@ -1,0 +1,161 @@
+"""``kedro server keys`` and ``kedro server audit``: who may use a project's server, and who did."""
+
+from __future__ import annotations
+
+import getpass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from kedro.framework.startup import ProjectMetadata
+
+    from kedro_flask_server.access.store import AccessStore
+    from kedro_flask_server.runs.model import AuditRecord
+
+_env_option = click.option("--env", "-e", help="Kedro configuration environment of the server.")
+
+
+@click.group(name="keys")
+def keys() -> None:
+    """Make, list and revoke the keys for a project's server."""
+
+
+def _read_period(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
+    from kedro_flask_server.access.keys import parse_period
+
+    try:
+        return None if value is None else parse_period(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@keys.command(name="create")
+@click.argument("name")
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(["read", "run", "admin"]),
+    multiple=True,
+    required=True,
+    help="What its bearer may do: see everything, run pipelines and see and cancel those runs, or "
+    "everything. May be given several times.",
+)
+@click.option("--pipelines", help="The only pipelines that it is for, separated by commas.")
+@click.option("--expires", callback=_read_period, help="When it ends, such as 12h, 90d or 4w.")
+@click.option("--max-active", type=click.IntRange(1), help="Runs queued or running at a time.")
+@click.option("--max-queued", type=click.IntRange(1), help="Runs queued at a time.")
+@click.option(
+    "--for-file",
+    is_flag=True,
+    help="Store nothing; print the entry for an api_keys_file, too.",
+)
+@_env_option
+@click.pass_obj
+def create(
+    metadata: ProjectMetadata,
+    /,
+    name: str,
+    *,
+    scopes: tuple[str, ...],
+    pipelines: str | None,
+    expires: timedelta | None,
+    for_file: bool,
+    env: str | None,
+    **limits: Any,
+) -> None:
+    """Make a key and print it: it is shown this once.
+
+    Clients send it as `Authorization: Bearer KEY`, or as the password of HTTP Basic.
+    """
+    from kedro_flask_server.access.keys import create_secret, dump_entry, hash_secret, is_name
+    from kedro_flask_server.access.model import ApiKey, Scope
+
+    if not is_name(name):
+        raise click.BadParameter("up to 100 letters, digits and '._@-'", param_hint="NAME")
+    now = datetime.now(timezone.utc)
+    secret = create_secret()
+    key = ApiKey(
+        name=name,
+        sha256=hash_secret(secret.encode()),
+        scopes=frozenset(map(Scope, scopes)),
+        pipelines=None if pipelines is None else frozenset(pipelines.split(",")),
+        created_at=now,
+        expires_at=None if expires is None else now + expires,
+        **limits,
+    )
+    if for_file:
+        click.echo(dump_entry(key), nl=False)
+    else:
+        _change(metadata, env, lambda store: store.add(key, _record("key.created", name, now)))
+    click.echo("The key, which is not shown again:", err=True)
+    click.echo(secret)
+
+
+@keys.command(name="list")
+@_env_option
+@click.pass_obj
+def list_keys(metadata: ProjectMetadata, /, env: str | None) -> None:
+    """List the keys of the database; what is secret of them is not kept."""
+    found = _change(metadata, env, lambda store: store.keys())
+    now = datetime.now(timezone.utc)
+    for key in found:
+        state = "revoked" if key.revoked_at else "active" if key.counts_at(now) else "expired"
+        scopes = ",".join(sorted(map(str, key.scopes)))
+        pipelines = "all" if key.pipelines is None else ",".join(sorted(key.pipelines))
+        click.echo(
+            f"{key.name}  {state}  scope={scopes}  pipelines={pipelines}  "
+            f"expires={_shown(key.expires_at)}  last used={_shown(key.last_used_at)}"
+        )
+
+
+@keys.command(name="revoke")
+@click.argument("name")
+@_env_option
+@click.pass_obj
+def revoke(metadata: ProjectMetadata, /, name: str, env: str | None) -> None:
+    """Have a key count no more, from the next second on."""
+    now = datetime.now(timezone.utc)
+    _change(metadata, env, lambda store: store.revoke(name, _record("key.revoked", name, now)))
+    click.echo(f"Revoked {name}.")
+
+
+@click.command(name="audit")
+@click.option("--limit", "-n", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@_env_option
+@click.pass_obj
+def audit(metadata: ProjectMetadata, /, limit: int, env: str | None) -> None:
+    """List who did what, the newest first: runs, keys and refused requests."""
+    for record in _change(metadata, env, lambda store: store.audit(limit)):
+        who, address = record.who or "-", record.address or "-"
+        click.echo(f"{_shown(record.time)}  {who}  {address}  {record.what}  {record.subject}")
+
+
+def _change(metadata: ProjectMetadata, env: str | None, what: Any) -> Any:
+    from kedro_flask_server.app import open_access_store
+    from kedro_flask_server.errors import ServerError
+
+    try:
+        store: AccessStore = open_access_store(metadata.project_path, env=env)
+        return what(store)
+    except ServerError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _record(what: str, name: str, time: datetime) -> AuditRecord:
+    from kedro_flask_server.runs.model import AuditRecord
+
+    try:
+        who = getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user may have no name
+        who = "somebody"
+    return AuditRecord(time=time, who=f"{who} (command line)", what=what, subject=name)
+
+
+def _shown(moment: datetime | None) -> str:
+    from kedro_flask_server.text import rfc3339
+
+    return "-" if moment is None else rfc3339(moment)

@@ -1,0 +1,173 @@
+"""What is secret in this process, and text without it.
+
+Whatever is kept, logged or sent goes through here, by way of ``project.safe_text``. The secrets
+that are known are the process's, as its environment is: there is one `SECRETS` for it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+REDACTED = "<redacted>"
+
+_SHORTEST = 8
+"""What is shorter is no secret that is kept: it is found in words."""
+
+_MOST_RECENT = 256
+
+_SECRET_NAME = re.compile(
+    r"passw(or)?d|passphrase|secret|token(?!iz)|credential|dsn$|database_url$"
+    r"|(api|access|private|signing|encryption|account|auth)[_-]?key|(^|[_-])(key|pwd|auth|sas)$",
+    re.IGNORECASE,
+)
+_USER_INFO = re.compile(r"://[^/?#@\s]*(?:@[^/?#@\s]*)*@")
+
+# ``password=…``, ``"password": "…"``, ``'password': '…'``; of ``key``, the first alone.
+_ASSIGNED = re.compile(
+    r"""(?ix)
+    (?P<name>\b(?:[\w.-]*(?:passw(?:or)?d|pwd|secret|token)|(?:[\w.-]*[_.-])?key)\s*=(?!=)\s*
+      | (?P<mark>\\*["'])[\w.-]*(?:passw(?:or)?d|secret|token|api_?key|access_?key)(?P=mark)\s*:\s*)
+    (?P<value>"[^"]*"|'[^']*'|\\"[^"]*\\"|[^\s,;&"')\]}]+)
+    """
+)
+
+
+class Secrets:
+    """The secrets that a process knows."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._lock = threading.Lock()
+        self._lasting: set[str] = set()
+        # In the order in which they were last learnt.
+        self._recent: dict[str, None] = {}
+        self._forms: tuple[str, ...] = ()
+        self.announce: Callable[[list[str]], None] | None = None
+        """Is told of each that becomes known."""
+
+    def learn(self, values: Iterable[str], *, is_lasting: bool = False) -> None:
+        """Take down what is secret, but for what is shorter than 8 characters.
+
+        Args:
+            values: The secrets.
+            is_lasting: Whether they are the process's own. Of others, such as credentials that
+                each run gives anew, the latest are kept.
+        """
+        long_enough = [value for value in values if len(value) >= _SHORTEST]
+        with self._lock:
+            new = [
+                value
+                for value in dict.fromkeys(long_enough)
+                if value not in self._lasting and value not in self._recent
+            ]
+            if is_lasting:
+                self._lasting.update(new)
+            else:
+                for value in long_enough:
+                    if value not in self._lasting:
+                        self._recent.pop(value, None)
+                        self._recent[value] = None
+                for value in [*self._recent][:-_MOST_RECENT]:
+                    del self._recent[value]
+            if not new:
+                return
+            forms = {form for value in (*self._lasting, *self._recent) for form in _forms(value)}
+            # The longest first, so that nothing is left of one that contains another.
+            self._forms = tuple(sorted(forms, key=len, reverse=True))
+        if self.announce is not None:
+            self.announce(new)
+
+    @property
+    def known(self) -> list[str]:
+        """All that is known."""
+        with self._lock:
+            return [*self._lasting, *self._recent]
+
+    def learn_environment(self, environ: Mapping[str, str]) -> None:
+        """Take down the variables whose name says that they are secret."""
+        values = [value for name, value in environ.items() if _SECRET_NAME.search(name)]
+        self.learn(values, is_lasting=True)
+
+    def learn_all_in(self, content: Any) -> None:
+        """Take down every text and number in what is secret as a whole, such as credentials."""
+        self.learn(_leaves(content))
+
+    def redact(self, text: str) -> str:
+        """Return text without the secrets that are known, and without what looks like one."""
+        for form in self._forms:
+            if form in text:
+                text = text.replace(form, REDACTED)
+        return _ASSIGNED.sub(_without_value, text) if "=" in text or ":" in text else text
+
+
+SECRETS = Secrets()
+"""Those of this process."""
+
+
+def redact_content(content: Any) -> Any:
+    """Return JSON content without what is secret in this process, or is called so.
+
+    Args:
+        content: Any JSON content. Of URLs in it, the user info is left out; of what has a secret
+            name, every text.
+    """
+    return _redact(content, is_secret=False)
+
+
+def redact_texts(content: Any) -> Any:
+    """Return JSON content with every text in it redacted, whatever it is called.
+
+    Args:
+        content: Any JSON content; its names stay as they are.
+    """
+    if isinstance(content, Mapping):
+        return {name: redact_texts(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [redact_texts(each) for each in content]
+    return SECRETS.redact(content) if isinstance(content, str) else content
+
+
+def _redact(content: Any, *, is_secret: bool) -> Any:
+    if isinstance(content, dict):
+        return {
+            _redact_value(name): _redact(
+                value, is_secret=is_secret or bool(_SECRET_NAME.search(name))
+            )
+            for name, value in content.items()
+        }
+    if isinstance(content, list):
+        return [_redact(each, is_secret=is_secret) for each in content]
+    if not isinstance(content, str):
+        return content
+    return REDACTED if is_secret else _redact_value(content)
+
+
+def _redact_value(text: str) -> str:
+    return _USER_INFO.sub(f"://{REDACTED}@", SECRETS.redact(text))
+
+
+def _without_value(found: re.Match[str]) -> str:
+    value = found["value"]
+    return found[0] if value.startswith(REDACTED) else f"{found['name']}{REDACTED}"
+
+
+def _forms(value: str) -> set[str]:
+    """Return how a value may be written: as it is, in JSON, in Python, in a URL."""
+    in_json, in_ascii = json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1]
+    return {value, in_json, in_ascii, repr(value)[1:-1], quote(value, safe="", errors="replace")}
+
+
+def _leaves(content: Any) -> Iterator[str]:
+    if isinstance(content, Mapping):
+        for value in content.values():
+            yield from _leaves(value)
+    elif isinstance(content, (list, tuple)):
+        for value in content:
+            yield from _leaves(value)
+    elif content is not None and not isinstance(content, bool):
+        yield str(content)

@@ -1,0 +1,164 @@
+"""Where requests may come from: which host they name, which page sent them, through which proxy.
+
+This is WSGI around the application: nothing of a request is looked at before.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+Environ = dict[str, Any]
+WSGI = Callable[[Environ, Any], Iterable[bytes]]
+
+UNIX = "unix"
+"""Stands for whoever connects through a Unix socket, which has no address."""
+
+_HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
+_SAFE_METHODS = ("GET", "HEAD")
+_CORS_HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer"
+_CORS_EXPOSED = "Link, Location, Preference-Applied, Retry-After"
+_FORWARDED = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
+_X_FORWARDED = "HTTP_X_FORWARDED_"
+
+
+class Gate:
+    """Refuses requests that name another host, or that another site's page has sent.
+
+    The first is DNS rebinding: a page whose name its owner lets point to this machine. The second
+    is cross-site request forgery. Neither needs to be known to anyone.
+    """
+
+    def __init__(
+        self,
+        app: WSGI,
+        *,
+        allowed_hosts: Sequence[str],
+        allowed_origins: Sequence[str],
+        any_host_paths: Iterable[str],
+    ) -> None:
+        """Put a gate before an application.
+
+        Args:
+            app: The application.
+            allowed_hosts: The hosts that requests may name, with a port or for any; ``*`` is any
+                host, and ``.example.com`` is all below that.
+            allowed_origins: The origins of other sites' pages that may send requests.
+            any_host_paths: Paths that are served under any host's name.
+        """
+        self._app = app
+        self._allowed_hosts = [host.lower() for host in allowed_hosts]
+        self._allowed_origins = {origin.lower() for origin in allowed_origins}
+        self._any_host_paths = frozenset(any_host_paths)
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        """Serve a request, or refuse it with 403."""
+        host = environ.get("HTTP_HOST", "").lower()
+        serves_any_host = environ.get("PATH_INFO") in self._any_host_paths
+        if not serves_any_host and not self._is_allowed_host(host):
+            shown = json.dumps(host[:100])
+            return _refuse(
+                start_response,
+                f"The Host {shown} is not one that this server has (setting allowed_hosts).",
+            )
+        origin = environ.get("HTTP_ORIGIN", "").lower()
+        is_own = not origin or _is_origin_of(origin, host)
+        is_allowed = origin in self._allowed_origins
+        if environ.get("REQUEST_METHOD") not in _SAFE_METHODS and not is_allowed:
+            is_cross_site = environ.get("HTTP_SEC_FETCH_SITE", "").lower() == "cross-site"
+            if not is_own or is_cross_site:
+                return _refuse(
+                    start_response,
+                    "This request comes from another site's page (setting allowed_origins).",
+                )
+        if not is_allowed:
+            return self._app(environ, start_response)
+        return self._serve_other_site(environ, start_response)
+
+    def _is_allowed_host(self, host: str) -> bool:
+        found = _HOST.fullmatch(host)
+        if found is None:  # none, several, or what is no host
+            return False
+        name = found["name"].removesuffix(".")
+        return any(
+            allowed in ("*", host, name) or (allowed.startswith(".") and name.endswith(allowed))
+            for allowed in self._allowed_hosts
+        )
+
+    def _serve_other_site(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        """Serve a page of another site that may ask (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+        headers = [
+            ("Access-Control-Allow-Origin", environ["HTTP_ORIGIN"]),
+            ("Access-Control-Expose-Headers", _CORS_EXPOSED),
+            ("Vary", "Origin"),
+        ]
+        is_preflight = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+        if environ.get("REQUEST_METHOD") == "OPTIONS" and is_preflight:
+            headers += [
+                ("Access-Control-Allow-Methods", "GET, HEAD, POST"),
+                ("Access-Control-Allow-Headers", _CORS_HEADERS),
+                ("Content-Length", "0"),
+            ]
+            start_response("204 No Content", headers)
+            return []
+
+        def start(status: str, own: list[tuple[str, str]], *rest: Any) -> Any:
+            return start_response(status, [*own, *headers], *rest)
+
+        return self._app(environ, start)
+
+
+class TrustedProxies:
+    """Believes what proxies say that are known, and drops what others say in their stead."""
+
+    def __init__(self, app: WSGI, proxies: Sequence[str]) -> None:
+        """Put this before an application.
+
+        Args:
+            app: The application.
+            proxies: The addresses or networks of the proxies; `UNIX` for those on a Unix socket.
+        """
+        self._app = app
+        # One proxy each: of a list of addresses, the last is the one that it has seen itself.
+        self._behind_proxy = ProxyFix(app, x_for=1, x_proto=1, x_host=0, x_port=0, x_prefix=1)
+        self._networks = [ipaddress.ip_network(each) for each in proxies if each != UNIX]
+        self._trusts_unix = UNIX in proxies
+
+    def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
+        """Serve a request."""
+        if self._is_trusted(environ.get("REMOTE_ADDR") or ""):
+            return self._behind_proxy(environ, start_response)
+        for name in [*environ]:
+            if name.startswith(_X_FORWARDED) or name in _FORWARDED:
+                del environ[name]
+        return self._app(environ, start_response)
+
+    def _is_trusted(self, address: str) -> bool:
+        try:
+            peer = ipaddress.ip_address(address)
+        except ValueError:  # a Unix socket has none; waitress calls it "localhost"
+            return self._trusts_unix
+        if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
+            peer = peer.ipv4_mapped
+        return any(peer in network for network in self._networks)
+
+
+def _is_origin_of(origin: str, host: str) -> bool:
+    """Whether an origin is that of pages of a host, by whatever scheme: a proxy may change it."""
+    try:
+        return urlsplit(origin).netloc == host
+    except ValueError:
+        return False
+
+
+def _refuse(start_response: Any, detail: str) -> Iterable[bytes]:
+    body = json.dumps({"detail": detail}).encode()
+    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+    start_response("403 Forbidden", headers)
+    return [body]

@@ -1,0 +1,40 @@
+"""Parameters that OmegaConf would resolve: with a resolver, a caller reads the environment.
+
+``${`` begins an interpolation unless an odd number of backslashes stands before it, and ``???``
+is a value that is missing (https://omegaconf.readthedocs.io/en/2.3_branch/grammar.html).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+_BEGIN = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
+_MISSING = "???"
+_MISSING_IN_TEXT = re.compile(r"(?:^|[=:,])\s*\?\?\?\s*(?:,|$)")
+
+
+def interpolations_in(content: Any) -> Iterator[tuple[str | int, ...]]:
+    r"""Yield where in parameters there is what OmegaConf resolves.
+
+    Args:
+        content: The parameters, as JSON has them. A value with a literal ``${`` is written
+            ``\${``; a key cannot hold one.
+    """
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if "${" in key or key == _MISSING:
+                yield (key,)
+            else:
+                yield from ((key, *path) for path in interpolations_in(value))
+    elif isinstance(content, list):
+        for index, value in enumerate(content):
+            yield from ((index, *path) for path in interpolations_in(value))
+    elif isinstance(content, str) and (content == _MISSING or _BEGIN.search(content)):
+        yield ()
+
+
+def has_interpolation(text: str) -> bool:
+    """Whether there is such in parameters in the format of ``kedro run --params``."""
+    return bool(_BEGIN.search(text) or _MISSING_IN_TEXT.search(text))

@@ -1,0 +1,835 @@
+"""Who comes in, from where, and with what: attacks on a real server over a real socket."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import secrets
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+import pytest
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.integration.test_hosting import nginx_before
+from tests.servers import (
+    ANYONE,
+    PROJECTS,
+    RunningServer,
+    copy_project,
+    environment,
+    eventually,
+    free_port,
+    kedro_flask_server,
+    start_command,
+)
+
+KEYS = {
+    # Derived from the name: each process of pytest has to find the same tests.
+    name: "kfs_" + base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).decode()[:43]
+    for name in ("admin", "reader", "runner", "other", "limited", "frugal", "late")
+}
+ENTRIES = {
+    "admin": {"scopes": ["admin"]},
+    "reader": {"scopes": ["read"]},
+    "runner": {"scopes": ["run"]},
+    "other": {"scopes": ["run"]},
+    "limited": {"scopes": ["read", "run"], "pipelines": ["one", "twenty"]},
+    "frugal": {"scopes": ["run"], "max_active": 2, "max_queued": 1},
+    "late": {"scopes": ["admin"], "expires_at": "2020-01-01T00:00:00Z"},
+}
+
+
+def key_file(folder: Path, *names: str) -> Path:
+    """Write a file of keys."""
+    entries = [
+        {"name": name, "sha256": hashlib.sha256(KEYS[name].encode()).hexdigest(), **ENTRIES[name]}
+        for name in names or KEYS
+    ]
+    path = folder / "keys.yml"
+    path.write_text(yaml.safe_dump(entries))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("access")
+
+
+@pytest.fixture(scope="module")
+def served(folder: Path) -> Iterator[RunningServer]:
+    project = copy_project(PROJECTS / "probe", folder)
+    keys = key_file(folder)
+    with kedro_flask_server(project, KEDRO_SERVER_API_KEYS_FILE=str(keys)) as server:
+        yield server
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return copy_project(PROJECTS / "probe", tmp_path)
+
+
+def ask(
+    server: RunningServer, who: str, method: str, path: str, **options: object
+) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {KEYS[who]}", **options.pop("headers", {})}  # type: ignore[dict-item]
+    return httpx.request(method, server.url + path, headers=headers, timeout=60, **options)  # type: ignore[arg-type]
+
+
+def submit(server: RunningServer, who: str, **request: object) -> httpx.Response:
+    prefer = {"Prefer": "respond-async"}
+    return ask(server, who, "POST", "/run", json=request, headers=prefer)
+
+
+def send(url: str, request: str | bytes, timeout_s: float = 10) -> bytes:
+    """Send bytes, and return what comes back until the server closes or says no more."""
+    parts = urlsplit(url)
+    with socket.create_connection((parts.hostname, parts.port), timeout_s) as connection:
+        connection.sendall(request.encode() if isinstance(request, str) else request)
+        found = b""
+        try:
+            while data := connection.recv(65_536):
+                found += data
+                head, end, body = found.partition(b"\r\n\r\n")
+                length = [each for each in head.lower().split(b"\r\n") if b"content-length" in each]
+                if end and length and len(body) >= int(length[0].split(b":")[1]):
+                    break
+        except (TimeoutError, ConnectionError):
+            pass
+        return found
+
+
+def status_of(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1]) if answer else 0
+
+
+# Who
+
+
+def test_without_a_key_nothing_but_the_status_is_told(served: RunningServer) -> None:
+    with httpx.Client(base_url=served.url) as nobody:
+        assert nobody.get("/health").json() == {"status": "healthy"}
+        assert nobody.get("/health/live").json() == {"status": "alive"}
+        eventually(lambda: nobody.get("/health/ready").json() == {"status": "ready"})
+        for method in ("GET", "HEAD", "OPTIONS", "POST", "DELETE"):
+            for path in (
+                *("/snapshot", "/run", "/runs", "/runs/x", "/runs/x/events", "/runs/x/logs"),
+                *("/runs/x/cancel", "/docs", "/openapi.json", "/docs/page/start.js"),
+                *("/docs/swagger-ui/swagger-ui.css", "/nothing", "/docs/../run", "/%2e%2e/run"),
+                *("//run", "/health/", "/health/x", "/static/x", "/runs/x/"),
+            ):
+                answer = nobody.request(method, path)
+                assert answer.status_code == 401, (method, path, answer.text)
+                challenges = answer.headers.get_list("WWW-Authenticate")
+                assert challenges[0].startswith("Bearer"), (method, path)
+                assert challenges[1].startswith("Basic"), (method, path)
+        stream = nobody.get("/runs/x/events", headers={"Accept": "text/event-stream"})
+        assert stream.status_code == 401
+    assert ask(served, "reader", "GET", "/health").json()["kedro_version"]
+
+
+def test_every_route_of_every_blueprint_needs_a_scope(project: Path) -> None:
+    (project / "src/probe/api.py").write_text(
+        "from flask import Blueprint\n"
+        "from flask.views import MethodView\n"
+        "from kedro_flask_server import needs\n"
+        "bp = Blueprint('api', __name__, static_folder='.', static_url_path='/files')\n"
+        "@bp.route('/mine/<int:number>', methods=['GET', 'PUT', 'POST'])\n"
+        "def mine(number): return 'mine'\n"
+        "@bp.post('/retrain')\n"
+        "@needs('run')\n"
+        "def retrain(): return 'retrained'\n"
+        "@bp.get('/open')\n"
+        "def open_page(): return 'open'\n"
+        "class Both(MethodView):\n"
+        "    def get(self): return 'both'\n"
+        "    def delete(self): return 'both'\n"
+        "bp.add_url_rule('/both', view_func=Both.as_view('both'))\n"
+    )
+    script = """
+import json, re, sys
+from kedro_flask_server import create_http_server
+app = create_http_server(sys.argv[1], public_endpoints=["api.open_page"])
+keys = json.loads(sys.argv[2])
+client = app.test_client()
+def ask(method, path, who):
+    headers = {"Host": "localhost"} | ({"Authorization": f"Bearer {keys[who]}"} if who else {})
+    answer = client.open(path, method=method, headers=headers)
+    answer.close()
+    return answer.status_code
+found = {}
+for rule in app.url_map.iter_rules():
+    path = re.sub("<int:[^>]+>", "5", rule.rule)
+    path = re.sub("<any[^>]+>", "page", path)
+    path = re.sub("<[^>]+>", "start.js", path)
+    for method in sorted({*rule.methods, "HEAD", "OPTIONS", "PATCH"}):
+        for who in (None, "reader", "runner", "admin"):
+            found[f"{method} {path} {who}"] = ask(method, path, who)
+print(json.dumps(found))
+"""
+    keys = key_file(project)
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(project), json.dumps(KEYS)],
+        env=environment(KEDRO_SERVER_API_KEYS_FILE=str(keys), PROBE_BLUEPRINTS="probe.api:bp"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    public = {"/health", "/health/live", "/health/ready", "/open"}
+    nobodys = {what: status for what, status in found.items() if what.split()[2] == "None"}
+    assert len(nobodys) > 60
+    for what, status in nobodys.items():
+        method, path, _ = what.split()
+        is_open = path in public and method in ("GET", "HEAD", "OPTIONS")
+        assert (status == 401) is not is_open, (what, status)
+    assert found["GET /mine/5 reader"] == 200
+    assert found["GET /mine/5 runner"] == 403
+    assert found["PUT /mine/5 reader"] == found["PUT /mine/5 runner"] == 403
+    assert found["PUT /mine/5 admin"] == 200
+    assert found["POST /retrain runner"] == 200
+    assert found["POST /retrain reader"] == 403
+    assert found["GET /both reader"] == 200
+    assert found["DELETE /both reader"] == 403
+    assert found["DELETE /both admin"] == 200
+    assert found["GET /files/start.js runner"] == 403
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [
+        "Bearer",
+        "Bearer kfs_",
+        f"Bearer {KEYS['admin'][:-1]}",
+        f"Bearer {KEYS['admin']}x",
+        f"Bearer {KEYS['admin'].upper()}",
+        f"bearer  {KEYS['admin']} {KEYS['admin']}",
+        f"Basic {KEYS['admin']}",
+        f"Digest {KEYS['admin']}",
+        f"Bearer {KEYS['late']}",
+        f"Bearer {hashlib.sha256(KEYS['admin'].encode()).hexdigest()}",
+        "Bearer kfs_" + "\xff" * 40,
+        "Bearer " + "x" * 60_000,
+        KEYS["admin"],
+    ],
+)
+def test_what_is_no_key_opens_nothing(served: RunningServer, authorization: str) -> None:
+    headers = {"Authorization": authorization.encode("latin-1")}
+    assert httpx.get(f"{served.url}/runs", headers=headers).status_code == 401  # type: ignore[arg-type]
+
+
+def test_key_is_taken_as_bearer_and_as_the_password_of_basic(served: RunningServer) -> None:
+    assert ask(served, "reader", "GET", "/runs").status_code == 200
+    assert httpx.get(f"{served.url}/runs", auth=("anyone", KEYS["reader"])).status_code == 200
+    cookie = {"Cookie": f"key={KEYS['reader']}; session={KEYS['reader']}"}
+    assert httpx.get(f"{served.url}/runs", headers=cookie).status_code == 401
+    assert httpx.get(f"{served.url}/runs?api_key={KEYS['reader']}").status_code == 401
+
+
+def test_scopes_open_what_they_say(served: RunningServer) -> None:
+    run_id = submit(served, "runner", pipeline_names=["one"]).json()["run_id"]
+    expected = {
+        ("GET", "/snapshot"): {"reader": 200, "runner": 403, "admin": 200},
+        ("POST", "/run"): {"reader": 403, "runner": 200, "admin": 200},
+        ("GET", "/runs"): {"reader": 200, "runner": 200, "admin": 200},
+        ("GET", f"/runs/{run_id}"): {"reader": 200, "runner": 200, "other": 404, "admin": 200},
+        ("GET", f"/runs/{run_id}/events"): {"reader": 200, "other": 404, "admin": 200},
+        ("GET", f"/runs/{run_id}/logs"): {"reader": 200, "other": 404, "admin": 200},
+        ("POST", f"/runs/{run_id}/cancel"): {"reader": 403, "other": 404},
+        ("GET", "/docs"): {"reader": 200, "runner": 200},
+        ("GET", "/nothing"): {"reader": 404, "runner": 404},
+    }
+    for (method, path), by_key in expected.items():
+        for who, status in by_key.items():
+            body = {"json": {"pipeline_names": ["one"]}} if path == "/run" else {}
+            assert ask(served, who, method, path, **body).status_code == status, (path, who)
+    accept = {"Accept": "text/event-stream"}
+    path = f"/runs/{run_id}/events"
+    assert ask(served, "other", "GET", path, headers=accept).status_code == 404
+    assert "run.finished" in ask(served, "runner", "GET", path, headers=accept).text
+    own = ask(served, "other", "GET", "/runs").json()["runs"]
+    assert run_id not in [run["run_id"] for run in own]
+    [run] = [
+        run
+        for run in ask(served, "runner", "GET", "/runs").json()["runs"]
+        if run["run_id"] == run_id
+    ]
+    assert run["submitted_by"] == "runner"
+
+
+def test_another_s_run_is_cancelled_by_an_admin_alone(served: RunningServer) -> None:
+    mine = submit(served, "runner", pipeline_names=["sleep"], params={"seconds": 60})
+    path = f"/runs/{mine.json()['run_id']}/cancel"
+    assert ask(served, "other", "POST", path).status_code == 404
+    assert ask(served, "limited", "POST", path).status_code == 404
+    assert ask(served, "runner", "POST", path).status_code == 202
+    theirs = submit(served, "other", pipeline_names=["sleep"], params={"seconds": 60})
+    assert ask(served, "admin", "POST", f"/runs/{theirs.json()['run_id']}/cancel").is_success
+
+
+def test_key_limited_to_pipelines_sees_and_runs_nothing_else(served: RunningServer) -> None:
+    for names, status in ((["one"], 202), (["twenty", "one"], 202), (["one", "fail"], 403)):
+        assert submit(served, "limited", pipeline_names=names).status_code == status
+    assert submit(served, "limited").status_code == 403  # __default__
+    hidden = submit(served, "admin", pipeline_names=["fail"]).json()["run_id"]
+    mixed = submit(served, "admin", pipeline_names=["one", "fail"]).json()["run_id"]
+    shown = submit(served, "admin", pipeline_names=["one"]).json()["run_id"]
+    listed = [run["run_id"] for run in ask(served, "limited", "GET", "/runs").json()["runs"]]
+    assert shown in listed
+    assert hidden not in listed
+    assert mixed not in listed
+    assert ask(served, "limited", "GET", f"/runs/{mixed}").status_code == 404
+    assert ask(served, "limited", "GET", f"/runs/{shown}").status_code == 200
+    assert ask(served, "limited", "POST", f"/runs/{shown}/cancel").status_code in (403, 409)
+    snapshot = ask(served, "limited", "GET", "/snapshot").json()
+    assert {each["name"] for each in snapshot["pipelines"]} == {"one", "twenty"}
+    assert "secret_place" not in snapshot["datasets"]
+    assert snapshot["parameters"] == ["tag"]
+
+
+def test_idempotency_keys_are_each_caller_s_own(served: RunningServer) -> None:
+    key = {"Idempotency-Key": secrets.token_hex(8), "Prefer": "respond-async"}
+    body = {"pipeline_names": ["one"]}
+    ids = [
+        ask(served, who, "POST", "/run", json=body, headers=key).json()["run_id"]
+        for who in ("runner", "other", "runner")
+    ]
+    assert ids[0] == ids[2] != ids[1]
+
+
+def test_quota_is_answered_with_429_and_counted_from_the_runs(served: RunningServer) -> None:
+    sleeping = {"pipeline_names": ["sleep"], "params": {"seconds": 60}}
+    first = submit(served, "frugal", **sleeping).json()["run_id"]
+    eventually(lambda: ask(served, "frugal", "GET", f"/runs/{first}").json()["status"] == "running")
+    second = submit(served, "frugal", **sleeping).json()["run_id"]
+    refused = submit(served, "frugal", **sleeping)
+    assert refused.status_code == 429
+    assert int(refused.headers["Retry-After"]) > 0
+    assert "max_" in refused.json()["detail"]
+    for run_id in (first, second):
+        ask(served, "frugal", "POST", f"/runs/{run_id}/cancel")
+        wait = {"Prefer": "wait=20"}
+        ask(served, "frugal", "GET", f"/runs/{run_id}", headers=wait)
+    assert ask(served, "frugal", "POST", "/run", json={"pipeline_names": ["one"]}).is_success
+
+
+def test_full_queue_of_one_key_does_not_keep_another_s_runs_from_starting(project: Path) -> None:
+    keys = key_file(project)
+    with kedro_flask_server(
+        project, "--workers", "2", KEDRO_SERVER_API_KEYS_FILE=str(keys)
+    ) as server:
+        sleeping = {"pipeline_names": ["sleep"], "params": {"seconds": 1.5}}
+        many = [submit(server, "runner", **sleeping).json()["run_id"] for _ in range(20)]
+        began = time.monotonic()
+        mine = ask(server, "other", "POST", "/run", json={"pipeline_names": ["one"]})
+        assert mine.json()["status"] == "success"
+        assert time.monotonic() - began < 10  # a tenth of what is queued before it
+        waiting = [ask(server, "runner", "GET", f"/runs/{each}").json() for each in many]
+        assert sum(run["status"] == "queued" for run in waiting) > 10
+        for each in many:
+            ask(server, "runner", "POST", f"/runs/{each}/cancel")
+
+
+# How keys come and go
+
+
+def test_keys_are_made_listed_and_revoked_on_the_command_line(project: Path) -> None:
+    def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "kedro", "server", *arguments],
+            cwd=project,
+            env=environment(),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    with kedro_flask_server(project) as server:
+        assert server.client.get("/runs").status_code == 200  # there is no key yet
+        made = keys(
+            "keys", "create", "ci", "--scope", "run", "--expires", "90d", "--max-queued", "5"
+        )
+        assert made.returncode == 0, made.stderr
+        secret = made.stdout.splitlines()[-1]
+        assert secret.startswith("kfs_")
+        eventually(lambda: server.client.get("/runs").status_code == 401, timeout_s=5)
+        bearer = {"Authorization": f"Bearer {secret}"}
+        body = {"pipeline_names": ["one"]}
+        assert server.client.post("/run", json=body, headers=bearer).json()["status"] == "success"
+        refused = server.client.post("/run", json=body, headers={"Authorization": "Bearer kfs_x"})
+        assert refused.status_code == 401
+        again = keys("keys", "create", "ci", "--scope", "read")
+        assert again.returncode == 1
+        assert "There is a key 'ci' already" in again.stderr
+        listed = keys("keys", "list").stdout
+        assert "ci  active  scope=run" in listed
+        assert secret not in listed
+        assert keys("keys", "revoke", "ci").returncode == 0
+        assert keys("keys", "revoke", "ci").returncode == 1
+        eventually(
+            lambda: server.client.get("/runs", headers=bearer).status_code == 401, timeout_s=5
+        )
+        assert server.client.get("/runs").status_code == 401  # to revoke opens nothing
+        stored = b"".join(
+            path.read_bytes() for path in (project / ".kedro_server").iterdir() if path.is_file()
+        )
+        assert secret.encode() not in stored
+        assert secret not in server.log
+    audit = keys("audit").stdout
+    for what in ("key.created  ci", "key.revoked  ci", "run.submitted", "request.refused"):
+        assert what in audit, audit
+    assert "POST /run" in audit
+
+
+@pytest.mark.once
+def test_file_of_keys_is_read_again_when_it_changes(project: Path) -> None:
+    keys = key_file(project, "reader")
+    with kedro_flask_server(project, KEDRO_SERVER_API_KEYS_FILE=str(keys)) as server:
+        assert ask(server, "reader", "GET", "/runs").status_code == 200
+        assert ask(server, "admin", "GET", "/runs").status_code == 401
+        key_file(project, "admin")
+        eventually(lambda: ask(server, "admin", "GET", "/runs").status_code == 200, timeout_s=5)
+        assert ask(server, "reader", "GET", "/runs").status_code == 401
+        keys.write_text("no list of keys")
+        time.sleep(1.5)
+        assert ask(server, "admin", "GET", "/runs").status_code == 200
+        server.wait_for_line("The keys that it held before still count")
+        keys.unlink()
+        time.sleep(1.5)
+        assert server.client.get("/runs").status_code == 401
+
+
+def test_server_that_others_reach_does_not_start_without_keys(project: Path) -> None:
+    done = subprocess.run(
+        [*start_command("--host", "0.0.0.0")],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "kedro server keys create" in done.stderr
+    assert "--allow-anonymous" in done.stderr
+
+
+@pytest.mark.once
+def test_anonymous_callers_from_elsewhere_are_let_in_on_purpose_and_told_little(
+    project: Path,
+) -> None:
+    with kedro_flask_server(project, "--host", "0.0.0.0", "--allow-anonymous") as server:
+        server.wait_for_line("Whoever reaches this server may run its pipelines")
+        url = server.url.replace("0.0.0.0", "127.0.0.1")
+        with httpx.Client(base_url=url, timeout=60) as anyone:
+            failed = anyone.post("/run", json={"pipeline_names": ["fail"]}).json()
+            assert failed["error"]["type"] == "ValueError"
+            assert "not shown" in failed["error"]["message"]
+            run = anyone.get(f"/runs/{failed['run_id']}").json()
+            assert run["error"].get("traceback") is None
+            events = anyone.get(f"/runs/{failed['run_id']}/events").text
+            assert "Traceback" not in events
+            assert '"type":"log"' not in events.replace(" ", "")
+            assert anyone.get(f"/runs/{failed['run_id']}/logs").text == ""
+            assert anyone.get("/runs", headers={"Host": "evil.example"}).status_code == 403
+            cross = {"Origin": "https://evil.example"}
+            assert anyone.post("/run", json={}, headers=cross).status_code == 403
+
+
+@pytest.mark.once
+def test_under_another_wsgi_server_nobody_is_let_in_by_accident(project: Path) -> None:
+    script = """
+import sys
+from kedro_flask_server import create_http_server
+for settings in ({}, {"allow_anonymous": True}):
+    client = create_http_server(sys.argv[1], **settings).test_client()
+    for path in ("/health", "/runs"):
+        answer = client.get(path)
+        print(path, answer.status_code, answer.get_data(as_text=True).strip())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(project)],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    lines = [line for line in done.stdout.splitlines() if line.startswith("/")]
+    assert [line.split()[1] for line in lines] == ["200", "401", "200", "200"]
+    assert "kedro server keys create" in lines[1]
+    assert "allow_anonymous" in lines[1]
+
+
+# Where from
+
+
+HOSTS = [
+    ("localhost", 200),
+    ("LOCALHOST:{port}", 200),
+    ("localhost.", 200),
+    ("127.0.0.1:{port}", 200),
+    ("[::1]:{port}", 200),
+    ("[::1]", 200),
+    ("evil.example", 403),
+    ("localhost.evil.example", 403),
+    ("evil.example:{port}", 403),
+    ("127.0.0.1.evil.example", 403),
+    ("localhost, evil.example", 403),
+    ("localhost\r\nHost: evil.example", 403),
+    ("evil.example\r\nHost: localhost", 403),
+    ("localhost\r\nHost: localhost", 403),
+    ("user@localhost", 403),
+    ("localhost/evil", 403),
+    ("localhost:port", 403),
+    ("0", 403),
+    ("127.1", 403),
+    ("", 403),
+]
+
+
+@pytest.mark.parametrize(("host", "status"), HOSTS)
+def test_only_known_hosts_are_served(ours: RunningServer, host: str, status: int) -> None:
+    port = urlsplit(ours.url).port
+    named = host.format(port=port)
+    answer = send(ours.url, f"GET /runs HTTP/1.1\r\nHost: {named}\r\n\r\n")
+    assert status_of(answer) == status, answer[:300]
+    if status == 403:
+        assert b'{"detail":' in answer
+    health = send(ours.url, f"GET /health HTTP/1.1\r\nHost: {named}\r\n\r\n")
+    assert status_of(health) == 200
+
+
+def test_request_without_a_host_is_refused(ours: RunningServer) -> None:
+    assert status_of(send(ours.url, "GET /runs HTTP/1.0\r\n\r\n")) == 403
+    assert status_of(send(ours.url, "GET http://localhost/runs HTTP/1.1\r\n\r\n")) == 403
+    evil = "GET http://evil.example/runs HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert b"evil" not in send(ours.url, evil)
+
+
+CROSS_SITE = [
+    {"Origin": "https://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://localhost:1"},
+    {"Origin": "http://127.0.0.1.evil.example"},
+    {"Origin": "file://"},
+    {"Origin": "HTTPS://EVIL.EXAMPLE"},
+    {"Origin": "http://[::1"},
+    {"Sec-Fetch-Site": "cross-site"},
+]
+
+
+@pytest.mark.parametrize("headers", CROSS_SITE)
+def test_other_sites_pages_start_no_run(
+    ours: RunningServer, kedros: RunningServer, headers: dict[str, str]
+) -> None:
+    body = {"pipeline_names": ["one"]}
+    refused = ours.client.post("/run", json=body, headers=headers)
+    assert refused.status_code == 403
+    assert "Access-Control-Allow-Origin" not in refused.headers
+    assert ours.client.options("/run", headers=headers).status_code == 403
+    # Kedro's own server runs it.
+    assert kedros.client.post("/run", json=body, headers=headers).json()["status"] == "success"
+
+
+def test_own_pages_and_programs_start_runs(ours: RunningServer) -> None:
+    body = {"pipeline_names": ["one"]}
+    for headers in (
+        {"Origin": ours.url},
+        {"Origin": ours.url, "Sec-Fetch-Site": "same-origin"},
+        {"Sec-Fetch-Site": "none"},
+        {},
+    ):
+        assert ours.client.post("/run", json=body, headers=headers).status_code == 200
+    read = ours.client.get("/runs", headers={"Origin": "https://evil.example"})
+    assert read.status_code == 200
+    assert "Access-Control-Allow-Origin" not in read.headers
+
+
+def test_foreign_host_runs_pipelines_on_kedro_s_own_server(kedros: RunningServer) -> None:
+    headers = {"Host": "evil.example"}
+    answer = kedros.client.post("/run", json={"pipeline_names": ["one"]}, headers=headers)
+    assert answer.json()["status"] == "success"
+
+
+@pytest.mark.once
+def test_named_origins_and_hosts_are_served(project: Path) -> None:
+    keys = key_file(project)
+    with kedro_flask_server(
+        project,
+        KEDRO_SERVER_API_KEYS_FILE=str(keys),
+        KEDRO_SERVER_ALLOWED_HOSTS='["kedro.example.com", ".internal"]',
+        KEDRO_SERVER_ALLOWED_ORIGINS='["https://portal.example.com"]',
+        KEDRO_SERVER_TRUSTED_PROXIES='["127.0.0.1"]',
+    ) as server:
+        portal = {"Host": "kedro.example.com", "Origin": "https://portal.example.com"}
+        asked = {"Access-Control-Request-Method": "POST"}
+        preflight = httpx.options(f"{server.url}/run", headers={**portal, **asked})
+        assert preflight.status_code == 204
+        assert preflight.headers["Access-Control-Allow-Origin"] == "https://portal.example.com"
+        assert "Access-Control-Allow-Credentials" not in preflight.headers
+        run = ask(
+            server, "runner", "POST", "/run", json={"pipeline_names": ["one"]}, headers=portal
+        )
+        assert run.json()["status"] == "success"
+        assert run.headers["Access-Control-Allow-Origin"] == "https://portal.example.com"
+        for host, status in (("a.b.internal:8000", 200), ("internal", 403), ("localhost", 403)):
+            found = ask(server, "reader", "GET", "/runs", headers={"Host": host})
+            assert found.status_code == status, host
+        forwarded = {
+            "Host": "kedro.example.com",
+            "X-Forwarded-For": "203.0.113.9",
+            "X-Forwarded-Prefix": "/kedro",
+            "X-Forwarded-Host": "evil.example",
+        }
+        accepted = ask(
+            server,
+            "runner",
+            "POST",
+            "/run",
+            json={"pipeline_names": ["one"]},
+            headers={**forwarded, "Prefer": "respond-async"},
+        )
+        assert accepted.headers["Location"].startswith("/kedro/runs/")
+
+
+def test_forwarded_headers_of_anyone_are_dropped(ours: RunningServer) -> None:
+    headers = {
+        "X-Forwarded-Prefix": "/evil",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Proto": "https",
+        "Prefer": "respond-async",
+    }
+    accepted = ours.client.post("/run", json={"pipeline_names": ["one"]}, headers=headers)
+    assert accepted.headers["Location"].startswith("/runs/")
+
+
+# With what
+
+
+INTERPOLATIONS = [
+    ({"tag": "${oc.env:HOME}"}, ["body", "params", "tag"]),
+    ({"tag": "a ${x} b"}, ["body", "params", "tag"]),
+    ({"tag": "???"}, ["body", "params", "tag"]),
+    ({"tag": "\\\\${x}"}, ["body", "params", "tag"]),
+    ({"a": [{"b": ["", "${x}"]}]}, ["body", "params", "a", 0, "b", 1]),
+    ({"${x}": 1}, ["body", "params", "${x}"]),
+    ({"a": {"???": 1}}, ["body", "params", "a", "???"]),
+]
+
+
+@pytest.mark.parametrize(("params", "place"), INTERPOLATIONS)
+def test_parameters_that_would_be_resolved_are_refused(
+    ours: RunningServer, params: dict[str, object], place: list[object]
+) -> None:
+    answer = ours.client.post("/run", json={"pipeline_names": ["one"], "params": params})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == place
+
+
+@pytest.mark.parametrize("text", ["tag=${oc.env:HOME}", "a.b=x${y}", "tag=???", "a=1,b= ???"])
+def test_snapshot_s_parameters_that_would_be_resolved_are_refused(
+    ours: RunningServer, text: str
+) -> None:
+    answer = ours.client.get("/snapshot", params={"params": text})
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["query", "params"]
+
+
+@pytest.mark.parametrize("version", ["../../etc", "a/b", "", "..", "a\\b", "x" * 129, "\u0660"])
+def test_version_that_is_no_name_is_refused(ours: RunningServer, version: str) -> None:
+    body = {"pipeline_names": ["one"], "load_versions": {"echo": version}}
+    answer = ours.client.post("/run", json=body)
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "load_versions", "echo"]
+
+
+def test_version_of_an_unknown_dataset_is_a_clear_failure(ours: RunningServer) -> None:
+    body = {"pipeline_names": ["one"], "load_versions": {"nobody": "2024-01-01T00.00.00.000Z"}}
+    answer = ours.client.post("/run", json=body).json()
+    assert answer["status"] == "failure"
+    assert "nobody" in answer["error"]["message"]
+
+
+@pytest.mark.parametrize("run_id", ["..", "../runs", "%2e%2e", "x" * 5000, "1'--", "\u0660", "%00"])
+def test_ids_in_paths_are_run_ids(ours: RunningServer, run_id: str) -> None:
+    answer = ours.client.get(f"/runs/{run_id}")
+    assert answer.status_code in (404, 200)  # ".." is the path without it
+    assert "detail" in answer.json() or "runs" in answer.json()
+
+
+# Other schemes, other servers
+
+
+@pytest.mark.once
+def test_documented_authenticator_takes_tokens_and_nothing_else(project: Path) -> None:
+    own = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    public = own.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    recipe = Path(__file__).parents[2] / "docs/recipes/company_login.py"
+    (project / "src/probe/auth.py").write_text(recipe.read_text())
+    settings = project / "src/probe/settings.py"
+    settings.write_text(
+        f'{settings.read_text()}\nSERVER_AUTHENTICATOR = "probe.auth:CompanyLogin"\n'
+    )
+    soon = int(time.time()) + 600
+    good = {"iss": "https://login.example.com", "aud": "kedro", "exp": soon, "sub": "ann"}
+
+    def token(key: object = own, algorithm: str = "RS256", **claims: object) -> str:
+        return jwt.encode({**good, **claims}, key, algorithm)  # type: ignore[arg-type]
+
+    bad = {
+        "of another": token(other),
+        "unsigned": jwt.encode(good, None, "none"),
+        "signed with the public key": _with_hmac(good, public),
+        "expired": token(exp=1),
+        "of another issuer": token(iss="https://evil.example"),
+        "for another audience": token(aud="other"),
+        "cut": token()[:-5],
+    }
+    with kedro_flask_server(project, COMPANY_PUBLIC_KEY=public.decode()) as server:
+
+        def status(text: str, method: str = "GET", path: str = "/runs") -> int:
+            headers = {"Authorization": f"Bearer {text}"}
+            body = {"pipeline_names": ["one"]} if method == "POST" else None
+            return server.client.request(method, path, headers=headers, json=body).status_code
+
+        assert server.client.get("/runs").status_code == 401
+        for why, text in bad.items():
+            assert status(text) == 401, why
+        assert status(token(role="analyst")) == 200
+        assert status(token(role="analyst"), "POST", "/run") == 403
+        assert status(token(role="data-engineer"), "POST", "/run") == 200
+        assert status(token(role="unknown")) == 403
+        headers = {"Authorization": f"Bearer {token(role='analyst')}"}
+        assert (
+            server.client.get("/runs", headers=headers).json()["runs"][0]["submitted_by"] == "ann"
+        )
+
+
+def _with_hmac(claims: dict[str, object], public: bytes) -> str:
+    """Sign with the public key as if it were a shared secret, which PyJWT itself refuses to do."""
+
+    def encoded(data: bytes) -> bytes:
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    head = encoded(b'{"alg":"HS256","typ":"JWT"}') + b"." + encoded(json.dumps(claims).encode())
+    signature = hmac.new(public, head, "sha256").digest()
+    return (head + b"." + encoded(signature)).decode()
+
+
+POST = b"POST /run HTTP/1.1\r\nHost: localhost\r\n"
+MALFORMED = [
+    b"GET /runs HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n",
+    b"GET /runs HTTP/1.1\r\n\r\n",
+    b"GET /runs HTTP/1.0\r\n\r\n",
+    b"GET /runs HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    b"GET http://evil.example/runs HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    b"GET /runs HTTP/9.9\r\nHost: localhost\r\n\r\n",
+    b"GET  /runs  HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /runs\r\n\r\n",
+    b"get /runs HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /runs\x00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /runs HTTP/1.1\r\nHost: localhost\r\nX\x00: y\r\n\r\n",
+    b"GET /runs HTTP/1.1\r\nHost: localhost\r\nX: a\nY: b\r\n\r\n",
+    b"GET /runs HTTP/1.1\r\nHost : localhost\r\n\r\n",
+    b"GET /runs HTTP/1.1\r\n Host: localhost\r\n\r\n",
+    b"GET /runs HTTP/1.1\nHost: localhost\n\n",
+    POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}x",
+    POST + b"Content-Length: +2\r\n\r\n{}",
+    POST + b"Transfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n0x2\r\n{}\r\n0\r\n\r\n",
+    POST + b"Transfer-Encoding: chunked\r\n\r\n2;a=\x00\r\n{}\r\n0\r\n\r\n",
+    POST + b"Content-Type: application/json\r\n"
+    b"Content-Length: 5\r\n\r\n{}GET /runs HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /%ff%fe%00 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /runs?\xff\xfe=%zz&limit=1e9 HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET /runs/%2e%2e%2frun HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"GET //evil.example/%2e%2e/docs HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example:443\r\n\r\n",
+    b"TRACE /runs HTTP/1.1\r\nHost: localhost\r\nX-Secret: canary\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET /runs HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\n"
+    b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
+    b"GET /runs HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer \xff\xfe\r\n\r\n",
+    b"\x00" * 100 + b"\r\n\r\n",
+    b"\r\n" * 1000,
+]
+"""Requests that are none, or that two programs could read in two ways."""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("way", ["waitress", "gunicorn", "nginx and waitress"])
+def test_malformed_requests_open_nothing_and_break_nothing(
+    project: Path, tmp_path: Path, way: str
+) -> None:
+    keys = {"KEDRO_SERVER_API_KEYS_FILE": str(key_file(tmp_path))}
+    port = free_port()
+    if way == "gunicorn":
+        app = "kedro_flask_server:create_http_server()"
+        command = [sys.executable, "-m", "gunicorn", app, "--threads", "8"]
+        command += ["--bind", f"127.0.0.1:{port}"]
+        env = {**keys, "KEDRO_PROJECT_PATH": str(project)}
+        server = RunningServer(command, cwd=project, url=f"http://127.0.0.1:{port}", env=env)
+    else:
+        proxies = '["127.0.0.1"]' if "nginx" in way else "[]"
+        server = kedro_flask_server(project, KEDRO_SERVER_TRUSTED_PROXIES=proxies, **keys)
+    with server, ExitStack() as stack:
+        url = server.url
+        if "nginx" in way:
+            url = stack.enter_context(nginx_before(server, tmp_path))
+        for malformed in MALFORMED:
+            request = malformed.replace(b" /run", b" /kedro/run") if "nginx" in way else malformed
+            answer = send(url, request, timeout_s=1)
+            for found in re.findall(rb"^HTTP/1\.\d (\d+)", answer, re.MULTILINE):
+                status = int(found)
+                assert 400 <= status <= 505, (request, answer)
+                assert status not in (500, 502), (request, answer)
+            assert b"canary" not in answer
+            assert b'"runs"' not in answer, request
+            assert b'"run_id"' not in answer, request
+        assert ask(server, "reader", "GET", "/runs").json() == {"runs": [], "next": None}
+        assert "Traceback" not in server.log
+
+
+@pytest.mark.once
+@pytest.mark.parametrize(("host", "status"), HOSTS)
+def test_gunicorn_serves_the_same_hosts(gunicorn: RunningServer, host: str, status: int) -> None:
+    port = urlsplit(gunicorn.url).port
+    request = f"GET /runs HTTP/1.1\r\nHost: {host.format(port=port)}\r\n\r\n"
+    answer = status_of(send(gunicorn.url, request))
+    assert answer == status or (status == 403 and answer == 400)  # gunicorn's own refusal
+
+
+@pytest.fixture(scope="module")
+def gunicorn(folder: Path) -> Iterator[RunningServer]:
+    project = copy_project(PROJECTS / "probe", folder / "gunicorn")
+    port = free_port()
+    app = "kedro_flask_server:create_http_server()"
+    command = [sys.executable, "-m", "gunicorn", app, "--threads", "8"]
+    command += ["--bind", f"127.0.0.1:{port}"]
+    env = {"KEDRO_PROJECT_PATH": str(project), **ANYONE}
+    with RunningServer(command, cwd=project, url=f"http://127.0.0.1:{port}", env=env) as server:
+        yield server

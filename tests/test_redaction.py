@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import pytest
+
+from kedro_flask_server.redaction import Secrets, redact_content
+
+
+@pytest.fixture
+def secrets() -> Secrets:
+    return Secrets()
+
+
+def test_known_values_are_left_out_however_they_are_written(secrets: Secrets) -> None:
+    secrets.learn(['pa"ss\\wörd/1'])
+    for written in (
+        'pa"ss\\wörd/1',
+        r"pa\"ss\\w\u00f6rd/1",
+        r'pa"ss\\wörd/1',
+        "pa%22ss%5Cw%C3%B6rd%2F1",
+    ):
+        assert secrets.redact(f"it was {written}.") == "it was <redacted>."
+
+
+def test_short_values_are_words(secrets: Secrets) -> None:
+    secrets.learn(["seven77"])
+    assert secrets.redact("seven77") == "seven77"
+
+
+def test_the_longer_of_two_values_is_left_out_whole(secrets: Secrets) -> None:
+    secrets.learn(["longlonglong", "longlonglonger"])
+    assert secrets.redact("longlonglonger") == "<redacted>"
+
+
+def test_variables_are_secret_by_their_name(secrets: Secrets) -> None:
+    names = ["DB_PASSWORD", "API_KEY", "GITHUB_TOKEN", "AWS_SECRET_ACCESS_KEY", "SENTRY_DSN"]
+    others = ["KEYBOARD", "TOKENIZERS_PARALLELISM", "MONKEY", "AUTHOR"]
+    values = {name: f"value-of-{name}" for name in [*names, *others]}
+    secrets.learn_environment(values)
+    for name in names:
+        assert secrets.redact(values[name]) == "<redacted>", name
+    for name in others:
+        assert secrets.redact(values[name]) == values[name], name
+
+
+def test_what_a_run_brings_does_not_push_out_what_is_the_process_s(secrets: Secrets) -> None:
+    secrets.learn_environment({"TOKEN": "the-server-s-own"})
+    for number in range(1000):
+        secrets.learn([f"of-the-run-{number}"])
+    assert secrets.redact("the-server-s-own") == "<redacted>"
+    assert secrets.redact("of-the-run-999") == "<redacted>"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("password=hunter2 and so on", "password=<redacted> and so on"),
+        ("Password = 'hunter 2', user=me", "Password = <redacted>, user=me"),
+        ("https://host/?token=abc&x=1", "https://host/?token=<redacted>&x=1"),
+        ("api_key=abc", "api_key=<redacted>"),
+        ("connect(key=abc)", "connect(key=<redacted>)"),
+        ("{'password': 'hunter2'}", "{'password': <redacted>}"),
+        ('{"token": "abc"}', '{"token": <redacted>}'),
+        ("monkey = 3", "monkey = 3"),
+        ("if key == value", "if key == value"),
+        ("n_tokens=5", "n_tokens=5"),
+    ],
+)
+def test_what_is_assigned_to_a_secret_name_is_left_out(
+    secrets: Secrets, text: str, shown: str
+) -> None:
+    assert secrets.redact(text) == shown
+
+
+def test_request_is_shown_without_secrets_and_is_whole_otherwise() -> None:
+    request = {
+        "params": {
+            "db": {"password": "hunter2", "url": "postgres://me:p@ss@host/db?a=1", "size": 5},
+            "list": ["https://u:p@h", 1.5, None, True, "\ud800"],
+            "long": "x" * 20_000,
+            "tokens": ["abc", {"of": "def"}, 5],
+            "max_tokens": 512,
+        }
+    }
+    assert redact_content(request) == {
+        "params": {
+            "db": {"password": "<redacted>", "url": "postgres://<redacted>@host/db?a=1", "size": 5},
+            "list": ["https://<redacted>@h", 1.5, None, True, "\ud800"],
+            "long": "x" * 20_000,
+            "tokens": ["<redacted>", {"of": "<redacted>"}, 5],
+            "max_tokens": 512,
+        }
+    }
