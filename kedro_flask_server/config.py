@@ -94,7 +94,8 @@ def _folder(value: object) -> str:
 
 def _file(value: object) -> str:
     """Return the path of a file that exists."""
-    path = Path(_folder(value))
+    text = str(value) if isinstance(value, Path) else _text(value)
+    path = Path(text).expanduser().absolute()  # a mounted secret is a link, which changes
     if not path.is_file():
         raise ValueError
     return str(path)

@@ -11,7 +11,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, quote_plus
 
 REDACTED = "<redacted>"
 
@@ -27,12 +27,22 @@ _SECRET_NAME = re.compile(
 )
 _USER_INFO = re.compile(r"://[^/?#@\s]*(?:@[^/?#@\s]*)*@")
 
-# ``password=…``, ``"password": "…"``, ``'password': '…'``; of ``key``, the first alone.
+# A key of this server's (`access.keys`).
+_API_KEY = re.compile(r"kfs_[\w-]{43}")
+
+# ``password=…``, ``"password": "…"``, ``'password': '…'``. A name is looked for where it begins
+# alone, so that the time that a text takes grows with its length and no faster.
 _ASSIGNED = re.compile(
     r"""(?ix)
-    (?P<name>\b(?:[\w.-]*(?:passw(?:or)?d|pwd|secret|token)|(?:[\w.-]*[_.-])?key)\s*=(?!=)\s*
-      | (?P<mark>\\*["'])[\w.-]*(?:passw(?:or)?d|secret|token|api_?key|access_?key)(?P=mark)\s*:\s*)
-    (?P<value>"[^"]*"|'[^']*'|\\"[^"]*\\"|[^\s,;&"')\]}]+)
+    (?P<name>
+        (?<![\w.-])
+        (?:[\w.-]*(?:passw(?:or)?d|pwd|secret|token|(?:access|account|api|auth|private|secret)key)
+          |(?:[\w.-]*[_.-])?key)
+        \s{0,8}=(?!=)\s{0,8}
+      | (?P<mark>\\{0,8}["'])[\w.-]*(?:passw(?:or)?d|secret|token|(?:access|api)[_-]?key)(?P=mark)
+        \s{0,8}:\s{0,8}
+    )
+    (?P<value>"(?:\\.|[^"\\])*"? | '(?:\\.|[^'\\])*'? | \\{1,8}"[^"]*"? | \S[^\s&;"']*)
     """
 )
 
@@ -58,7 +68,8 @@ class Secrets:
             is_lasting: Whether they are the process's own. Of others, such as credentials that
                 each run gives anew, the latest are kept.
         """
-        long_enough = [value for value in values if len(value) >= _SHORTEST]
+        pieces = (piece for value in values for piece in _pieces(value))
+        long_enough = [piece for piece in pieces if len(piece) >= _SHORTEST]
         with self._lock:
             new = [
                 value
@@ -82,6 +93,10 @@ class Secrets:
         if self.announce is not None:
             self.announce(new)
 
+    def knows(self, value: str) -> bool:
+        """Whether a value as a whole is secret."""
+        return value in self._lasting or value in self._recent
+
     @property
     def known(self) -> list[str]:
         """All that is known."""
@@ -102,6 +117,8 @@ class Secrets:
         for form in self._forms:
             if form in text:
                 text = text.replace(form, REDACTED)
+        if "kfs_" in text:
+            text = _API_KEY.sub(REDACTED, text)
         return _ASSIGNED.sub(_without_value, text) if "=" in text or ":" in text else text
 
 
@@ -135,31 +152,49 @@ def redact_texts(content: Any) -> Any:
 def _redact(content: Any, *, is_secret: bool) -> Any:
     if isinstance(content, dict):
         return {
-            _redact_value(name): _redact(
-                value, is_secret=is_secret or bool(_SECRET_NAME.search(name))
-            )
+            _redact_value(name): _redact(value, is_secret=is_secret or _is_secret(name, value))
             for name, value in content.items()
         }
     if isinstance(content, list):
         return [_redact(each, is_secret=is_secret) for each in content]
-    if not isinstance(content, str):
+    if content is None or isinstance(content, bool):
         return content
-    return REDACTED if is_secret else _redact_value(content)
+    if is_secret or SECRETS.knows(str(content)):
+        return REDACTED
+    return _redact_value(content) if isinstance(content, str) else content
 
 
 def _redact_value(text: str) -> str:
     return _USER_INFO.sub(f"://{REDACTED}@", SECRETS.redact(text))
 
 
+def _is_secret(name: str, value: Any) -> bool:
+    if isinstance(value, (int, float)) and name.lower().endswith("tokens"):  # how many
+        return False
+    return bool(_SECRET_NAME.search(name))
+
+
 def _without_value(found: re.Match[str]) -> str:
-    value = found["value"]
-    return found[0] if value.startswith(REDACTED) else f"{found['name']}{REDACTED}"
+    return f"{found['name']}{REDACTED}"
+
+
+def _pieces(value: str) -> Iterator[str]:
+    """Yield a value and, where it has several lines, each that says something by itself."""
+    yield value.strip()
+    lines = [line.strip() for line in value.splitlines()]
+    if len(lines) > 1:
+        yield from (line for line in lines if not line.startswith("-----"))
 
 
 def _forms(value: str) -> set[str]:
     """Return how a value may be written: as it is, in JSON, in Python, in a URL."""
     in_json, in_ascii = json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1]
-    return {value, in_json, in_ascii, repr(value)[1:-1], quote(value, safe="", errors="replace")}
+    in_urls = {
+        quote(value, safe="", errors="replace"),
+        quote(value, errors="replace"),
+        quote_plus(value, errors="replace"),
+    }
+    return {value, in_json, in_ascii, repr(value)[1:-1], *in_urls}
 
 
 def _leaves(content: Any) -> Iterator[str]:

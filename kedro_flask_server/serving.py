@@ -61,8 +61,9 @@ def waitress_settings(config: ServerConfig) -> dict[str, Any]:
         # are more.
         "threads": config.workers + 2 * config.max_waiting + config.max_streams + _SPARE_THREADS,
         # poll has no limit of its own, and those that say nothing are soon cut off.
-        "connection_limit": allow_descriptors(_CONNECTIONS + _OTHER_DESCRIPTORS)
-        - _OTHER_DESCRIPTORS,
+        "connection_limit": max(
+            64, allow_descriptors(_CONNECTIONS + _OTHER_DESCRIPTORS) - _OTHER_DESCRIPTORS
+        ),
         "asyncore_use_poll": True,
         "backlog": 1024,
         # In seconds, for an idle connection; one that waits for its answer is not idle.

@@ -21,6 +21,21 @@ def test_known_values_are_left_out_however_they_are_written(secrets: Secrets) ->
         assert secrets.redact(f"it was {written}.") == "it was <redacted>."
 
 
+def test_lines_of_a_value_are_left_out_each_by_itself(secrets: Secrets) -> None:
+    secrets.learn(
+        ["-----BEGIN KEY-----\nfirst-line-1\nsecond-line\n-----END KEY-----\n", "alone-1\n"]
+    )
+    assert secrets.redact("  | first-line-1\n  | second-line") == "  | <redacted>\n  | <redacted>"
+    assert secrets.redact("-----BEGIN KEY-----") == "-----BEGIN KEY-----"
+
+
+@pytest.mark.parametrize("text", ["a-" * 500_000 + "=", "a." * 500_000 + ":", "\\" * 10**6 + ":"])
+def test_no_text_takes_longer_than_it_is_long(secrets: Secrets, text: str) -> None:
+    """What grows with the square would take hours here, and the suite's limit is minutes."""
+    assert secrets.redact(text) == text
+    assert secrets.redact(f"{text} password=x").endswith(" password=<redacted>")
+
+
 def test_short_values_are_words(secrets: Secrets) -> None:
     secrets.learn(["seven77"])
     assert secrets.redact("seven77") == "seven77"
@@ -57,9 +72,14 @@ def test_what_a_run_brings_does_not_push_out_what_is_the_process_s(secrets: Secr
         ("Password = 'hunter 2', user=me", "Password = <redacted>, user=me"),
         ("https://host/?token=abc&x=1", "https://host/?token=<redacted>&x=1"),
         ("api_key=abc", "api_key=<redacted>"),
-        ("connect(key=abc)", "connect(key=<redacted>)"),
+        ("connect(key=abc)", "connect(key=<redacted>"),
         ("{'password': 'hunter2'}", "{'password': <redacted>}"),
         ('{"token": "abc"}', '{"token": <redacted>}'),
+        ("password='cut", "password=<redacted>"),
+        ("password=)x,y z", "password=<redacted> z"),
+        (r'password="a\"b" z', "password=<redacted> z"),
+        ("AccountKey=abc;x", "AccountKey=<redacted>;x"),
+        (f"Bearer kfs_{'x' * 43}", "Bearer <redacted>"),
         ("monkey = 3", "monkey = 3"),
         ("if key == value", "if key == value"),
         ("n_tokens=5", "n_tokens=5"),
@@ -86,7 +106,7 @@ def test_request_is_shown_without_secrets_and_is_whole_otherwise() -> None:
             "db": {"password": "<redacted>", "url": "postgres://<redacted>@host/db?a=1", "size": 5},
             "list": ["https://<redacted>@h", 1.5, None, True, "\ud800"],
             "long": "x" * 20_000,
-            "tokens": ["<redacted>", {"of": "<redacted>"}, 5],
+            "tokens": ["<redacted>", {"of": "<redacted>"}, "<redacted>"],
             "max_tokens": 512,
         }
     }

@@ -15,11 +15,12 @@ class CompanyLogin:
         authorization = request.authorization
         if authorization is None or authorization.type != "bearer":
             return None
-        if authorization.token.count(".") != 2:  # an API key
+        token = authorization.token or ""
+        if token.count(".") != 2:  # an API key, or what is none
             return None
         try:
             claims = jwt.decode(
-                authorization.token,
+                token,
                 self.key,
                 algorithms=["RS256"],  # never those that the token names
                 issuer="https://login.example.com",

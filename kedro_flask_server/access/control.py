@@ -15,10 +15,12 @@ from kedro_flask_server.access.keys import PREFIX, KeyFile, hash_secret
 from kedro_flask_server.access.model import ALL_SCOPES, ApiKey, Caller
 from kedro_flask_server.access.store import AccessStore
 from kedro_flask_server.errors import (
+    ServerError,
     ServerSettingsError,
     StoreUnavailableError,
     UnauthorizedError,
 )
+from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.model import AuditRecord
 
 logger = logging.getLogger(__name__)
@@ -31,6 +33,9 @@ _NOTE_USES_EVERY_S = 60.0
 
 # As many refusals are written down at a time; of more, the number.
 _MAX_REFUSALS = 100
+
+# Whoever asks is not known yet, and is told no more.
+_KEYS_UNREAD = "the keys cannot be read now"
 
 WAYS_OUT = (
     "create a key with `kedro server keys create NAME --scope run`, or set allow_anonymous "
@@ -54,7 +59,7 @@ class Keyring:
         self._lock = threading.Lock()
         self._fresh_until = 0.0
         self._stored: list[ApiKey] | None = None
-        self._error: StoreUnavailableError | None = None
+        self._error: ServerError | None = None
         self._by_hash: dict[str, list[ApiKey]] = {}
 
     def find(self, secret: bytes) -> ApiKey | None:
@@ -70,7 +75,7 @@ class Keyring:
             if hmac.compare_digest(key.sha256.encode(), sha256.encode()):
                 return key if key.counts_at(datetime.now(timezone.utc)) else None
         if self._stored is None and self._error is not None:
-            raise self._error
+            raise StoreUnavailableError(_KEYS_UNREAD) from self._error
         return None
 
     def is_empty(self) -> bool:
@@ -83,32 +88,39 @@ class Keyring:
         if self._file is not None:
             return False
         if self._stored is None:
-            raise self._error or StoreUnavailableError("it is being opened")
+            raise StoreUnavailableError(_KEYS_UNREAD) from self._error
         return not self._stored
 
     def _refresh(self) -> None:
         """Read what may have changed; what cannot be read stays as it was."""
         if time.monotonic() < self._fresh_until:
             return
-        with self._lock:
-            if time.monotonic() < self._fresh_until:
-                return
+        # While one looks, which takes seconds where the database is away, others use what is known.
+        if not self._lock.acquire(blocking=self._stored is None and self._error is None):
+            return
+        try:
+            if time.monotonic() >= self._fresh_until:
+                self._read()
+        finally:
+            self._lock.release()
+
+    def _read(self) -> None:
+        try:
+            if self._stored is None:
+                self._store.open()
+            self._stored, self._error = self._store.keys(), None
+        except (StoreUnavailableError, ServerSettingsError) as error:
+            self._error = error
+        if self._file is not None:
             try:
-                if self._stored is None:
-                    self._store.open()
-                self._stored, self._error = self._store.keys(), None
-            except StoreUnavailableError as error:
-                self._error = error
-            if self._file is not None:
-                try:
-                    self._file.refresh()
-                except ServerSettingsError as fault:
-                    logger.error("%s The keys that it held before still count.", fault)
-            by_hash = defaultdict(list)
-            for key in [*(self._file.keys if self._file else ()), *(self._stored or ())]:
-                by_hash[key.sha256[:8]].append(key)
-            self._by_hash = by_hash
-            self._fresh_until = time.monotonic() + _FRESH_FOR_S
+                self._file.refresh()
+            except ServerSettingsError as fault:
+                logger.error("%s The keys that it held before still count.", fault)
+        by_hash = defaultdict(list)
+        for key in [*(self._file.keys if self._file else ()), *(self._stored or ())]:
+            by_hash[key.sha256[:8]].append(key)
+        self._by_hash = by_hash
+        self._fresh_until = time.monotonic() + _FRESH_FOR_S
 
 
 class AccessControl:
@@ -223,7 +235,7 @@ class AccessControl:
             if len(self._refusals) >= _MAX_REFUSALS:
                 self._more_refusals += 1
                 return
-            self._refusals.append(_refused(who, request, address))
+            self._refusals.append(_refused(who, SECRETS.redact(request), address))
 
     def write_down(self) -> None:
         """Store what was taken down.
@@ -245,8 +257,9 @@ class AccessControl:
             self._store.write_down(records, used_at)
         except StoreUnavailableError:
             with self._lock:
-                self._refusals = [*refusals, *self._refusals]
-                self._more_refusals += more
+                merged = [*refusals, *self._refusals]
+                self._refusals = merged[:_MAX_REFUSALS]
+                self._more_refusals += more + len(merged[_MAX_REFUSALS:])
                 self._used_at = {**used_at, **self._used_at}
             raise
 

@@ -81,6 +81,7 @@ class KeyFile:
             ServerSettingsError: If it cannot be read, or is not what it should be.
         """
         self._path = path
+        self._fault_told = ""
         self._state = self._look()
         self.keys = self._read()
 
@@ -88,12 +89,20 @@ class KeyFile:
         """Read the file again if it has changed; one that cannot be read changes nothing.
 
         Raises:
-            ServerSettingsError: If it cannot be read now. What it held before still counts.
+            ServerSettingsError: If it cannot be read now, which is said once. What it held before
+                still counts.
         """
         state = self._look()
-        if state != self._state:
-            self._state = state
+        if state == self._state:
+            return
+        try:
             self.keys = self._read()
+        except ServerSettingsError as error:
+            if str(error) == self._fault_told:
+                return
+            self._fault_told = str(error)
+            raise
+        self._state, self._fault_told = state, ""
 
     def _look(self) -> object:
         try:
@@ -105,7 +114,7 @@ class KeyFile:
     def _read(self) -> list[ApiKey]:
         try:
             entries = yaml.safe_load(self._path.read_text("utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise self._fault(str(error)) from error
         if not isinstance(entries, list):
             raise self._fault("it holds no list")

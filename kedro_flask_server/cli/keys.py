@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from kedro_flask_server.access.store import AccessStore
     from kedro_flask_server.runs.model import AuditRecord
 
+_NUMBER = click.IntRange(1, 2**31 - 1)
 _env_option = click.option("--env", "-e", help="Kedro configuration environment of the server.")
 
 
@@ -46,8 +47,10 @@ def _read_period(_: click.Context, __: click.Parameter, value: str | None) -> ti
 )
 @click.option("--pipelines", help="The only pipelines that it is for, separated by commas.")
 @click.option("--expires", callback=_read_period, help="When it ends, such as 12h, 90d or 4w.")
-@click.option("--max-active", type=click.IntRange(1), help="Runs queued or running at a time.")
-@click.option("--max-queued", type=click.IntRange(1), help="Runs queued at a time.")
+@click.option(
+    "--max-active", type=click.IntRange(1, 2**31 - 1), help="Runs queued or running at a time."
+)
+@click.option("--max-queued", type=_NUMBER, help="Runs queued at a time.")
 @click.option(
     "--for-file",
     is_flag=True,
@@ -82,7 +85,7 @@ def create(
         name=name,
         sha256=hash_secret(secret.encode()),
         scopes=frozenset(map(Scope, scopes)),
-        pipelines=None if pipelines is None else frozenset(pipelines.split(",")),
+        pipelines=None if pipelines is None else _names(pipelines),
         created_at=now,
         expires_at=None if expires is None else now + expires,
         **limits,
@@ -92,7 +95,7 @@ def create(
     else:
         _change(metadata, env, lambda store: store.add(key, _record("key.created", name, now)))
     click.echo("The key, which is not shown again:", err=True)
-    click.echo(secret)
+    click.echo(secret, err=for_file)  # the entry alone is for the file
 
 
 @keys.command(name="list")
@@ -132,6 +135,13 @@ def audit(metadata: ProjectMetadata, /, limit: int, env: str | None) -> None:
     for record in _change(metadata, env, lambda store: store.audit(limit)):
         who, address = record.who or "-", record.address or "-"
         click.echo(f"{_shown(record.time)}  {who}  {address}  {record.what}  {record.subject}")
+
+
+def _names(text: str) -> frozenset[str]:
+    names = frozenset(name.strip() for name in text.split(","))
+    if "" in names:
+        raise click.BadParameter("an empty name", param_hint="--pipelines")
+    return names
 
 
 def _change(metadata: ProjectMetadata, env: str | None, what: Any) -> Any:

@@ -17,7 +17,7 @@ from kedro_flask_server.redaction import SECRETS
 # programs (https://www.unicode.org/faq/private_use.html#noncharacters).
 _MARK = "\ufdd0"
 
-_ESCAPED = re.compile(r"(\\+)\$\{")
+_ESCAPED = re.compile(r"(?<!\\)(\\+)\$\{")
 
 _GUARD = "restrict_runtime_params_type_selection"
 

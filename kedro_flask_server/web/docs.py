@@ -55,7 +55,6 @@ def create_docs_blueprint() -> Blueprint:
     @docs.after_request
     def protect(response: Response) -> Response:
         response.headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
-        response.headers["X-Content-Type-Options"] = "nosniff"
         return response
 
     return docs

@@ -17,10 +17,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 Environ = dict[str, Any]
 WSGI = Callable[[Environ, Any], Iterable[bytes]]
 
+UNKNOWN_HOST = "kedro_flask_server.unknown_host"
+"""Whether a request names a host that is not this server's, which probes may."""
+
 UNIX = "unix"
 """Stands for whoever connects through a Unix socket, which has no address."""
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
+_PREFIX = re.compile(r"((/[A-Za-z0-9._~%-]+)*/?)?")
 _SAFE_METHODS = ("GET", "HEAD")
 _CORS_HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer"
 _CORS_EXPOSED = "Link, Location, Preference-Applied, Retry-After"
@@ -60,8 +64,9 @@ class Gate:
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """Serve a request, or refuse it with 403."""
         host = environ.get("HTTP_HOST", "").lower()
-        serves_any_host = environ.get("PATH_INFO") in self._any_host_paths
-        if not serves_any_host and not self._is_allowed_host(host):
+        is_allowed_host = self._is_allowed_host(host)
+        environ[UNKNOWN_HOST] = not is_allowed_host
+        if not is_allowed_host and environ.get("PATH_INFO") not in self._any_host_paths:
             shown = json.dumps(host[:100])
             return _refuse(
                 start_response,
@@ -133,6 +138,8 @@ class TrustedProxies:
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """Serve a request."""
         if self._is_trusted(environ.get("REMOTE_ADDR") or ""):
+            if not _PREFIX.fullmatch(environ.get("HTTP_X_FORWARDED_PREFIX", "")):
+                del environ["HTTP_X_FORWARDED_PREFIX"]
             return self._behind_proxy(environ, start_response)
         for name in [*environ]:
             if name.startswith(_X_FORWARDED) or name in _FORWARDED:

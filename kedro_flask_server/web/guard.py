@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
-from flask import Flask, g, request
+from flask import Flask, Response, g, request
 from werkzeug.wrappers import Request
 
 from kedro_flask_server.access.control import AccessControl
 from kedro_flask_server.access.keys import PREFIX
 from kedro_flask_server.access.model import Caller, Scope
 from kedro_flask_server.access.runs import RunsOfCaller
-from kedro_flask_server.errors import ForbiddenError, TryAgainError, UnauthorizedError
+from kedro_flask_server.errors import (
+    ForbiddenError,
+    ServerError,
+    TryAgainError,
+    UnauthorizedError,
+)
 from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.web.gate import UNKNOWN_HOST
+
+logger = logging.getLogger(__name__)
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -77,22 +87,29 @@ def register_guard(
     @app.before_request
     def admit() -> None:
         if request.endpoint in public:
-            try:
-                g.kedro_server_caller = _identify(access, authenticator)
-            except (UnauthorizedError, TryAgainError):
-                g.kedro_server_caller = None
+            g.kedro_server_caller = None
+            with suppress(ServerError):
+                caller = _identify(access, authenticator)
+                if not request.environ.get(UNKNOWN_HOST):
+                    g.kedro_server_caller = caller
             return
-        caller = None
+        known: Caller | None = None
         try:
-            caller = _identify(access, authenticator)
+            known = caller = _identify(access, authenticator)
             if not caller.may(_scopes_of_view(app)):
                 scopes = " or ".join(sorted(map(str, _scopes_of_view(app))))
                 raise ForbiddenError(f"This needs a key with the scope {scopes}.")
         except (UnauthorizedError, ForbiddenError):
             what = f"{request.method} {request.path}"
-            access.note_refusal(caller.name if caller else "", what, request.remote_addr or "")
+            access.note_refusal(known.name if known else "", what, request.remote_addr or "")
             raise
         g.kedro_server_caller = caller
+
+    @app.after_request
+    def forbid_guessing(response: Response) -> Response:
+        # A log is the project's text, which must not become a page.
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
 
 
 def current_caller() -> Caller | None:
@@ -115,11 +132,9 @@ def runs_of_caller(runs: RunService) -> RunsOfCaller:
 
 def _identify(access: AccessControl, authenticator: Authenticator | None) -> Caller:
     if authenticator is not None:
-        caller = authenticator.authenticate(request)
-        if caller is not None and _is_name(caller.name):
-            return access.limited(caller)
+        caller = _ask(authenticator)
         if caller is not None:
-            raise ForbiddenError("The name of the caller is none: up to 200 printable characters.")
+            return access.limited(caller)
     authorization = request.authorization
     secret = None
     if authorization is not None and authorization.type == "bearer":
@@ -131,8 +146,23 @@ def _identify(access: AccessControl, authenticator: Authenticator | None) -> Cal
     return access.anonymous()  # what else is sent may be for a proxy in front
 
 
-def _is_name(name: str) -> bool:
-    return 0 < len(name) <= _MAX_NAME_CHARS and name.isprintable()
+def _ask(authenticator: Authenticator) -> Caller | None:
+    try:
+        caller = authenticator.authenticate(request)
+        if caller is None or _is_whole(caller):
+            return caller
+        logger.error("The authenticator returned what is no caller with a name: %r", caller)
+    except (UnauthorizedError, TryAgainError):
+        raise
+    except (Exception, SystemExit):  # it is the project's: it can raise anything
+        logger.exception("The authenticator failed")
+    raise UnauthorizedError("Who sends this request could not be found out.")
+
+
+def _is_whole(caller: Any) -> bool:
+    if not isinstance(caller, Caller) or not isinstance(caller.name, str):
+        return False
+    return 0 < len(caller.name) <= _MAX_NAME_CHARS and caller.name.isprintable()
 
 
 def _scopes_of_view(app: Flask) -> frozenset[Scope]:

@@ -87,7 +87,8 @@ def create_health_blueprint(runs: RunService, *, kedro_version: str) -> Blueprin
         faults = runs.faults()
         if not faults:
             return {"status": "ready"}
-        if current_caller() is None:
+        caller = current_caller()
+        if caller is None or not caller.sees_messages:
             faults = dict.fromkeys(faults, "Callers who are known are told why.")
         detail = " ".join(f"{name}: {reason}" for name, reason in faults.items())
         return (

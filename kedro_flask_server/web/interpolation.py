@@ -12,6 +12,9 @@ from typing import Any
 
 _BEGIN = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
 _MISSING = "???"
+
+# Stands for "$" while a configuration is resolved (`IsolatedConfigLoader`): it is nobody else's.
+_MARK = "\ufdd0"
 _MISSING_IN_TEXT = re.compile(r"(?:^|[=:,])\s*\?\?\?\s*(?:,|$)")
 
 
@@ -24,17 +27,21 @@ def interpolations_in(content: Any) -> Iterator[tuple[str | int, ...]]:
     """
     if isinstance(content, dict):
         for key, value in content.items():
-            if "${" in key or key == _MISSING:
+            if "${" in key or _MARK in key or key == _MISSING:
                 yield (key,)
             else:
                 yield from ((key, *path) for path in interpolations_in(value))
     elif isinstance(content, list):
         for index, value in enumerate(content):
             yield from ((index, *path) for path in interpolations_in(value))
-    elif isinstance(content, str) and (content == _MISSING or _BEGIN.search(content)):
+    elif isinstance(content, str) and (content == _MISSING or _is_resolved(content)):
         yield ()
 
 
 def has_interpolation(text: str) -> bool:
     """Whether there is such in parameters in the format of ``kedro run --params``."""
-    return bool(_BEGIN.search(text) or _MISSING_IN_TEXT.search(text))
+    return _is_resolved(text) or bool(_MISSING_IN_TEXT.search(text))
+
+
+def _is_resolved(text: str) -> bool:
+    return _MARK in text or bool(_BEGIN.search(text))

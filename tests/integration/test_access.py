@@ -37,6 +37,8 @@ from tests.servers import (
     start_command,
 )
 
+pytestmark = pytest.mark.once
+
 KEYS = {
     # Derived from the name: each process of pytest has to find the same tests.
     name: "kfs_" + base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).decode()[:43]
@@ -624,6 +626,7 @@ def test_forwarded_headers_of_anyone_are_dropped(ours: RunningServer) -> None:
 
 
 INTERPOLATIONS = [
+    ({"tag": "\ufdd0{x}"}, ["body", "params", "tag"]),
     ({"tag": "${oc.env:HOME}"}, ["body", "params", "tag"]),
     ({"tag": "a ${x} b"}, ["body", "params", "tag"]),
     ({"tag": "???"}, ["body", "params", "tag"]),
@@ -674,6 +677,59 @@ def test_ids_in_paths_are_run_ids(ours: RunningServer, run_id: str) -> None:
     assert "detail" in answer.json() or "runs" in answer.json()
 
 
+@pytest.mark.once
+def test_what_is_closed_by_default_can_be_opened_and_closed_further(project: Path) -> None:
+    with kedro_flask_server(
+        project,
+        KEDRO_SERVER_ALLOW_PARAM_INTERPOLATION="true",
+        KEDRO_SERVER_EXPOSE_ERROR_MESSAGES="false",
+    ) as server:
+        server.run(pipeline_names=["where"], params={"where": "${tag}", "tag": "resolved"})
+        assert json.loads((project / "data/stored_a.json").read_text()) == {"where": "resolved"}
+        failed = server.run(pipeline_names=["fail"])
+        assert set(failed["error"]) == {"type", "message"}  # type: ignore[call-overload]
+        assert "not shown" in failed["error"]["message"]  # type: ignore[index]
+        path = f"/runs/{failed['run_id']}"
+        stream = {"Accept": "text/event-stream"}
+        for answer in (
+            server.client.get(path),
+            server.client.get(f"{path}/events"),
+            server.client.get(f"{path}/events", headers=stream),
+            server.client.get(f"{path}/logs"),
+            server.client.get(f"{path}/logs", headers=stream),
+        ):
+            assert "Traceback" not in answer.text
+            assert "ValueError: " not in answer.text
+
+
+@pytest.mark.once
+def test_mounted_secret_is_read_again_when_its_link_changes(project: Path, tmp_path: Path) -> None:
+    """Kubernetes changes all files of a secret at once, by a link to their folder."""
+    mount = tmp_path / "mount"
+    for version, name in (("v1", "reader"), ("v2", "admin")):
+        (mount / version).mkdir(parents=True)
+        key_file(mount / version, name)
+    (mount / "data").symlink_to("v1")
+    (mount / "keys.yml").symlink_to("data/keys.yml")
+    with kedro_flask_server(project, KEDRO_SERVER_API_KEYS_FILE=str(mount / "keys.yml")) as server:
+        assert ask(server, "reader", "GET", "/runs").status_code == 200
+        (mount / "next").symlink_to("v2")
+        (mount / "next").replace(mount / "data")
+        (mount / "v1/keys.yml").unlink()
+        eventually(lambda: ask(server, "admin", "GET", "/runs").status_code == 200, timeout_s=5)
+        assert ask(server, "reader", "GET", "/runs").status_code == 401
+
+
+def test_pages_are_protected(ours: RunningServer) -> None:
+    page = ours.client.get("/docs").headers
+    assert page["Content-Security-Policy"] == (
+        "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
+    )
+    for path in ("/docs", "/docs/page/start.js", "/runs", "/health"):
+        assert ours.client.get(path).headers["X-Content-Type-Options"] == "nosniff"
+        assert "Set-Cookie" not in ours.client.get(path).headers
+
+
 # Other schemes, other servers
 
 
@@ -704,6 +760,7 @@ def test_documented_authenticator_takes_tokens_and_nothing_else(project: Path) -
         "of another issuer": token(iss="https://evil.example"),
         "for another audience": token(aud="other"),
         "cut": token()[:-5],
+        "none": "a=b",
     }
     with kedro_flask_server(project, COMPANY_PUBLIC_KEY=public.decode()) as server:
 

@@ -18,6 +18,8 @@ from tests.servers import (
     kedro_flask_server,
 )
 
+pytestmark = pytest.mark.once
+
 CREDENTIAL = "canary-of-the-credentials"
 VARIABLE = "canary-of-the-environment"
 IN_URL = "canary-in-a-url"

@@ -24,6 +24,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from kedro_flask_server.errors import KeyReusedError, QuotaError, ServerBusyError
+from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.ids import is_run_id, run_id_at, time_of
 from kedro_flask_server.runs.model import (
@@ -192,7 +193,8 @@ class RunStore(RunReader):
 
     def _insert(self, connection: Connection, values: dict[str, Any], request: RunRequest) -> Run:
         connection.execute(insert(runs).values(values))
-        names = (rows.ascii_name(name) for name in request.pipelines[:_MAX_PIPELINES])
+        some = request.pipelines[:_MAX_PIPELINES]
+        names = dict.fromkeys(rows.ascii_name(SECRETS.redact(name)) for name in some)
         fitting = [name for name in names if len(name) <= _MAX_NAME_CHARS]
         if fitting:
             of_run = [{"run_id": values["run_id"], "pipeline": name} for name in fitting]
