@@ -118,6 +118,7 @@ def create_http_server(
         allowed_hosts=config.allowed_hosts,
         allowed_origins=config.allowed_origins,
         any_host_paths=HEALTH_PATHS,
+        note_refusal=lambda what, address: access.note_refusal("", what, address),
     )
     app.extensions[EXTENSION] = KedroServer(
         config=config, project=project, runs=runs, access=access

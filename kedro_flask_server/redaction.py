@@ -103,10 +103,15 @@ class Secrets:
         with self._lock:
             return [*self._lasting, *self._recent]
 
-    def learn_environment(self, environ: Mapping[str, str]) -> None:
-        """Take down the variables whose name says that they are secret."""
+    def learn_environment(self, environ: Mapping[str, str], *, is_lasting: bool = False) -> None:
+        """Take down the variables whose name says that they are secret.
+
+        Args:
+            environ: The environment.
+            is_lasting: Whether it is the one with which the process began.
+        """
         values = [value for name, value in environ.items() if _SECRET_NAME.search(name)]
-        self.learn(values, is_lasting=True)
+        self.learn(values, is_lasting=is_lasting)
 
     def learn_all_in(self, content: Any) -> None:
         """Take down every text and number in what is secret as a whole, such as credentials."""

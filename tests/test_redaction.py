@@ -58,7 +58,7 @@ def test_variables_are_secret_by_their_name(secrets: Secrets) -> None:
 
 
 def test_what_a_run_brings_does_not_push_out_what_is_the_process_s(secrets: Secrets) -> None:
-    secrets.learn_environment({"TOKEN": "the-server-s-own"})
+    secrets.learn_environment({"TOKEN": "the-server-s-own"}, is_lasting=True)
     for number in range(1000):
         secrets.learn([f"of-the-run-{number}"])
     assert secrets.redact("the-server-s-own") == "<redacted>"

@@ -92,7 +92,7 @@ class KedroProject:
             ) from error
         # Both the session and the snapshot take the class from here.
         settings.set("CONFIG_LOADER_CLASS", isolated(loader_class))
-        SECRETS.learn_environment(os.environ)
+        SECRETS.learn_environment(os.environ, is_lasting=True)
         watch_tasks()
         return cls(metadata)
 

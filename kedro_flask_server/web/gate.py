@@ -46,6 +46,7 @@ class Gate:
         allowed_hosts: Sequence[str],
         allowed_origins: Sequence[str],
         any_host_paths: Iterable[str],
+        note_refusal: Callable[[str, str], None],
     ) -> None:
         """Put a gate before an application.
 
@@ -55,11 +56,13 @@ class Gate:
                 host, and ``.example.com`` is all below that.
             allowed_origins: The origins of other sites' pages that may send requests.
             any_host_paths: Paths that are served under any host's name.
+            note_refusal: Is told of each request that is refused, and of the address it came from.
         """
         self._app = app
         self._allowed_hosts = [host.lower() for host in allowed_hosts]
         self._allowed_origins = {origin.lower() for origin in allowed_origins}
         self._any_host_paths = frozenset(any_host_paths)
+        self._note_refusal = note_refusal
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """Serve a request, or refuse it with 403."""
@@ -68,7 +71,8 @@ class Gate:
         environ[UNKNOWN_HOST] = not is_allowed_host
         if not is_allowed_host and environ.get("PATH_INFO") not in self._any_host_paths:
             shown = json.dumps(host[:100])
-            return _refuse(
+            return self._refuse(
+                environ,
                 start_response,
                 f"The Host {shown} is not one that this server has (setting allowed_hosts).",
             )
@@ -78,13 +82,22 @@ class Gate:
         if environ.get("REQUEST_METHOD") not in _SAFE_METHODS and not is_allowed:
             is_cross_site = environ.get("HTTP_SEC_FETCH_SITE", "").lower() == "cross-site"
             if not is_own or is_cross_site:
-                return _refuse(
+                return self._refuse(
+                    environ,
                     start_response,
                     "This request comes from another site's page (setting allowed_origins).",
                 )
         if not is_allowed:
             return self._app(environ, start_response)
         return self._serve_other_site(environ, start_response)
+
+    def _refuse(self, environ: Environ, start_response: Any, detail: str) -> Iterable[bytes]:
+        what = f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}: {detail}"
+        self._note_refusal(what, environ.get("REMOTE_ADDR") or "")
+        body = json.dumps({"detail": detail}).encode()
+        headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
+        start_response("403 Forbidden", headers)
+        return [body]
 
     def _is_allowed_host(self, host: str) -> bool:
         found = _HOST.fullmatch(host)
@@ -162,10 +175,3 @@ def _is_origin_of(origin: str, host: str) -> bool:
         return urlsplit(origin).netloc == host
     except ValueError:
         return False
-
-
-def _refuse(start_response: Any, detail: str) -> Iterable[bytes]:
-    body = json.dumps({"detail": detail}).encode()
-    headers = [("Content-Type", "application/json"), ("Content-Length", str(len(body)))]
-    start_response("403 Forbidden", headers)
-    return [body]

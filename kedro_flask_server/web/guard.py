@@ -28,6 +28,7 @@ logger = logging.getLogger(__name__)
 View = TypeVar("View", bound=Callable[..., Any])
 
 _MAX_NAME_CHARS = 200
+_REFUSED = (401, 403, 429)
 _ATTRIBUTE = "_kedro_server_scopes"
 _ANY = frozenset(Scope)
 _BY_METHOD = {method: frozenset({Scope.READ}) for method in ("GET", "HEAD", "OPTIONS")}
@@ -93,17 +94,19 @@ def register_guard(
                 if not request.environ.get(UNKNOWN_HOST):
                     g.kedro_server_caller = caller
             return
-        known: Caller | None = None
-        try:
-            known = caller = _identify(access, authenticator)
-            if not caller.may(_scopes_of_view(app)):
-                scopes = " or ".join(sorted(map(str, _scopes_of_view(app))))
-                raise ForbiddenError(f"This needs a key with the scope {scopes}.")
-        except (UnauthorizedError, ForbiddenError):
+        g.kedro_server_caller = None
+        g.kedro_server_caller = caller = _identify(access, authenticator)
+        if not caller.may(_scopes_of_view(app)):
+            scopes = " or ".join(sorted(map(str, _scopes_of_view(app))))
+            raise ForbiddenError(f"This needs a key with the scope {scopes}.")
+
+    @app.after_request
+    def note_refusal(response: Response) -> Response:
+        if response.status_code in _REFUSED:
+            caller = current_caller()
             what = f"{request.method} {request.path}"
-            access.note_refusal(known.name if known else "", what, request.remote_addr or "")
-            raise
-        g.kedro_server_caller = caller
+            access.note_refusal(caller.name if caller else "", what, request.remote_addr or "")
+        return response
 
     @app.after_request
     def forbid_guessing(response: Response) -> Response:

@@ -393,10 +393,13 @@ def test_keys_are_made_listed_and_revoked_on_the_command_line(project: Path) -> 
         )
         assert secret.encode() not in stored
         assert secret not in server.log
+        foreign = {"Host": "evil.example"}
+        assert server.client.get("/runs", headers=foreign).status_code == 403
     audit = keys("audit").stdout
     for what in ("key.created  ci", "key.revoked  ci", "run.submitted", "request.refused"):
         assert what in audit, audit
     assert "POST /run" in audit
+    assert "evil.example" in audit
 
 
 @pytest.mark.once
