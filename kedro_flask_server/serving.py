@@ -19,7 +19,7 @@ from typing import Any
 from flask import Flask
 from waitress import create_server
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 from waitress.server import BaseWSGIServer
 from waitress.task import ErrorTask
 from waitress.utilities import RequestEntityTooLarge
@@ -205,6 +205,8 @@ class _RequestParser(HTTPRequestParser):
             super().parse_header(header_plus)
         except ValueError as error:  # Content-Length has more digits than Python reads
             raise ParsingError("Content-Length is invalid") from error
+        except TransferEncodingNotImplemented as error:  # waitress' 501 would be the server's fault
+            raise ParsingError(str(error)) from error
 
     def received(self, data: bytes) -> int:
         consumed = int(super().received(data))

@@ -38,7 +38,7 @@ _MAX_REFUSALS = 100
 _KEYS_UNREAD = "the keys cannot be read now"
 
 WAYS_OUT = (
-    "create a key with `kedro server keys create NAME --scope run`, or set allow_anonymous "
+    "create a key with `kedro server keys create NAME --scope run` (for the same --env), or set allow_anonymous "
     "(--allow-anonymous), which lets in whoever reaches the server"
 )
 """What to do about a server that lets nobody in."""
@@ -61,6 +61,7 @@ class Keyring:
         self._stored: list[ApiKey] | None = None
         self._error: ServerError | None = None
         self._by_hash: dict[str, list[ApiKey]] = {}
+        self._doubled: set[str] = set()
 
     def find(self, secret: bytes) -> ApiKey | None:
         """Return the key that this is the secret of, if it counts.
@@ -116,11 +117,22 @@ class Keyring:
                 self._file.refresh()
             except ServerSettingsError as fault:
                 logger.error("%s The keys that it held before still count.", fault)
+        of_file, stored = self._file.keys if self._file else [], self._stored or []
+        self._warn_of_doubled({key.name for key in of_file} & {key.name for key in stored})
         by_hash = defaultdict(list)
-        for key in [*(self._file.keys if self._file else ()), *(self._stored or ())]:
+        for key in [*of_file, *stored]:
             by_hash[key.sha256[:8]].append(key)
         self._by_hash = by_hash
         self._fresh_until = time.monotonic() + _FRESH_FOR_S
+
+    def _warn_of_doubled(self, names: set[str]) -> None:
+        if names - self._doubled:
+            logger.warning(
+                "The file of keys and the database have keys of the same name, whose bearers are "
+                "taken for one: %s",
+                ", ".join(sorted(names)),
+            )
+        self._doubled = names
 
 
 class AccessControl:

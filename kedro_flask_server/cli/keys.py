@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from kedro_flask_server.runs.model import AuditRecord
 
 _NUMBER = click.IntRange(1, 2**31 - 1)
-_env_option = click.option("--env", "-e", help="Kedro configuration environment of the server.")
+_env_option = click.option(
+    "--env", "-e", help="Kedro configuration environment of the server: each has keys of its own."
+)
 
 
 @click.group(name="keys")

@@ -23,6 +23,7 @@ from kedro_flask_server.errors import (
     UnauthorizedError,
     UnknownRunError,
 )
+from kedro_flask_server.web.guard import current_caller
 
 logger = logging.getLogger(__name__)
 
@@ -68,8 +69,10 @@ def register_error_handlers(app: Flask) -> None:
     app.register_error_handler(KeyReusedError, _answer_key_reused)
     app.register_error_handler(KeyInUseError, lambda error: _answer_later(error, 409))
     app.register_error_handler(TryAgainError, _answer_later)
+    app.register_error_handler(StoreUnavailableError, _answer_store_unavailable)
     app.register_error_handler(
-        ServerSettingsError, lambda error: _answer_later(StoreUnavailableError(str(error)))
+        ServerSettingsError,
+        lambda error: _answer_store_unavailable(StoreUnavailableError(str(error))),
     )
     app.register_error_handler(NotFound, _answer_not_found)
     app.register_error_handler(HTTPException, _answer_http)
@@ -98,6 +101,12 @@ def _answer_later(error: TryAgainError, status: int = 503) -> Response:
     response = _answer(status, str(error))
     response.headers["Retry-After"] = str(error.retry_after_s)
     return response
+
+
+def _answer_store_unavailable(error: StoreUnavailableError) -> Response:
+    caller = current_caller()
+    is_told = caller is None or caller.sees_messages
+    return _answer_later(error if is_told else StoreUnavailableError("see the server's log"))
 
 
 def _answer_http(error: HTTPException) -> BaseResponse:

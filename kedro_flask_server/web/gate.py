@@ -27,6 +27,7 @@ _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{1,5})
 _PREFIX = re.compile(r"((/[A-Za-z0-9._~%-]+)*/?)?")
 _SAFE_METHODS = ("GET", "HEAD")
 _CORS_HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer"
+_CORS_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"  # the project's own routes, too
 _CORS_EXPOSED = "Link, Location, Preference-Applied, Retry-After"
 _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
 _X_FORWARDED = "HTTP_X_FORWARDED_"
@@ -87,9 +88,9 @@ class Gate:
                     start_response,
                     "This request comes from another site's page (setting allowed_origins).",
                 )
-        if not is_allowed:
+        if not self._allowed_origins:
             return self._app(environ, start_response)
-        return self._serve_other_site(environ, start_response)
+        return self._serve_other_sites(environ, start_response, is_allowed=is_allowed)
 
     def _refuse(self, environ: Environ, start_response: Any, detail: str) -> Iterable[bytes]:
         what = f"{environ.get('REQUEST_METHOD')} {environ.get('PATH_INFO')}: {detail}"
@@ -109,17 +110,20 @@ class Gate:
             for allowed in self._allowed_hosts
         )
 
-    def _serve_other_site(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
-        """Serve a page of another site that may ask (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
-        headers = [
-            ("Access-Control-Allow-Origin", environ["HTTP_ORIGIN"]),
-            ("Access-Control-Expose-Headers", _CORS_EXPOSED),
-            ("Vary", "Origin"),
-        ]
-        is_preflight = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
-        if environ.get("REQUEST_METHOD") == "OPTIONS" and is_preflight:
+    def _serve_other_sites(
+        self, environ: Environ, start_response: Any, *, is_allowed: bool
+    ) -> Iterable[bytes]:
+        """Serve where pages of other sites may ask (https://fetch.spec.whatwg.org/#http-cors-protocol)."""
+        headers = [("Vary", "Origin")]
+        if is_allowed:
             headers += [
-                ("Access-Control-Allow-Methods", "GET, HEAD, POST"),
+                ("Access-Control-Allow-Origin", environ["HTTP_ORIGIN"]),
+                ("Access-Control-Expose-Headers", _CORS_EXPOSED),
+            ]
+        is_preflight = "HTTP_ACCESS_CONTROL_REQUEST_METHOD" in environ
+        if is_allowed and environ.get("REQUEST_METHOD") == "OPTIONS" and is_preflight:
+            headers += [
+                ("Access-Control-Allow-Methods", _CORS_METHODS),
                 ("Access-Control-Allow-Headers", _CORS_HEADERS),
                 ("Content-Length", "0"),
             ]

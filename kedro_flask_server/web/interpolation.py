@@ -15,6 +15,7 @@ _MISSING = "???"
 
 # Stands for "$" while a configuration is resolved (`IsolatedConfigLoader`): it is nobody else's.
 _MARK = "\ufdd0"
+_ASSIGNED = re.compile("[=:]")
 _MISSING_IN_TEXT = re.compile(r"(?:^|[=:,])\s*\?\?\?\s*(?:,|$)")
 
 
@@ -40,7 +41,12 @@ def interpolations_in(content: Any) -> Iterator[tuple[str | int, ...]]:
 
 def has_interpolation(text: str) -> bool:
     """Whether there is such in parameters in the format of ``kedro run --params``."""
-    return _is_resolved(text) or bool(_MISSING_IN_TEXT.search(text))
+    keys = (_ASSIGNED.split(item, maxsplit=1)[0].strip() for item in text.split(","))
+    return (
+        _is_resolved(text)
+        or bool(_MISSING_IN_TEXT.search(text))
+        or any("${" in key or _MISSING in key.split(".") for key in keys)
+    )
 
 
 def _is_resolved(text: str) -> bool:

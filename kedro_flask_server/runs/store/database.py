@@ -341,6 +341,8 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
         )
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
+    # What is redacted or deleted is overwritten where that costs no further write.
+    connection.execute("PRAGMA secure_delete = FAST")
 
 
 def _write_ahead(connection: Any) -> str:

@@ -67,6 +67,7 @@ runs = Table(
     Column("held_by", String(32)),
     UniqueConstraint("project", "env", "submitted_by", "idempotency_key", name="uq_runs_key"),
     Index("ix_runs_newest", "project", "env", "run_id"),
+    Index("ix_runs_submitter", "project", "env", "submitted_by", "run_id"),
     Index("ix_runs_status", "project", "env", "status", "run_id"),
     Index("ix_runs_owner", "status", "owner"),
 )
