@@ -38,8 +38,8 @@ _MAX_REFUSALS = 100
 _KEYS_UNREAD = "the keys cannot be read now"
 
 WAYS_OUT = (
-    "create a key with `kedro server keys create NAME --scope run` (for the same --env), or set allow_anonymous "
-    "(--allow-anonymous), which lets in whoever reaches the server"
+    "create a key with `kedro server keys create NAME --scope run` (for the same --env), or set "
+    "allow_anonymous (--allow-anonymous), which lets in whoever reaches the server"
 )
 """What to do about a server that lets nobody in."""
 

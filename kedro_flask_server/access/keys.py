@@ -19,7 +19,7 @@ PREFIX = "kfs_"
 
 _SECRET_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
-_PERIOD = re.compile(r"(\d{1,5})([hdw])")
+_PERIOD = re.compile(r"([0-9]{1,5})([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FIELDS = {"name", "sha256", "scopes", "pipelines", "max_active", "max_queued", "expires_at"}

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.integration.test_hosting import nginx_before
+from tests.postgresql import PostgreSQL
 from tests.servers import (
     ANYONE,
     PROJECTS,
@@ -350,18 +352,27 @@ def test_full_queue_of_one_key_does_not_keep_another_s_runs_from_starting(projec
 # How keys come and go
 
 
-def test_keys_are_made_listed_and_revoked_on_the_command_line(project: Path) -> None:
-    def keys(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "kedro", "server", *arguments],
-            cwd=project,
-            env=environment(),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+def keys_command(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run `kedro server` with arguments."""
+    return subprocess.run(
+        [sys.executable, "-m", "kedro", "server", *arguments],
+        cwd=project,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
+
+def listed_keys(project: Path) -> list[str]:
+    """Return what `kedro server keys list` says of each key; Kedro logs around it."""
+    lines = keys_command(project, "keys", "list").stdout.splitlines()
+    return [line for line in lines if "  scope=" in line]
+
+
+def test_keys_are_made_listed_and_revoked_on_the_command_line(project: Path) -> None:
+    keys = partial(keys_command, project)
     with kedro_flask_server(project) as server:
         assert server.client.get("/runs").status_code == 200  # there is no key yet
         made = keys(
@@ -400,6 +411,63 @@ def test_keys_are_made_listed_and_revoked_on_the_command_line(project: Path) -> 
         assert what in audit, audit
     assert "POST /run" in audit
     assert "evil.example" in audit
+
+
+def test_key_for_a_file_is_stored_nowhere_and_counts_in_the_file(project: Path) -> None:
+    options = ("--scope", "run", "--pipelines", "one, twenty", "--max-active", "1", "--for-file")
+    made = keys_command(project, "keys", "create", "mounted", *options)
+    assert made.returncode == 0, made.stderr
+    secret = made.stderr.split()[-1]
+    assert secret.startswith("kfs_")
+    assert secret not in made.stdout
+    assert listed_keys(project) == []
+    (project / "keys.yml").write_text(made.stdout)
+    file = str(project / "keys.yml")
+    with kedro_flask_server(project, KEDRO_SERVER_API_KEYS_FILE=file) as server:
+        bearer = {"Authorization": f"Bearer {secret}"}
+        statuses = [
+            server.client.post("/run", json={"pipeline_names": [name]}, headers=bearer).status_code
+            for name in ("one", "where")
+        ]
+        assert statuses == [200, 403]
+
+
+def test_last_use_of_a_key_is_listed_and_an_end_too(project: Path) -> None:
+    made = keys_command(project, "keys", "create", "ci", "--scope", "read", "--pipelines", "one")
+    short = keys_command(project, "keys", "create", "past", "--scope", "read", "--expires", "0h")
+    assert made.returncode == short.returncode == 0, made.stderr + short.stderr
+    assert "last used=-" in listed_keys(project)[0]
+    with kedro_flask_server(project) as server:
+        bearer = {"Authorization": f"Bearer {made.stdout.split()[-1]}"}
+        assert server.client.get("/runs", headers=bearer).status_code == 200
+        past = {"Authorization": f"Bearer {short.stdout.split()[-1]}"}
+        assert server.client.get("/runs", headers=past).status_code == 401
+        eventually(lambda: "last used=-" not in listed_keys(project)[0])
+    first, second = listed_keys(project)
+    assert first.startswith("ci  active  scope=read  pipelines=one  expires=-  last used=2")
+    assert second.startswith("past  expired  scope=read  pipelines=all  expires=2")
+
+
+def test_keys_hold_while_the_database_hangs(
+    project: Path, tmp_path: Path, postgresql_server: PostgreSQL
+) -> None:
+    settings = {
+        "KEDRO_SERVER_DATABASE_URL": postgresql_server.new_database(),
+        "KEDRO_SERVER_API_KEYS_FILE": str(key_file(tmp_path, "reader")),
+    }
+    with kedro_flask_server(project, **settings) as server:
+        assert ask(server, "reader", "GET", "/snapshot").status_code == 200
+        postgresql_server.pause()
+        try:
+            time.sleep(1.5)  # the keys are to be read again now
+            ask(server, "reader", "GET", "/snapshot")  # the one that finds out may wait
+            began = time.monotonic()
+            assert server.client.get("/health").status_code == 200
+            assert ask(server, "reader", "GET", "/snapshot").status_code == 200
+            assert ask(server, "admin", "GET", "/snapshot").status_code == 401
+            assert time.monotonic() - began < 3  # a hundredth of what the database hangs for
+        finally:
+            postgresql_server.resume()
 
 
 @pytest.mark.once
@@ -612,6 +680,8 @@ def test_named_origins_and_hosts_are_served(project: Path) -> None:
             headers={**forwarded, "Prefer": "respond-async"},
         )
         assert accepted.headers["Location"].startswith("/kedro/runs/")
+        audit = keys_command(project, "audit").stdout
+        assert "runner  203.0.113.9  run.submitted" in audit, audit
 
 
 def test_forwarded_headers_of_anyone_are_dropped(ours: RunningServer) -> None:
@@ -649,7 +719,14 @@ def test_parameters_that_would_be_resolved_are_refused(
     assert answer.json()["detail"][0]["loc"] == place
 
 
-@pytest.mark.parametrize("text", ["tag=${oc.env:HOME}", "a.b=x${y}", "tag=???", "a=1,b= ???"])
+def test_kedro_s_own_server_resolves_parameters(kedros: RunningServer) -> None:
+    kedros.run(params={"tag": "resolved", "nested": {"tag": "${tag}"}})
+    assert '"nested": "resolved"' in (kedros.cwd / "data/echo/resolved.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ["tag=${oc.env:HOME}", "a.b=x${y}", "tag=???", "a=1,b= ???", r"\${x}=1", "???=1"]
+)
 def test_snapshot_s_parameters_that_would_be_resolved_are_refused(
     ours: RunningServer, text: str
 ) -> None:
@@ -664,6 +741,11 @@ def test_version_that_is_no_name_is_refused(ours: RunningServer, version: str) -
     answer = ours.client.post("/run", json=body)
     assert answer.status_code == 422
     assert answer.json()["detail"][0]["loc"] == ["body", "load_versions", "echo"]
+
+
+def test_kedro_s_own_server_takes_any_version(kedros: RunningServer) -> None:
+    body = kedros.run(pipeline_names=["one"], load_versions={"versioned": "../../etc"})
+    assert body["status"] == "success"
 
 
 def test_version_of_an_unknown_dataset_is_a_clear_failure(ours: RunningServer) -> None:
@@ -865,7 +947,9 @@ def test_malformed_requests_open_nothing_and_break_nothing(
             answer = send(url, request, timeout_s=1)
             for found in re.findall(rb"^HTTP/1\.\d (\d+)", answer, re.MULTILINE):
                 status = int(found)
-                assert 400 <= status <= 505, (request, answer)
+                # nginx and gunicorn say of what they do not know that they have not built it.
+                highest = 499 if way == "waitress" else 505
+                assert 400 <= status <= highest, (request, answer)
                 assert status not in (500, 502), (request, answer)
             assert b"canary" not in answer
             assert b'"runs"' not in answer, request

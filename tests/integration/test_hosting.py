@@ -225,6 +225,14 @@ def test_nginx_serves_it_under_a_prefix_as_documented(
 
 
 @pytest.mark.once
+def test_nginx_limits_the_requests_of_an_address(served: RunningServer, tmp_path: Path) -> None:
+    with nginx_before(served, tmp_path) as url, httpx.Client(base_url=url) as client:
+        statuses = [client.get("/kedro/health").status_code for _ in range(300)]
+    assert set(statuses) == {200, 429}
+    assert statuses[:100] == [200] * 100  # as many may come at once
+
+
+@pytest.mark.once
 def test_nginx_passes_events_on_as_they_happen(served: RunningServer, tmp_path: Path) -> None:
     with nginx_before(served, tmp_path) as url, httpx.Client(base_url=f"{url}/kedro") as client:
         run_id = served.submit(pipeline_names=["slow"], params={"seconds": 0.3})

@@ -97,6 +97,19 @@ def chunked(body: bytes, size: int) -> bytes:
     return b"".join(b"%x\r\n%s\r\n" % (len(each), each) for each in pieces) + b"0\r\n\r\n"
 
 
+@pytest.mark.once
+def test_kedro_s_own_server_takes_what_is_too_much(kedros: RunningServer) -> None:
+    size = 50 * LIMIT
+    whole = HEAD + b"Content-Length: %d\r\n\r\n" % size + padded(size)
+    assert exchange(kedros.url, whole, timeout_s=60).startswith(b"HTTP/1.1 200")
+    deep: object = "x"
+    for _ in range(200):
+        deep = [deep]
+    answer = kedros.client.post("/run", json={"pipeline_names": ["one"], "params": {"deep": deep}})
+    assert answer.status_code == 200
+
+
+@pytest.mark.once
 @pytest.mark.parametrize("size", [LIMIT, LIMIT + 1])
 def test_body_is_limited_to_the_byte(ours: RunningServer, size: int) -> None:
     status = b"HTTP/1.1 200" if size == LIMIT else b"HTTP/1.1 413"
@@ -110,6 +123,7 @@ def test_body_is_limited_to_the_byte(ours: RunningServer, size: int) -> None:
             assert b'{"detail": ' in answer
 
 
+@pytest.mark.once
 def test_body_that_is_too_large_is_refused_before_it_is_sent(ours: RunningServer) -> None:
     promised = HEAD + b"Content-Length: 1000000000000\r\n\r\n{"
     assert exchange(ours.url, promised).startswith(b"HTTP/1.1 413")
@@ -117,6 +131,7 @@ def test_body_that_is_too_large_is_refused_before_it_is_sent(ours: RunningServer
     assert exchange(ours.url, expecting).startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
@@ -146,7 +161,12 @@ def test_what_is_too_much_or_malformed_is_refused_in_json(
 
 
 @pytest.mark.once
-def test_clients_that_trickle_are_cut_off_and_keep_nobody_out(probe: Path) -> None:
+def test_clients_that_trickle_are_cut_off_and_keep_nobody_out(
+    probe: Path, kedros: RunningServer
+) -> None:
+    other = urlsplit(kedros.url)
+    at_kedros = socket.create_connection((other.hostname, other.port))
+    at_kedros.sendall(HEAD)
     with kedro_flask_server(probe, KEDRO_SERVER_RECEIVE_TIMEOUT_S="2") as server:
         address = urlsplit(server.url)
         trickling = [socket.create_connection((address.hostname, address.port)) for _ in range(500)]
@@ -161,7 +181,9 @@ def test_clients_that_trickle_are_cut_off_and_keep_nobody_out(probe: Path) -> No
             assert time.monotonic() - began < 1
             time.sleep(0.5)
             alive = [each for each in alive if _trickle(each)]
+            assert _trickle(at_kedros)
         assert not alive
+        at_kedros.close()
         for connection in trickling:
             connection.close()
         # A connection that is kept open for the next request is none of these.
