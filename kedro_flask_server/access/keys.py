@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 from datetime import datetime, timedelta, timezone
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 
 from kedro_flask_server.access.model import ApiKey, Scope
-from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.errors import ApiKeyExistsError, ServerSettingsError
 
 PREFIX = "kfs_"
 """What every key begins with, so that people and secret scanners recognise one."""
@@ -69,6 +70,31 @@ def dump_entry(key: ApiKey) -> str:
     given = {name: value for name, value in entry.items() if value is not None}
     given["scopes"] = [str(scope) for scope in given["scopes"]]
     return yaml.safe_dump([given], sort_keys=False)
+
+
+def add_to_file(path: Path, key: ApiKey) -> None:
+    """Add a key to an ``api_keys_file``; one that is not there yet is made for its owner alone.
+
+    Raises:
+        ApiKeyExistsError: If the file has a key of that name.
+        ServerSettingsError: If it is no list of keys, or cannot be written.
+    """
+    entry = dump_entry(key)
+    try:
+        text = path.read_text("utf-8") if path.exists() else ""
+        if text.strip():
+            if key.name in {each.name for each in KeyFile(path).keys}:
+                raise ApiKeyExistsError(key.name)
+            text = text.rstrip() + "\n"
+            yaml.safe_load(
+                text + entry
+            )  # which a list in brackets, or one that is indented, is not
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(text + entry)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ServerSettingsError(
+            f"The key cannot be added to {str(path)!r}: {error}. Add it yourself:\n{entry}"
+        ) from error
 
 
 class KeyFile:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -54,9 +55,9 @@ def _read_period(_: click.Context, __: click.Parameter, value: str | None) -> ti
 )
 @click.option("--max-queued", type=_NUMBER, help="Runs queued at a time.")
 @click.option(
-    "--for-file",
-    is_flag=True,
-    help="Store nothing; print the entry for an api_keys_file, too.",
+    "--to-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Add the key to this api_keys_file, not to the database.",
 )
 @_env_option
 @click.pass_obj
@@ -68,7 +69,7 @@ def create(
     scopes: tuple[str, ...],
     pipelines: str | None,
     expires: timedelta | None,
-    for_file: bool,
+    to_file: Path | None,
     env: str | None,
     **limits: Any,
 ) -> None:
@@ -76,8 +77,9 @@ def create(
 
     Clients send it as `Authorization: Bearer KEY`, or as the password of HTTP Basic.
     """
-    from kedro_flask_server.access.keys import create_secret, dump_entry, hash_secret, is_name
+    from kedro_flask_server.access.keys import add_to_file, create_secret, hash_secret, is_name
     from kedro_flask_server.access.model import ApiKey, Scope
+    from kedro_flask_server.errors import ServerError
 
     if not is_name(name):
         raise click.BadParameter("up to 100 letters, digits and '._@-'", param_hint="NAME")
@@ -92,12 +94,15 @@ def create(
         expires_at=None if expires is None else now + expires,
         **limits,
     )
-    if for_file:
-        click.echo(dump_entry(key), nl=False)
-    else:
+    if to_file is None:
         _change(metadata, env, lambda store: store.add(key, _record("key.created", name, now)))
+    else:
+        try:
+            add_to_file(to_file, key)
+        except ServerError as error:
+            raise click.ClickException(str(error)) from error
     click.echo("The key, which is not shown again:", err=True)
-    click.echo(secret, err=for_file)  # the entry alone is for the file
+    click.echo(secret)
 
 
 @keys.command(name="list")

@@ -94,36 +94,28 @@ def test_keys_of_another_project_or_environment_open_nothing(
 
 
 @pytest.mark.parametrize(
-    ("has_key", "allow_anonymous", "has_other_scheme", "is_loopback", "is_proxied", "opens"),
+    ("has_key", "options", "is_loopback", "opens"),
     [
-        (False, False, False, True, False, True),
-        (False, False, False, True, True, False),
-        (False, False, False, False, False, False),
-        (False, False, True, True, False, False),
-        (True, False, False, True, False, False),
-        (True, True, False, True, False, True),
-        (False, True, False, False, False, True),
+        (False, {}, True, True),
+        (False, {"is_reached_through_proxy": True}, True, False),
+        (False, {}, False, False),
+        (False, {"has_other_scheme": True}, True, False),
+        (True, {}, True, False),
+        (True, {"allow_anonymous": True}, True, True),
+        (False, {"allow_anonymous": True}, False, True),
     ],
 )
 def test_anonymous_callers_are_let_in_on_loopback_without_keys_or_on_purpose(
     store: AccessStore,
     has_key: bool,
-    allow_anonymous: bool,
-    has_other_scheme: bool,
+    options: dict[str, bool],
     is_loopback: bool,
-    is_proxied: bool,
     opens: bool,
 ) -> None:
     if has_key:
         add(store)
-    access = AccessControl(
-        store,
-        allow_anonymous=allow_anonymous,
-        has_other_scheme=has_other_scheme,
-        is_reached_through_proxy=is_proxied,
-    )
-    is_served = opens or has_key or has_other_scheme
-    if is_served:
+    access = AccessControl(store, **options)
+    if opens or has_key or "has_other_scheme" in options:
         access.listen(is_loopback=is_loopback)
     else:
         with pytest.raises(ServerSettingsError, match="keys create"):

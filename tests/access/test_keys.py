@@ -9,13 +9,14 @@ import pytest
 
 from kedro_flask_server.access.keys import (
     KeyFile,
+    add_to_file,
     create_secret,
     dump_entry,
     hash_secret,
     parse_period,
 )
 from kedro_flask_server.access.model import ApiKey, Scope
-from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.errors import ApiKeyExistsError, ServerSettingsError
 
 
 def test_secret_has_the_prefix_and_256_random_bits() -> None:
@@ -40,6 +41,35 @@ def test_entry_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "keys.yml"
     path.write_text("".join(map(dump_entry, keys)))
     assert KeyFile(path).keys == keys
+
+
+@pytest.mark.parametrize(
+    "before", [None, "", "# Ours.\n", "- {name: b, sha256: %s, scopes: [run]}"]
+)
+def test_key_is_added_to_a_file(tmp_path: Path, before: str | None) -> None:
+    path = tmp_path / "keys.yml"
+    if before is not None:
+        path.write_text(before.replace("%s", "0" * 64))
+    key = ApiKey(name="a", sha256=hash_secret(b"1"), scopes=frozenset({Scope.READ}))
+    if before == "# Ours.\n":  # nothing but a comment is no list yet
+        with pytest.raises(ServerSettingsError, match="no list"):
+            add_to_file(path, key)
+        return
+    add_to_file(path, key)
+    assert KeyFile(path).keys[-1] == key
+    assert before is not None or path.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(ApiKeyExistsError):
+        add_to_file(path, key)
+
+
+def test_file_that_a_key_cannot_be_added_to_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "keys.yml"
+    text = f"[{{name: b, sha256: {'0' * 64}, scopes: [run]}}]\n"
+    path.write_text(text)
+    key = ApiKey(name="a", sha256=hash_secret(b"1"), scopes=frozenset({Scope.READ}))
+    with pytest.raises(ServerSettingsError, match="Add it yourself"):
+        add_to_file(path, key)
+    assert path.read_text() == text
 
 
 @pytest.mark.parametrize(

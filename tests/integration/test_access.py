@@ -414,14 +414,16 @@ def test_keys_are_made_listed_and_revoked_on_the_command_line(project: Path) -> 
 
 
 def test_key_for_a_file_is_stored_nowhere_and_counts_in_the_file(project: Path) -> None:
-    options = ("--scope", "run", "--pipelines", "one, twenty", "--max-active", "1", "--for-file")
+    options = ("--scope", "run", "--pipelines", "one, twenty", "--to-file", "keys.yml")
     made = keys_command(project, "keys", "create", "mounted", *options)
     assert made.returncode == 0, made.stderr
-    secret = made.stderr.split()[-1]
+    secret = made.stdout.split()[-1]
     assert secret.startswith("kfs_")
-    assert secret not in made.stdout
+    assert secret not in (project / "keys.yml").read_text()
+    again = keys_command(project, "keys", "create", "mounted", *options)
+    assert again.returncode == 1
+    assert "There is a key 'mounted' already" in again.stderr
     assert listed_keys(project) == []
-    (project / "keys.yml").write_text(made.stdout)
     file = str(project / "keys.yml")
     with kedro_flask_server(project, KEDRO_SERVER_API_KEYS_FILE=file) as server:
         bearer = {"Authorization": f"Bearer {secret}"}
