@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import secrets
 from datetime import datetime, timedelta, timezone
@@ -86,11 +85,9 @@ def add_to_file(path: Path, key: ApiKey) -> None:
             if key.name in {each.name for each in KeyFile(path).keys}:
                 raise ApiKeyExistsError(key.name)
             text = text.rstrip() + "\n"
-            yaml.safe_load(
-                text + entry
-            )  # which a list in brackets, or one that is indented, is not
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text + entry)
+            yaml.safe_load(text + entry)  # fails after a list in brackets
+        path.touch(0o600)
+        path.write_text(text + entry, "utf-8")
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ServerSettingsError(
             f"The key cannot be added to {str(path)!r}: {error}. Add it yourself:\n{entry}"

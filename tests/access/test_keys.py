@@ -49,7 +49,7 @@ def test_entry_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_key_is_added_to_a_file(tmp_path: Path, before: str | None) -> None:
     path = tmp_path / "keys.yml"
     if before is not None:
-        path.write_text(before.replace("%s", "0" * 64))
+        path.write_text(before.replace("%s", "a" * 64))
     key = ApiKey(name="a", sha256=hash_secret(b"1"), scopes=frozenset({Scope.READ}))
     if before == "# Ours.\n":  # nothing but a comment is no list yet
         with pytest.raises(ServerSettingsError, match="no list"):
@@ -64,7 +64,7 @@ def test_key_is_added_to_a_file(tmp_path: Path, before: str | None) -> None:
 
 def test_file_that_a_key_cannot_be_added_to_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "keys.yml"
-    text = f"[{{name: b, sha256: {'0' * 64}, scopes: [run]}}]\n"
+    text = f"[{{name: b, sha256: {'a' * 64}, scopes: [run]}}]\n"
     path.write_text(text)
     key = ApiKey(name="a", sha256=hash_secret(b"1"), scopes=frozenset({Scope.READ}))
     with pytest.raises(ServerSettingsError, match="Add it yourself"):
@@ -78,14 +78,14 @@ def test_file_that_a_key_cannot_be_added_to_stays_as_it_is(tmp_path: Path) -> No
         "a: 1",
         "- name: a",
         "- {name: a, sha256: x, scopes: [read]}",
-        f"- {{name: a, sha256: {'0' * 64}, scopes: []}}",
-        f"- {{name: a, sha256: {'0' * 64}, scopes: [all]}}",
-        f"- {{name: a, sha256: {'0' * 64}, scopes: [read], scope: read}}",
-        f"- {{name: a, sha256: {'0' * 64}, scopes: [read], pipelines: one}}",
-        f"- {{name: a, sha256: {'0' * 64}, scopes: [read], max_active: 0}}",
-        f"- {{name: a, sha256: {'0' * 64}, scopes: [read], expires_at: soon}}",
-        f"- {{name: a b, sha256: {'0' * 64}, scopes: [read]}}",
-        f"- {{name: a, sha256: {'0' * 64}, scopes: [read]}}\n" * 2,
+        f"- {{name: a, sha256: {'a' * 64}, scopes: []}}",
+        f"- {{name: a, sha256: {'a' * 64}, scopes: [all]}}",
+        f"- {{name: a, sha256: {'a' * 64}, scopes: [read], scope: read}}",
+        f"- {{name: a, sha256: {'a' * 64}, scopes: [read], pipelines: one}}",
+        f"- {{name: a, sha256: {'a' * 64}, scopes: [read], max_active: 0}}",
+        f"- {{name: a, sha256: {'a' * 64}, scopes: [read], expires_at: soon}}",
+        f"- {{name: a b, sha256: {'a' * 64}, scopes: [read]}}",
+        f"- {{name: a, sha256: {'a' * 64}, scopes: [read]}}\n" * 2,
         "!!python/object/apply:os.system [exit]",
         "[" * 10_000,
     ],
