@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from kedro.config import AbstractConfigLoader
+from kedro.config import AbstractConfigLoader, OmegaConfigLoader
 from omegaconf.errors import InterpolationResolutionError
 
+from kedro_flask_server.project.parsing import noting_what_is_read
 from kedro_flask_server.project.resolvers import ResolverLayer
 from kedro_flask_server.redaction import SECRETS
 
@@ -66,27 +67,35 @@ class IsolatedConfigLoader(AbstractConfigLoader):
         self._is_guarded = self._is_guarded or value
 
     def __getitem__(self, key: str) -> Any:
-        with self._layer.active():
+        with self._layer.active(), noting_what_is_read() as texts:
             config = super().__getitem__(key)
         if self._has_marks:
             config = _replaced(config, _MARK, "$")
         if key == "credentials":
             SECRETS.learn_all_in(config)
         if key == "catalog" and self._is_guarded and self.runtime_params:
-            self._refuse_chosen_types(config)
+            self._refuse_chosen_types(config, texts)
         return config
 
-    def _refuse_chosen_types(self, config: dict[str, Any]) -> None:
+    def _refuse_chosen_types(self, config: dict[str, Any], texts: list[Any]) -> None:
         """Refuse a catalog in which runtime parameters made a dataset's type what it is.
 
         A class may resolve in ways unknown here, and Kedro's own guard compares text. So the
         types must be those that come out without the parameters or, where some are required,
-        with other values in the same places.
+        with other values in the same places. Kedro's own class resolves as OmegaConf does: a type
+        that its files give literally is what it is, and need not be looked at again.
         """
+        found = dict(_types(config))
+        if self._project_class is OmegaConfigLoader:
+            found = {
+                path: each for path, each in found.items() if not _is_literal(texts, path, each)
+            }
+        if not found:
+            return
         expected = self._types_with({})
         if expected is None:
             expected = self._types_with(_with_other_values(self.runtime_params))
-        for path, dataset_type in _types(config):
+        for path, dataset_type in found.items():
             if expected is None or expected.get(path) != dataset_type:
                 raise InterpolationResolutionError(
                     f"Dataset '{path[0]}' has a 'type' that cannot be told from one that runtime "
@@ -159,6 +168,25 @@ def _with_other_values(value: Any) -> Any:
     if isinstance(value, str):
         return f"other-{value}"
     return value
+
+
+def _is_literal(texts: list[Any], path: tuple[Any, ...], value: Any) -> bool:
+    """Whether a value stands in one of some texts, and no other could have put it in its place."""
+    is_there = False
+    for text in texts:
+        content = text
+        for key in path:
+            if isinstance(content, dict) and key in content:
+                content = content[key]
+            elif isinstance(content, list) and isinstance(key, int) and key < len(content):
+                content = content[key]
+            else:
+                break
+        else:
+            is_there = is_there or content == value
+        if isinstance(content, str) and "${" in content:  # it, or what it would be a part of
+            return False
+    return is_there
 
 
 def _types(config: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:

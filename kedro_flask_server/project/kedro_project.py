@@ -26,6 +26,7 @@ from kedro_flask_server.logs import logs_of
 from kedro_flask_server.project.config_loader import isolated, unescaped
 from kedro_flask_server.project.failures import describe, describe_run, safe, trace
 from kedro_flask_server.project.hooks import report_nodes, watch_tasks
+from kedro_flask_server.project.parsing import parse_texts_once
 from kedro_flask_server.project.plugins import warn_of_plugins_with_state
 from kedro_flask_server.project.runner import (
     RunStopped,
@@ -94,6 +95,7 @@ class KedroProject:
         settings.set("CONFIG_LOADER_CLASS", isolated(loader_class))
         SECRETS.learn_environment(os.environ, is_lasting=True)
         watch_tasks()
+        parse_texts_once()
         return cls(metadata)
 
     def prepare_for_threads(self) -> None:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kedro.config import AbstractConfigLoader, OmegaConfigLoader
+from kedro.config import AbstractConfigLoader, OmegaConfigLoader, omegaconf_config
 from kedro.framework.cli.utils import _split_params
 from kedro.framework.session import KedroServiceSession
 from kedro.io.core import _redact_url_credentials
+from omegaconf import OmegaConf, grammar_parser
+from omegaconf import base as omegaconf_base
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import InterpolationResolutionError
 
 from kedro_flask_server.project.config_loader import _GUARD, isolated
+from kedro_flask_server.project.parsing import parse_texts_once
 
 
 def test_names_relied_on_are_there() -> None:
@@ -139,3 +142,62 @@ def test_every_loader_takes_parameters_elsewhere(
         str(tmp_path), runtime_params={"path": "p", "n": 1, "l": ["a", True, None]}, **arguments
     )
     assert loader["catalog"] == {"a": {"type": "x", "filepath": "p"}}
+
+
+@pytest.mark.parametrize(
+    ("base", "local", "loads"),
+    [
+        ("a: {type: json.JSONDataset, filepath: '${runtime_params:path}'}", "", 1),
+        ("a: {type: '${_t}', filepath: x}\n_t: json.JSONDataset", "", 2),
+        ("a: {type: json.JSONDataset, filepath: x}", "a: ${_a}\n_a: {type: pickle.Pickle}", 2),
+        ("a: {type: json.JSONDataset}", "a: {type: pickle.PickleDataset}", 1),
+        ("a: {dataset: {type: json.JSONDataset, path: '${globals:p}'}}", "", 1),
+        ("a: {dataset: '${_d}'}\n_d: {type: json.JSONDataset}", "", 2),
+    ],
+)
+def test_types_that_the_files_give_literally_are_not_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, local: str, loads: int
+) -> None:
+    for env, text in (("base", base), ("local", local)):
+        (tmp_path / env).mkdir()
+        (tmp_path / env / "catalog.yml").write_text(text)
+    (tmp_path / "base/globals.yml").write_text("p: x")
+    monkeypatch.setattr(omegaconf_config, "OmegaConf", OmegaConf)  # to be put back
+    monkeypatch.setattr(omegaconf_base, "parse", grammar_parser.parse)
+    parse_texts_once()
+    loader_class = isolated(OmegaConfigLoader)
+    made = []
+    init = loader_class.__init__
+    monkeypatch.setattr(
+        loader_class, "__init__", lambda self, *a, **k: (made.append(self), init(self, *a, **k))[1]
+    )
+    loader = loader_class(
+        str(tmp_path),
+        base_env="base",
+        default_run_env="local",
+        runtime_params={"path": "x"},
+        **{_GUARD: True},
+    )
+    assert loader["catalog"]["a"]
+    assert len(made) == loads
+
+
+def test_type_that_a_parameter_chooses_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
+    texts = (
+        "a: {type: '${runtime_params:t}'}",
+        "a: ${_a.${runtime_params:t}}\n_a: {p: {type: p.P}, j: {type: j.J}}",
+        "a: {wrapped: ['${_a.${runtime_params:t}}']}\n_a: {p: {type: p.P}, j: {type: j.J}}",
+    )
+    for number, text in enumerate(texts):
+        base = tmp_path / str(number) / "base"
+        base.mkdir(parents=True)
+        (base / "catalog.yml").write_text(text)
+        loader = isolated(OmegaConfigLoader)(
+            str(base.parent),
+            base_env="base",
+            default_run_env="base",
+            runtime_params={"t": "p"},
+            **{_GUARD: True},
+        )
+        with pytest.raises(Exception, match="type"):
+            loader["catalog"]
