@@ -176,12 +176,10 @@ def _is_literal(texts: list[Any], path: tuple[Any, ...], value: Any) -> bool:
     for text in texts:
         content = text
         for key in path:
-            if isinstance(content, dict) and key in content:
-                content = content[key]
-            elif isinstance(content, list) and isinstance(key, int) and key < len(content):
-                content = content[key]
-            else:
+            held = dict(enumerate(content)) if isinstance(content, list) else content
+            if not isinstance(held, dict) or key not in held:
                 break
+            content = held[key]
         else:
             is_there = is_there or content == value
         if isinstance(content, str) and "${" in content:  # it, or what it would be a part of
