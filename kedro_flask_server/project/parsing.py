@@ -36,8 +36,8 @@ def parse_texts_once() -> None:
     There is no public door: the modules find another `OmegaConf`, and another `parse`, under
     those names.
     """
-    omegaconf_config.OmegaConf = _OmegaConf  # type: ignore[attr-defined, misc]
-    base.parse = _parse_interpolation
+    omegaconf_config.OmegaConf = _OmegaConf  # type: ignore[attr-defined]
+    base.parse = _parse_interpolation  # type: ignore[attr-defined]
 
 
 @contextmanager
