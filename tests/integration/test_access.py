@@ -44,7 +44,17 @@ pytestmark = pytest.mark.once
 KEYS = {
     # Derived from the name: each process of pytest has to find the same tests.
     name: "kfs_" + base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).decode()[:43]
-    for name in ("admin", "reader", "runner", "other", "limited", "frugal", "late")
+    for name in (
+        "admin",
+        "reader",
+        "runner",
+        "other",
+        "limited",
+        "frugal",
+        "late",
+        "single",
+        "patient",
+    )
 }
 ENTRIES = {
     "admin": {"scopes": ["admin"]},
@@ -53,6 +63,8 @@ ENTRIES = {
     "other": {"scopes": ["run"]},
     "limited": {"scopes": ["read", "run"], "pipelines": ["one", "twenty"]},
     "frugal": {"scopes": ["run"], "max_active": 2, "max_queued": 1},
+    "single": {"scopes": ["run"], "max_active": 1},
+    "patient": {"scopes": ["run"], "max_queued": 1},
     "late": {"scopes": ["admin"], "expires_at": "2020-01-01T00:00:00Z"},
 }
 
@@ -330,6 +342,34 @@ def test_quota_is_answered_with_429_and_counted_from_the_runs(served: RunningSer
         wait = {"Prefer": "wait=20"}
         ask(served, "frugal", "GET", f"/runs/{run_id}", headers=wait)
     assert ask(served, "frugal", "POST", "/run", json={"pipeline_names": ["one"]}).is_success
+
+
+def test_active_and_queued_runs_are_limited_each_by_itself(project: Path) -> None:
+    keys = key_file(project)
+    with kedro_flask_server(
+        project, "--workers", "1", KEDRO_SERVER_API_KEYS_FILE=str(keys)
+    ) as server:
+        sleeping = {"pipeline_names": ["sleep"], "params": {"seconds": 60}}
+        running = submit(server, "patient", **sleeping).json()["run_id"]
+        eventually(
+            lambda: ask(server, "patient", "GET", f"/runs/{running}").json()["status"] == "running"
+        )
+        assert submit(server, "patient", **sleeping).status_code == 202
+        refused = submit(server, "patient", **sleeping)
+        assert refused.status_code == 429
+        assert "max_queued" in refused.json()["detail"]
+        queued = submit(server, "single", **sleeping).json()["run_id"]
+        refused = submit(server, "single", **sleeping)
+        assert refused.status_code == 429
+        assert "max_active" in refused.json()["detail"]
+        assert ask(server, "single", "POST", f"/runs/{queued}/cancel").is_success
+        ask(server, "patient", "POST", f"/runs/{running}/cancel")
+        again = submit(server, "single", **sleeping)
+        assert again.status_code == 202
+        ask(server, "single", "POST", f"/runs/{again.json()['run_id']}/cancel")
+        audit = keys_command(project, "audit").stdout
+        assert "single  127.0.0.1  run.submitted" in audit, audit
+        assert "single  127.0.0.1  run.cancelled" in audit, audit
 
 
 def test_full_queue_of_one_key_does_not_keep_another_s_runs_from_starting(project: Path) -> None:

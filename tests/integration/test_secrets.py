@@ -48,6 +48,8 @@ def everything(server: RunningServer) -> str:
     for run in server.all_runs():
         for path in ("", "/events", "/logs"):
             texts.append(server.client.get(f"/runs/{run['run_id']}{path}").text)
+        streamed = {"Accept": "text/event-stream"}
+        texts.append(server.client.get(f"/runs/{run['run_id']}/events", headers=streamed).text)
     texts.append(server.client.get("/runs?limit=200").text)
     database = sqlite3.connect(server.cwd / ".kedro_server/runs.db")
     for table in ("runs", "events", "audit", "run_pipelines"):
