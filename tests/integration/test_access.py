@@ -157,6 +157,11 @@ def test_without_a_key_nothing_but_the_status_is_told(served: RunningServer) -> 
     assert ask(served, "reader", "GET", "/health").json()["kedro_version"]
 
 
+def test_kedro_s_own_server_asks_nobody_who_they_are(kedros: RunningServer) -> None:
+    assert kedros.client.get("/snapshot").status_code == 200
+    assert kedros.run(pipeline_names=["one"])["status"] == "success"
+
+
 def test_every_route_of_every_blueprint_needs_a_scope(project: Path) -> None:
     (project / "src/probe/api.py").write_text(
         "from flask import Blueprint\n"
@@ -254,6 +259,8 @@ def test_key_is_taken_as_bearer_and_as_the_password_of_basic(served: RunningServ
     assert httpx.get(f"{served.url}/runs", auth=("anyone", KEYS["reader"])).status_code == 200
     cookie = {"Cookie": f"key={KEYS['reader']}; session={KEYS['reader']}"}
     assert httpx.get(f"{served.url}/runs", headers=cookie).status_code == 401
+    body = {"pipeline_names": ["one"]}
+    assert httpx.post(f"{served.url}/run", json=body, headers=cookie).status_code == 401
     assert httpx.get(f"{served.url}/runs?api_key={KEYS['reader']}").status_code == 401
 
 
@@ -1007,6 +1014,14 @@ def test_gunicorn_serves_the_same_hosts(gunicorn: RunningServer, host: str, stat
     request = f"GET /runs HTTP/1.1\r\nHost: {host.format(port=port)}\r\n\r\n"
     answer = status_of(send(gunicorn.url, request))
     assert answer == status or (status == 403 and answer == 400)  # gunicorn's own refusal
+
+
+@pytest.mark.once
+def test_gunicorn_starts_no_run_for_other_sites_pages(gunicorn: RunningServer) -> None:
+    body = {"pipeline_names": ["one"]}
+    foreign = {"Origin": "https://evil.example"}
+    assert gunicorn.client.post("/run", json=body, headers=foreign).status_code == 403
+    assert gunicorn.client.post("/run", json=body).status_code == 200
 
 
 @pytest.fixture(scope="module")

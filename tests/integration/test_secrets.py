@@ -102,6 +102,13 @@ def test_planted_canaries_are_nowhere(served: RunningServer) -> None:
         assert found < 0, text[max(0, found - 300) : found + 100]
 
 
+def test_kedro_s_own_server_tells_what_is_secret(kedros: RunningServer) -> None:
+    body = kedros.run(
+        pipeline_names=["execute"], params={"what": f"raise ValueError('password={ASSIGNED}')"}
+    )
+    assert ASSIGNED in json.dumps(body)
+
+
 def test_what_a_client_sends_is_shown_and_kept_without_secrets(served: RunningServer) -> None:
     holding = served.submit(pipeline_names=["slow"], params={"seconds": 1})
     eventually(lambda: served.show(holding)["status"] == "running")
