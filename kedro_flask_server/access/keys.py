@@ -78,16 +78,18 @@ def add_to_file(path: Path, key: ApiKey) -> None:
         ApiKeyExistsError: If the file has a key of that name.
         ServerSettingsError: If it is no list of keys, or cannot be written.
     """
-    entry = dump_entry(key)
+    added = entry = dump_entry(key)
     try:
         text = path.read_text("utf-8") if path.exists() else ""
         if text.strip():
             if key.name in {each.name for each in KeyFile(path).keys}:
                 raise ApiKeyExistsError(key.name)
-            text = text.rstrip() + "\n"
+            if not text.endswith("\n"):
+                text, added = text + "\n", "\n" + entry
             yaml.safe_load(text + entry)  # fails after a list in brackets
         path.touch(0o600)
-        path.write_text(text + entry, "utf-8")
+        with path.open("a", encoding="utf-8") as file:  # what is there is not written again
+            file.write(added)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ServerSettingsError(
             f"The key cannot be added to {str(path)!r}: {error}. Add it yourself:\n{entry}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +81,6 @@ def create(
     """
     from kedro_flask_server.access.keys import add_to_file, create_secret, hash_secret, is_name
     from kedro_flask_server.access.model import ApiKey, Scope
-    from kedro_flask_server.errors import ServerError
 
     if not is_name(name):
         raise click.BadParameter("up to 100 letters, digits and '._@-'", param_hint="NAME")
@@ -97,10 +98,8 @@ def create(
     if to_file is None:
         _change(metadata, env, lambda store: store.add(key, _record("key.created", name, now)))
     else:
-        try:
+        with _errors_told():
             add_to_file(to_file, key)
-        except ServerError as error:
-            raise click.ClickException(str(error)) from error
     click.echo("The key, which is not shown again:", err=True)
     click.echo(secret)
 
@@ -153,11 +152,18 @@ def _names(text: str) -> frozenset[str]:
 
 def _change(metadata: ProjectMetadata, env: str | None, what: Any) -> Any:
     from kedro_flask_server.app import open_access_store
+
+    with _errors_told():
+        store: AccessStore = open_access_store(metadata.project_path, env=env)
+        return what(store)
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
     from kedro_flask_server.errors import ServerError
 
     try:
-        store: AccessStore = open_access_store(metadata.project_path, env=env)
-        return what(store)
+        yield
     except ServerError as error:
         raise click.ClickException(str(error)) from error
 

@@ -22,7 +22,10 @@ from omegaconf import OmegaConf, base, grammar_parser
 _MAX_CHARS = 1_000_000
 
 _MAX_TEXTS = 256
+
+# As many, and none that is longer: callers may send some (setting allow_param_interpolation).
 _MAX_INTERPOLATIONS = 4096
+_MAX_INTERPOLATION_CHARS = 1_000
 
 _reading: ContextVar[list[Any] | None] = ContextVar("reading", default=None)
 
@@ -54,7 +57,13 @@ def noting_what_is_read() -> Iterator[list[Any]]:
         _reading.reset(token)
 
 
-_parse_interpolation = lru_cache(_MAX_INTERPOLATIONS)(grammar_parser.parse)
+_tree_of = lru_cache(_MAX_INTERPOLATIONS)(grammar_parser.parse)
+
+
+def _parse_interpolation(value: str, *rules: str, **named_rules: str) -> Any:
+    """Return the parse tree of a text, as OmegaConf's `parse` does; it is not to be changed."""
+    parse = _tree_of if len(value) <= _MAX_INTERPOLATION_CHARS else grammar_parser.parse
+    return parse(value, *rules, **named_rules)
 
 
 class _OmegaConf(OmegaConf):

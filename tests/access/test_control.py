@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import Engine, event
 
 from kedro_flask_server.access.control import AccessControl
 from kedro_flask_server.access.keys import KeyFile, create_secret, dump_entry, hash_secret
@@ -129,7 +129,7 @@ def test_anonymous_callers_are_let_in_on_loopback_without_keys_or_on_purpose(
             access.anonymous()
 
 
-def test_uses_of_a_key_are_stored_together(store: AccessStore, database: Database) -> None:
+def test_uses_of_a_key_are_stored_together(store: AccessStore) -> None:
     secret = add(store)
     access = AccessControl(store)
     writes: list[str] = []
@@ -138,10 +138,13 @@ def test_uses_of_a_key_are_stored_together(store: AccessStore, database: Databas
         if not statement.startswith(("SELECT", "BEGIN")):
             writes.append(statement)
 
-    event.listen(database._engine, "before_cursor_execute", note)
-    for _ in range(100):
-        access.caller_with(secret)
-        access.write_down()
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        for _ in range(100):
+            access.caller_with(secret)
+            access.write_down()
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
     assert len([each for each in writes if each.startswith("UPDATE")]) == 1
     assert len(writes) == 1, writes
     [key] = store.keys()

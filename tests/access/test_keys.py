@@ -43,31 +43,34 @@ def test_entry_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert KeyFile(path).keys == keys
 
 
-@pytest.mark.parametrize(
-    "before", [None, "", "# Ours.\n", "- {name: b, sha256: %s, scopes: [run]}"]
-)
+ANOTHER = f"{{name: b, sha256: {'a' * 64}, scopes: [run]}}"
+
+
+@pytest.mark.parametrize("before", [None, "", f"# Ours.\n- {ANOTHER}", f"- {ANOTHER}\n\n"])
 def test_key_is_added_to_a_file(tmp_path: Path, before: str | None) -> None:
     path = tmp_path / "keys.yml"
     if before is not None:
-        path.write_text(before.replace("%s", "a" * 64))
+        path.write_text(before)
     key = ApiKey(name="a", sha256=hash_secret(b"1"), scopes=frozenset({Scope.READ}))
-    if before == "# Ours.\n":  # nothing but a comment is no list yet
-        with pytest.raises(ServerSettingsError, match="no list"):
-            add_to_file(path, key)
-        return
     add_to_file(path, key)
+    assert path.read_text().startswith(before or "")
     assert KeyFile(path).keys[-1] == key
     assert before is not None or path.stat().st_mode & 0o777 == 0o600
     with pytest.raises(ApiKeyExistsError):
         add_to_file(path, key)
 
 
-def test_file_that_a_key_cannot_be_added_to_stays_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [(f"[{ANOTHER}]\n", "Add it yourself"), ("# Ours.\n", "no list"), ("a: 1\n", "no list")],
+)
+def test_file_that_a_key_cannot_be_added_to_stays_as_it_is(
+    tmp_path: Path, text: str, reason: str
+) -> None:
     path = tmp_path / "keys.yml"
-    text = f"[{{name: b, sha256: {'a' * 64}, scopes: [run]}}]\n"
     path.write_text(text)
     key = ApiKey(name="a", sha256=hash_secret(b"1"), scopes=frozenset({Scope.READ}))
-    with pytest.raises(ServerSettingsError, match="Add it yourself"):
+    with pytest.raises(ServerSettingsError, match=reason):
         add_to_file(path, key)
     assert path.read_text() == text
 

@@ -41,21 +41,6 @@ from tests.servers import (
 
 pytestmark = pytest.mark.once
 
-KEYS = {
-    # Derived from the name: each process of pytest has to find the same tests.
-    name: "kfs_" + base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).decode()[:43]
-    for name in (
-        "admin",
-        "reader",
-        "runner",
-        "other",
-        "limited",
-        "frugal",
-        "late",
-        "single",
-        "patient",
-    )
-}
 ENTRIES = {
     "admin": {"scopes": ["admin"]},
     "reader": {"scopes": ["read"]},
@@ -66,6 +51,11 @@ ENTRIES = {
     "single": {"scopes": ["run"], "max_active": 1},
     "patient": {"scopes": ["run"], "max_queued": 1},
     "late": {"scopes": ["admin"], "expires_at": "2020-01-01T00:00:00Z"},
+}
+KEYS = {
+    # Derived from the name: each process of pytest has to find the same tests.
+    name: "kfs_" + base64.urlsafe_b64encode(hashlib.sha256(name.encode()).digest()).decode()[:43]
+    for name in ENTRIES
 }
 
 
@@ -80,6 +70,12 @@ def key_file(folder: Path, *names: str) -> Path:
     return path
 
 
+def server_with_keys(project: Path, *options: str, **env: str) -> RunningServer:
+    """Return a server on a project that all the keys are for."""
+    keys = str(key_file(project))
+    return kedro_flask_server(project, *options, KEDRO_SERVER_API_KEYS_FILE=keys, **env)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("access")
@@ -88,8 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def served(folder: Path) -> Iterator[RunningServer]:
     project = copy_project(PROJECTS / "probe", folder)
-    keys = key_file(folder)
-    with kedro_flask_server(project, KEDRO_SERVER_API_KEYS_FILE=str(keys)) as server:
+    with server_with_keys(project) as server:
         yield server
 
 
@@ -352,10 +347,7 @@ def test_quota_is_answered_with_429_and_counted_from_the_runs(served: RunningSer
 
 
 def test_active_and_queued_runs_are_limited_each_by_itself(project: Path) -> None:
-    keys = key_file(project)
-    with kedro_flask_server(
-        project, "--workers", "1", KEDRO_SERVER_API_KEYS_FILE=str(keys)
-    ) as server:
+    with server_with_keys(project, "--workers", "1") as server:
         sleeping = {"pipeline_names": ["sleep"], "params": {"seconds": 60}}
         running = submit(server, "patient", **sleeping).json()["run_id"]
         eventually(
@@ -380,10 +372,7 @@ def test_active_and_queued_runs_are_limited_each_by_itself(project: Path) -> Non
 
 
 def test_full_queue_of_one_key_does_not_keep_another_s_runs_from_starting(project: Path) -> None:
-    keys = key_file(project)
-    with kedro_flask_server(
-        project, "--workers", "2", KEDRO_SERVER_API_KEYS_FILE=str(keys)
-    ) as server:
+    with server_with_keys(project, "--workers", "2") as server:
         sleeping = {"pipeline_names": ["sleep"], "params": {"seconds": 1.5}}
         many = [submit(server, "runner", **sleeping).json()["run_id"] for _ in range(20)]
         began = time.monotonic()
@@ -514,7 +503,7 @@ def test_keys_hold_while_the_database_hangs(
             assert server.client.get("/health").status_code == 200
             assert ask(server, "reader", "GET", "/snapshot").status_code == 200
             assert ask(server, "admin", "GET", "/snapshot").status_code == 401
-            assert time.monotonic() - began < 3  # a hundredth of what the database hangs for
+            assert time.monotonic() - began < 3  # the database answers nothing all this time
         finally:
             postgresql_server.resume()
 
@@ -692,10 +681,8 @@ def test_foreign_host_runs_pipelines_on_kedro_s_own_server(kedros: RunningServer
 
 @pytest.mark.once
 def test_named_origins_and_hosts_are_served(project: Path) -> None:
-    keys = key_file(project)
-    with kedro_flask_server(
+    with server_with_keys(
         project,
-        KEDRO_SERVER_API_KEYS_FILE=str(keys),
         KEDRO_SERVER_ALLOWED_HOSTS='["kedro.example.com", ".internal"]',
         KEDRO_SERVER_ALLOWED_ORIGINS='["https://portal.example.com"]',
         KEDRO_SERVER_TRUSTED_PROXIES='["127.0.0.1"]',

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kedro.config import AbstractConfigLoader, OmegaConfigLoader, omegaconf_config
+from kedro.config import AbstractConfigLoader, OmegaConfigLoader
 from kedro.framework.cli.utils import _split_params
 from kedro.framework.session import KedroServiceSession
 from kedro.io.core import _redact_url_credentials
-from omegaconf import OmegaConf, grammar_parser
-from omegaconf import base as omegaconf_base
 from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import InterpolationResolutionError
 
 from kedro_flask_server.project.config_loader import _GUARD, isolated
-from kedro_flask_server.project.parsing import parse_texts_once
 
 
 def test_names_relied_on_are_there() -> None:
@@ -155,23 +152,22 @@ def test_every_loader_takes_parameters_elsewhere(
         ("a: {dataset: '${_d}'}\n_d: {type: json.JSONDataset}", "", 2),
     ],
 )
+@pytest.mark.usefixtures("parsing")
 def test_types_that_the_files_give_literally_are_not_looked_at_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, local: str, loads: int
+    tmp_path: Path, base: str, local: str, loads: int
 ) -> None:
     for env, text in (("base", base), ("local", local)):
         (tmp_path / env).mkdir()
         (tmp_path / env / "catalog.yml").write_text(text)
     (tmp_path / "base/globals.yml").write_text("p: x")
-    monkeypatch.setattr(omegaconf_config, "OmegaConf", OmegaConf)  # to be put back
-    monkeypatch.setattr(omegaconf_base, "parse", grammar_parser.parse)
-    parse_texts_once()
-    loader_class = isolated(OmegaConfigLoader)
     made = []
-    init = loader_class.__init__
-    monkeypatch.setattr(
-        loader_class, "__init__", lambda self, *a, **k: (made.append(self), init(self, *a, **k))[1]
-    )
-    loader = loader_class(
+
+    class Counted(isolated(OmegaConfigLoader)):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            made.append(self)
+            super().__init__(*args, **kwargs)
+
+    loader = Counted(
         str(tmp_path),
         base_env="base",
         default_run_env="local",
@@ -182,6 +178,7 @@ def test_types_that_the_files_give_literally_are_not_looked_at_again(
     assert len(made) == loads
 
 
+@pytest.mark.usefixtures("parsing")
 def test_type_that_a_parameter_chooses_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
     texts = (
         "a: {type: '${runtime_params:t}'}",
@@ -199,5 +196,5 @@ def test_type_that_a_parameter_chooses_is_refused_wherever_it_comes_from(tmp_pat
             runtime_params={"t": "p"},
             **{_GUARD: True},
         )
-        with pytest.raises(Exception, match="type"):
+        with pytest.raises(InterpolationResolutionError, match="must not select"):
             loader["catalog"]

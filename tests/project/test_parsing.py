@@ -15,17 +15,12 @@ from omegaconf import OmegaConf, base, grammar_parser
 from yaml.parser import ParserError
 
 from kedro_flask_server.project.config_loader import isolated
-from kedro_flask_server.project.parsing import parse_texts_once, parsed
+from kedro_flask_server.project.parsing import _MAX_INTERPOLATION_CHARS, _tree_of, parsed
 
 TEXT = "n: 1\nnested: {list: [1, {a: '${n}'}], text: '1e3', missing: '???'}\n"
 
 
-@pytest.fixture(autouse=True)
-def parsing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(omegaconf_config, "OmegaConf", OmegaConf)  # to be put back
-    monkeypatch.setattr(base, "parse", grammar_parser.parse)
-    parse_texts_once()
-    parsed.cache_clear()
+pytestmark = pytest.mark.usefixtures("parsing")
 
 
 @pytest.fixture
@@ -103,3 +98,13 @@ def test_broken_file_fails_each_time_with_its_place(conf: Path) -> None:
     for _ in range(2):
         with pytest.raises(ParserError, match=r"parameters\.yml"):
             load(conf)
+
+
+def test_interpolation_is_parsed_once_unless_it_is_long() -> None:
+    _tree_of.cache_clear()
+    for _ in range(3):
+        assert OmegaConf.create({"a": 1, "b": "x-${a}-${a}"}).b == "x-1-1"
+    assert _tree_of.cache_info().misses == 1
+    long = "x" * _MAX_INTERPOLATION_CHARS
+    assert OmegaConf.create({"a": 1, "b": long + "${a}"}).b == long + "1"
+    assert _tree_of.cache_info().currsize == 1

@@ -24,7 +24,7 @@ from kedro_flask_server.text import bounded, printable
 
 logger = logging.getLogger(__name__)
 
-NEWEST_REVISION = "0003"
+NEWEST_REVISION = "0004"
 """The newest step in ``migrations/versions``."""
 
 # What a request waits for, one after the other, is together below the five seconds within which it

@@ -10,7 +10,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the tables, and an index for those who see their own runs alone."""
+    """Make the tables."""
     op.create_table(
         "api_keys",
         sa.Column("project", sa.String(200), primary_key=True),
@@ -37,5 +37,4 @@ def upgrade() -> None:
         sa.Column("subject", sa.String(400), nullable=False),
         sa.Column("address", sa.String(100), nullable=False),
     )
-    op.create_index("ix_runs_submitter", "runs", ["project", "env", "submitted_by", "run_id"])
     op.create_index("ix_audit_newest", "audit", ["project", "env", "id"])
