@@ -10,6 +10,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -18,7 +19,7 @@ REDACTED = "<redacted>"
 _SHORTEST = 8
 """What is shorter is no secret that is kept: it is found in words."""
 
-_MOST_RECENT = 256
+_MAX_RECENT = 256
 
 _SECRET_NAME = re.compile(
     r"passw(or)?d|passphrase|secret|token(?!iz)|credential|dsn$|database_url$"
@@ -83,7 +84,7 @@ class Secrets:
                     if value not in self._lasting:
                         self._recent.pop(value, None)
                         self._recent[value] = None
-                for value in [*self._recent][:-_MOST_RECENT]:
+                for value in [*self._recent][:-_MAX_RECENT]:
                     del self._recent[value]
             if not new:
                 return
@@ -191,7 +192,8 @@ def _pieces(value: str) -> Iterator[str]:
         yield from (line for line in lines if not line.startswith("-----"))
 
 
-def _forms(value: str) -> set[str]:
+@lru_cache(2 * _MAX_RECENT)
+def _forms(value: str) -> frozenset[str]:
     """Return how a value may be written: as it is, in JSON, in Python, in a URL."""
     in_json, in_ascii = json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1]
     in_urls = {
@@ -199,7 +201,7 @@ def _forms(value: str) -> set[str]:
         quote(value, errors="replace"),
         quote_plus(value, errors="replace"),
     }
-    return {value, in_json, in_ascii, repr(value)[1:-1], *in_urls}
+    return frozenset((value, in_json, in_ascii, repr(value)[1:-1], *in_urls))
 
 
 def _leaves(content: Any) -> Iterator[str]:

@@ -10,6 +10,7 @@ from typing import Any
 from kedro.config import AbstractConfigLoader, OmegaConfigLoader
 from omegaconf.errors import InterpolationResolutionError
 
+from kedro_flask_server.project.keeping import CatalogSource, KeepingConfigLoader, KeptFolders
 from kedro_flask_server.project.parsing import noting_what_is_read
 from kedro_flask_server.project.resolvers import ResolverLayer
 from kedro_flask_server.redaction import SECRETS
@@ -41,6 +42,8 @@ class IsolatedConfigLoader(AbstractConfigLoader):
 
     _project_class: type[AbstractConfigLoader]
     _is_guarded = False
+
+    _kept: KeptFolders
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         is_guarded = bool(kwargs.pop(_GUARD, False))
@@ -85,16 +88,18 @@ class IsolatedConfigLoader(AbstractConfigLoader):
         with other values in the same places. Kedro's own class resolves as OmegaConf does: a type
         that its files give literally is what it is, and need not be looked at again.
         """
-        found = dict(_types(config))
+        dynamic = self.dynamic_names if isinstance(self, KeepingConfigLoader) else None
+        names = [name for name in config if dynamic is None or name in dynamic]
+        found = dict(_types({name: config[name] for name in names}))
         if self._project_class is OmegaConfigLoader:
             found = {
                 path: each for path, each in found.items() if not _is_literal(texts, path, each)
             }
         if not found:
             return
-        expected = self._types_with({})
+        expected = self._types_without_params()
         if expected is None:
-            expected = self._types_with(_with_other_values(self.runtime_params))
+            expected, _ = self._types_with(_with_other_values(self.runtime_params))
         for path, dataset_type in found.items():
             if expected is None or expected.get(path) != dataset_type:
                 raise InterpolationResolutionError(
@@ -103,14 +108,30 @@ class IsolatedConfigLoader(AbstractConfigLoader):
                     "class is instantiated."
                 )
 
-    def _types_with(self, runtime_params: dict[str, Any]) -> dict[tuple[Any, ...], Any] | None:
+    def _types_without_params(self) -> dict[tuple[Any, ...], Any] | None:
+        """Return the types in the catalog without parameters; None where it needs some."""
+        source = _source_of(self)
+        types: dict[tuple[Any, ...], Any] | None = self._kept.types_in(source)
+        if types is None:
+            types, found_in = self._types_with({})
+            if found_in == source:  # otherwise somebody has just edited it
+                self._kept.keep_types(source, types)
+        return types
+
+    def _types_with(
+        self, runtime_params: dict[str, Any]
+    ) -> tuple[dict[tuple[Any, ...], Any] | None, CatalogSource | None]:
         """Return the types in the catalog with other parameters; None where it needs those."""
         args, kwargs = self._arguments
         try:
             other = type(self)(*args, **{**kwargs, "runtime_params": runtime_params})
-            return dict(_types(other["catalog"]))
+            return dict(_types(other["catalog"])), _source_of(other)
         except Exception:  # whatever the project's class raises for a parameter it misses
-            return None
+            return None, None
+
+
+def _source_of(loader: object) -> CatalogSource | None:
+    return loader.catalog_source if isinstance(loader, KeepingConfigLoader) else None
 
 
 def isolated(loader_class: type[AbstractConfigLoader]) -> type[AbstractConfigLoader]:
@@ -124,10 +145,13 @@ def isolated(loader_class: type[AbstractConfigLoader]) -> type[AbstractConfigLoa
     """
     if issubclass(loader_class, IsolatedConfigLoader):
         return loader_class
+    inner: type[AbstractConfigLoader] = loader_class
+    if loader_class is OmegaConfigLoader and KeepingConfigLoader.is_possible():
+        inner = KeepingConfigLoader
     return type(
         loader_class.__name__,
-        (IsolatedConfigLoader, loader_class),
-        {"_project_class": loader_class},
+        (IsolatedConfigLoader, inner),
+        {"_project_class": loader_class, "_kept": KeptFolders()},
     )
 
 

@@ -34,6 +34,7 @@ from kedro_flask_server.project.runner import (
     start_processes_safely,
     stop_between_nodes,
 )
+from kedro_flask_server.project.shortcuts import take_shortcuts
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.model import (
     ErrorDetail,
@@ -96,6 +97,7 @@ class KedroProject:
         SECRETS.learn_environment(os.environ, is_lasting=True)
         watch_tasks()
         parse_texts_once()
+        take_shortcuts()
         return cls(metadata)
 
     def prepare_for_threads(self) -> None:

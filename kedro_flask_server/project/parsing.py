@@ -57,6 +57,13 @@ def noting_what_is_read() -> Iterator[list[Any]]:
         _reading.reset(token)
 
 
+def note_read(content: Any) -> None:
+    """Note what a text holds that is not parsed again."""
+    reading = _reading.get()
+    if reading is not None:
+        reading.append(content)
+
+
 _tree_of = lru_cache(_MAX_INTERPOLATIONS)(grammar_parser.parse)
 
 
@@ -74,9 +81,7 @@ class _OmegaConf(OmegaConf):
         if options or not 0 < len(text) < _MAX_CHARS:
             return OmegaConf.load(file_, **options)
         content = parsed(text)
-        reading = _reading.get()
-        if reading is not None:
-            reading.append(content)
+        note_read(content)
         return OmegaConf.create(content)
 
 

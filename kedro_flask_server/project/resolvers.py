@@ -21,6 +21,22 @@ _CLEARED = object()
 
 _installing = threading.Lock()
 
+_noted: ContextVar[set[str] | None] = ContextVar("noted_resolvers", default=None)
+
+
+@contextmanager
+def noting_resolvers() -> Iterator[set[str]]:
+    """Note the names of the resolvers that OmegaConf looks up, in this thread.
+
+    Nothing is noted unless a `ResolverLayer` is active.
+    """
+    names: set[str] = set()
+    token = _noted.set(names)
+    try:
+        yield names
+    finally:
+        _noted.reset(token)
+
 
 class ResolverLayer:
     """The resolvers of one configuration loader."""
@@ -65,6 +81,9 @@ class _LayeredTable(MutableMapping[str, Any]):
         return cast("_LayeredTable", table)
 
     def __getitem__(self, name: str) -> Any:
+        noted = _noted.get()
+        if noted is not None:
+            noted.add(name)
         layer = self.layer.get()
         found = self._shared[name] if layer is None or name not in layer else layer[name]
         if found is _CLEARED:
