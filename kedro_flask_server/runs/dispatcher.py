@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kedro_flask_server.config import ServerConfig, timeout_of
@@ -23,7 +24,7 @@ from kedro_flask_server.runs.model import (
     StopReason,
 )
 from kedro_flask_server.runs.recorder import Recorder
-from kedro_flask_server.runs.store import RunStore
+from kedro_flask_server.runs.store import Claim, RunStore
 from kedro_flask_server.runs.watches import Watches
 
 logger = logging.getLogger(__name__)
@@ -42,12 +43,15 @@ _VAIN_WAIT_S = 3.0
 class _Execution:
     """A run while it executes here; times are monotonic, in seconds."""
 
-    run_id: str
-    request: RunRequest
+    run: Run
     server_id: str
     started_at: float
     ends_at: float | None
     timeout_s: float | None
+
+    @property
+    def run_id(self) -> str:
+        return self.run.run_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +61,31 @@ class _Unrecorded:
     execution: _Execution
     outcome: RunOutcome
     since: float
+
+
+class Place:
+    """A place for a run that is about to be taken in, if there is one."""
+
+    def __init__(self, dispatcher: Dispatcher, *, is_free: bool) -> None:
+        """Take one that is reserved, where it is free."""
+        self._dispatcher = dispatcher
+        self.is_free = is_free
+        """Whether the run may start at once, if no other is queued."""
+        self.run_ids: set[str] = set()
+
+    def may_start(self, run_id: str) -> None:
+        """Say by which id the run may be stored."""
+        if self.is_free:
+            self.run_ids.add(run_id)
+            self._dispatcher.starting.add(run_id)
+
+    def start(self, claim: Claim, server_id: str) -> bool:
+        """Start a run that was taken up for this place.
+
+        Returns:
+            Whether it executes; otherwise it is queued again.
+        """
+        return self._dispatcher.start_claimed(claim, server_id)
 
 
 class Dispatcher:
@@ -89,10 +118,15 @@ class Dispatcher:
         self._watches = watches
         self._config = config
         self._wake = threading.Event()
+        # Of this server's runs; for those of others it looks from time to time.
+        self._may_be_queued = False
         self._is_stopping = False
         self._check_at = 0.0
         self._changed = threading.Condition()
         self._executing: dict[str, _Execution] = {}
+        self._reserved = 0
+        self.starting: set[str] = set()
+        """The ids of runs that may be stored as taken up, and do not execute yet."""
         self._unrecorded: dict[str, _Unrecorded] = {}
         self._thread = BackgroundThread(self._work, name="kedro-dispatcher")
 
@@ -110,8 +144,37 @@ class Dispatcher:
         return self._thread.is_alive()
 
     def wake(self) -> None:
-        """Look for runs now: something has changed."""
+        """Look for runs now: there is one."""
+        self._may_be_queued = True
         self._wake.set()
+
+    @contextmanager
+    def place(self, request: RunRequest) -> Iterator[Place]:
+        """Reserve a place for a run that is about to be taken in, if there is one.
+
+        Args:
+            request: What is to run. What has a limit of its own waits for its turn.
+        """
+        is_limited = not self._config.concurrency.keys().isdisjoint(request.pipelines)
+        place = Place(self, is_free=not is_limited and self._reserve())
+        try:
+            yield place
+        finally:
+            if place.is_free:
+                self.starting -= place.run_ids
+                self._release()
+
+    def _reserve(self) -> bool:
+        with self._changed:
+            is_free = self._may_start()
+            self._reserved += is_free
+        return is_free
+
+    def _release(self) -> None:
+        with self._changed:
+            self._reserved -= 1
+        if self._may_be_queued:
+            self._wake.set()
 
     def stop(self) -> None:
         """Take up no more runs; those that execute go on."""
@@ -134,12 +197,23 @@ class Dispatcher:
                 self._put_back_what_never_started()
                 # Where nothing has happened here, to look takes less than to take up nothing.
                 if is_woken or self._store.has_queued():
-                    while self._may_start() and self._start_one():
-                        pass
+                    self._start_all()
             except StoreUnavailableError as error:
                 self._membership.note(error)
             except Exception:  # the queue must go on, whatever one run brings with it
                 logger.exception("A queued run could not be started")
+
+    def _start_all(self) -> None:
+        """Start the queued runs for which there are places."""
+        while self._reserve():
+            try:
+                # Whoever queues another from now on says so.
+                self._may_be_queued = False
+                self._may_be_queued = self._start_one() or self._may_be_queued
+            finally:
+                self._release()
+            if not self._may_be_queued:
+                return
 
     def _put_back_what_never_started(self) -> None:
         """Put back the runs that the store took for taken up when its answer was lost."""
@@ -150,14 +224,16 @@ class Dispatcher:
         self._check_at = now + _CHECK_EVERY_S
         for run_id in self._store.running_at(server_id):
             with self._changed:
-                is_known = run_id in self._executing or run_id in self._unrecorded
+                is_known = run_id in self.starting
+                is_known |= run_id in self._executing or run_id in self._unrecorded
+            # One that has just ended is not there any more either, but then its state is another.
             if not is_known:
                 self._store.put_back(run_id, server_id)
 
     def _may_start(self) -> bool:
         return (
             not self._is_stopping
-            and len(self._executing) < self._config.workers
+            and len(self._executing) + self._reserved < self._config.workers
             and self._membership.may_start()
         )
 
@@ -167,14 +243,25 @@ class Dispatcher:
         if server_id is None:
             return False
         claim = self._store.claim(server_id, self._config.concurrency)
-        if claim is None:
-            return False
+        return claim is not None and self.start_claimed(claim, server_id)
+
+    def start_claimed(self, claim: Claim, server_id: str) -> bool:
+        """Have a run executed that was taken up, for which there is a place.
+
+        Args:
+            claim: The run.
+            server_id: This server.
+
+        Returns:
+            Whether it executes; otherwise it is queued again.
+        """
         run = claim.run
         execution = self._execution_of(run, server_id)
         with self._changed:
             self._executing[run.run_id] = execution
             self._membership.set_executing(True)
-        if not self._membership.may_start():  # that took longer than there was time
+        # That took longer than there was time, or the server stops.
+        if self._is_stopping or not self._membership.may_start():
             self._put_back(execution)
             return False
         report = self._recorder.open(run.run_id, server_id, after=claim.event_id)
@@ -196,8 +283,7 @@ class Dispatcher:
         now = time.monotonic()
         timeout_s = timeout_of(self._config, run.request.pipelines)
         return _Execution(
-            run_id=run.run_id,
-            request=run.request,
+            run=run,
             server_id=server_id,
             started_at=now,
             ends_at=None if timeout_s is None else now + timeout_s,
@@ -221,7 +307,7 @@ class Dispatcher:
         Returns:
             Whether it is stored.
         """
-        is_stored = self._finish(execution, outcome)
+        is_stored, ended = self._finish(execution, outcome)
         run_id = execution.run_id
         with self._changed:
             if is_stored:
@@ -232,14 +318,20 @@ class Dispatcher:
                 )
         self._forget(execution)
         if is_stored:
-            self._watches.wake(run_id)
+            self._watches.wake(run_id, ended=ended)
         return is_stored
 
-    def _finish(self, execution: _Execution, outcome: RunOutcome) -> bool:
+    def _finish(self, execution: _Execution, outcome: RunOutcome) -> tuple[bool, Run | None]:
+        """Store how a run ended.
+
+        Returns:
+            Whether it is stored, and the run, if that is its end.
+        """
         run_id = execution.run_id
         told = self._recorder.take(run_id, execution.server_id)
         try:
-            if not self._store.finish(run_id, outcome, told, execution.request):
+            ended = self._store.finish(execution.run, outcome, told)
+            if ended is None:
                 logger.warning("Run %s has another end in the store", run_id)
         except Exception as error:  # the slot must be free again, and the run have its end
             self._recorder.give_back(run_id, told)
@@ -247,16 +339,18 @@ class Dispatcher:
                 self._membership.note(error)
             else:
                 logger.exception("The end of run %s could not be stored", run_id)
-            return False
+            return False, None
         self._recorder.close(run_id)
-        return True
+        return True, ended
 
     def _forget(self, execution: _Execution) -> None:
         with self._changed:
             self._executing.pop(execution.run_id, None)
             self._membership.set_executing(bool(self._executing))
             self._changed.notify_all()
-        self._wake.set()
+        # Which run had to wait for this one's end, the store alone knows.
+        if self._may_be_queued or self._config.concurrency:
+            self._wake.set()
 
     def record_again(self) -> None:
         """Try again to store the ends that could not be stored."""

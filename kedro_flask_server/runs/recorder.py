@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from dataclasses import dataclass
 
 from kedro_flask_server.errors import StoreUnavailableError
@@ -17,6 +18,9 @@ logger = logging.getLogger(__name__)
 # How often it stores what was told. A process that is killed loses what came since.
 _EVERY_S = 0.2
 
+# After how long without a run it sleeps until there is one, who then has to wake it.
+_AWAKE_S = 5.0
+
 
 @dataclass(slots=True)
 class _Recording:
@@ -27,7 +31,10 @@ class _Recording:
 
     def take(self) -> Told:
         return Told(
-            server_id=self.server_id, events=self.report.take(), progress=self.report.progress
+            server_id=self.server_id,
+            events=self.report.take(),
+            last_id=self.report.last_id,
+            progress=self.report.progress,
         )
 
 
@@ -48,6 +55,7 @@ class Recorder:
         self._recordings: dict[str, _Recording] = {}
         self._changed = threading.Condition()
         self._is_stopping = False
+        self._is_asleep = False
         self._thread = BackgroundThread(self._work, name="kedro-recorder")
 
     def start(self) -> None:
@@ -76,7 +84,8 @@ class Recorder:
         report = RunReport(after=after, max_log_bytes=self._max_log_bytes)
         with self._changed:
             self._recordings[run_id] = _Recording(report, server_id)
-            self._changed.notify_all()
+            if self._is_asleep:
+                self._changed.notify_all()
         self._news.wake(run_id)
         return report
 
@@ -113,9 +122,15 @@ class Recorder:
 
     def _work(self) -> None:
         is_stopping = False
+        awake_until = 0.0
         while not is_stopping:
             with self._changed:
-                self._changed.wait_for(lambda: self._recordings or self._is_stopping)
+                if self._recordings:
+                    awake_until = time.monotonic() + _AWAKE_S
+                if time.monotonic() > awake_until:
+                    self._is_asleep = True
+                    self._changed.wait_for(lambda: self._recordings or self._is_stopping)
+                    self._is_asleep = False
                 self._changed.wait_for(lambda: self._is_stopping, _EVERY_S)
                 is_stopping = self._is_stopping
                 told = self._take_all()

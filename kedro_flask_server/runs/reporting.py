@@ -125,6 +125,11 @@ class RunReport:
             time = time or datetime.now(timezone.utc)
             self._told.append(Event(id=self._last_id, time=time, type=kind, data=data))
 
+    @property
+    def last_id(self) -> int:
+        """The id of the newest event."""
+        return self._last_id
+
     def take(self) -> list[Event]:
         """Return what was told since the last call, and forget it."""
         with self._lock:

@@ -37,8 +37,8 @@ from kedro_flask_server.runs.model import (
     Submitter,
 )
 from kedro_flask_server.runs.recorder import Recorder
-from kedro_flask_server.runs.store import RunStore
-from kedro_flask_server.runs.watches import Watches
+from kedro_flask_server.runs.store import Claim, RunStore
+from kedro_flask_server.runs.watches import Watch, Watches
 
 logger = logging.getLogger(__name__)
 
@@ -141,13 +141,16 @@ class RunService:
             KeyReusedError: If the key was sent before, with another request.
             KeyInUseError: If a request with the key is just being taken in.
         """
-        run = self._take_in(request, key, submitter, is_held=False)
-        if wait_s <= 0:
-            return run
-        try:
-            return self.wait(run.run_id, wait_s)
-        except StoreUnavailableError:  # it is taken in all the same
-            return run
+        with self._watches.watch() as watch:
+            run = self._take_in(request, key, submitter, watch, is_held=False)
+            if wait_s <= 0 or not self._places.acquire(blocking=False):
+                return run
+            try:
+                return self._wait(run, watch, _monotonic_end(wait_s))
+            except StoreUnavailableError:  # it is taken in all the same
+                return run
+            finally:
+                self._places.release()
 
     def run(
         self,
@@ -180,20 +183,20 @@ class RunService:
             KeyInUseError: As for `submit`.
         """
         ends_at = _monotonic_end(timeout_s)
-        with self._place():
-            run = self._take_in(request, key, submitter, is_held=key is None)
+        with self._place(), self._watches.watch() as watch:
+            run = self._take_in(request, key, submitter, watch, is_held=key is None)
             try:
-                run = self._wait_as_asker(run, ends_at, is_held=key is None)
+                run = self._wait_as_asker(run, watch, ends_at, is_held=key is None)
                 if key is None and not run.status.is_final:
                     self._store.let_go(run.run_id)
             except StoreUnavailableError as error:  # it is taken in all the same
                 self._membership.note(error)
         return run
 
-    def _wait_as_asker(self, run: Run, ends_at: float, *, is_held: bool) -> Run:
+    def _wait_as_asker(self, run: Run, watch: Watch, ends_at: float, *, is_held: bool) -> Run:
         """Wait as the one who has sent a run, and refuse it if this server stops before it ran."""
         while True:
-            run = self._wait(run.run_id, ends_at)
+            run = self._wait(run, watch, ends_at)
             if not (self._is_stopping and run.status is RunStatus.QUEUED):
                 return run
             if not is_held or self._store.forsake(run.run_id):
@@ -215,7 +218,8 @@ class RunService:
         if timeout_s <= 0 or not self._places.acquire(blocking=False):
             return self.get(run_id)
         try:
-            return self._wait(run_id, _monotonic_end(timeout_s))
+            with self._watches.watch(run_id) as watch:
+                return self._wait(self.get(run_id), watch, _monotonic_end(timeout_s))
         finally:
             self._places.release()
 
@@ -378,29 +382,50 @@ class RunService:
         return is_idle
 
     def _take_in(
-        self, request: RunRequest, key: str | None, submitter: Submitter, *, is_held: bool
+        self,
+        request: RunRequest,
+        key: str | None,
+        submitter: Submitter,
+        watch: Watch,
+        *,
+        is_held: bool,
     ) -> Run:
         if self._is_stopping:
             raise ServerStoppingError
         server_id = self._open()
         try:
-            with self._in_use(key, submitter):
-                run = self._store.add(
+            with self._in_use(key, submitter), self._dispatcher.place(request) as place:
+
+                def next_id() -> str:
+                    run_id = self._ids.next()
+                    watch.attach(run_id)
+                    place.may_start(run_id)
+                    return run_id
+
+                found = self._store.add(
                     request,
                     submitter=submitter,
-                    run_id=self._ids.next,
+                    run_id=next_id,
                     server_id=server_id,
                     is_held=is_held,
                     key=key,
                     key_hours=self._config.idempotency_hours,
                     workers=self._config.workers,
                     max_queued=self._config.max_queued,
+                    may_start=place.is_free,
                 )
+                if isinstance(found, Claim):
+                    has_started = place.start(found, server_id)
+                    return found.run if has_started else self.get(found.run.run_id)
         except StoreUnavailableError as error:
             self._membership.note(error)
             raise
-        self._dispatcher.wake()
-        return run
+        if found.status is RunStatus.QUEUED:
+            self._dispatcher.wake()
+        if key is None or found.status.is_final:
+            return found
+        watch.attach(found.run_id)  # it may be one that was sent before, and end in this moment
+        return self.get(found.run_id)
 
     def _open(self) -> str:
         """Start, if that has not been done, and return by which id the store knows this server.
@@ -415,18 +440,25 @@ class RunService:
             raise StoreUnavailableError(self._membership.fault or "it is being opened")
         return server_id or ""
 
-    def _wait(self, run_id: str, ends_at: float) -> Run:
-        """Wait until a run has ended, or the time is over, or the server stops before it does."""
-        with self._watches.watch(run_id) as watch:
-            while True:
-                run = self.get(run_id)
-                is_left = self._is_stopping and run.status is RunStatus.QUEUED
-                if run.status.is_final or is_left or watch.is_in_vain or self._is_stopped:
-                    return run
-                remaining_s = min(ends_at - time.monotonic(), threading.TIMEOUT_MAX)
-                if remaining_s <= 0:
-                    return run
-                watch.wait(remaining_s)
+    def _wait(self, run: Run, watch: Watch, ends_at: float) -> Run:
+        """Wait until a run has ended, or the time is over, or the server stops before it does.
+
+        Args:
+            run: The run as it was last seen, after it was watched.
+            watch: Of the run.
+            ends_at: Until when, by the monotonic clock.
+        """
+        while True:
+            run = watch.ended or run
+            is_left = self._is_stopping and run.status is RunStatus.QUEUED
+            if run.status.is_final or is_left or watch.is_in_vain or self._is_stopped:
+                return run
+            remaining_s = min(ends_at - time.monotonic(), threading.TIMEOUT_MAX)
+            if remaining_s <= 0:
+                return run
+            watch.wait(remaining_s)
+            if watch.ended is None:
+                run = self.get(run.run_id)
 
     @contextmanager
     def _place(self) -> Iterator[None]:

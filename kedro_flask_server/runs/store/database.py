@@ -10,16 +10,18 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import psutil
-from sqlalchemy import Connection, Table, create_engine, event, inspect, text
+from sqlalchemy import Connection, Table, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.runs.store.schema import now_ms
 from kedro_flask_server.text import bounded, printable
 
 logger = logging.getLogger(__name__)
@@ -42,6 +44,10 @@ _ANSWER_S = 1.8
 _SILENCE_S = 3.0
 
 _MAX_CONNECTIONS = 10
+
+# Of one statement: older SQLites take 999 parameters.
+_MAX_ROWS = 150
+
 _SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 _FILE_NAME = "runs.db"
 
@@ -74,6 +80,7 @@ class Database:
         self._turn_to_write = threading.Lock()
         self._is_open = False
         self._engine = self._create_engine()
+        self._writing_engine = self._engine.execution_options(writes=True)
 
     @property
     def shown(self) -> str:
@@ -165,8 +172,7 @@ class Database:
         with (
             self._turn(),
             _unavailable_where_it_fails(),
-            self._engine.connect().execution_options(writes=True) as connection,
-            connection.begin(),
+            self._writing_engine.begin() as connection,
         ):
             yield connection
 
@@ -183,7 +189,7 @@ class Database:
             self._turn_to_write.release()
 
     def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add rows in one statement.
+        """Add those rows in one statement that are not there.
 
         A statement for each row is slow with both: PostgreSQL's driver waits for each answer, and
         SQLite's gives Python's lock away at each, to threads that compute.
@@ -193,12 +199,16 @@ class Database:
             table: The table.
             rows: For each row, the values of all columns in their order.
         """
-        place = "?" if self.is_sqlite else "%s"
-        row = f"({', '.join([place] * len(table.columns))})"
-        values = ", ".join([row] * len(rows))
-        names = ", ".join(table.columns.keys())
-        statement = f"INSERT INTO {table.name} ({names}) VALUES {values}"  # noqa: S608  ours alone
-        connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows)))
+        for start in range(0, len(rows), _MAX_ROWS):
+            some = rows[start : start + _MAX_ROWS]
+            statement = _insert_statement(table, len(some), "?" if self.is_sqlite else "%s")
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
+
+    def now_ms(self, connection: Connection) -> int:
+        """Return the time by the database's clock: milliseconds since 1970-01-01T00:00:00Z."""
+        if self.is_sqlite:  # its clock is this machine's
+            return time.time_ns() // 1_000_000
+        return int(connection.execute(select(now_ms())).scalar_one())
 
     def lock(self, connection: Connection, key: int) -> None:
         """Have other transactions wait that lock the same, until this one ends.
@@ -251,6 +261,14 @@ def locate(database_url: str | None, state_dir: Path) -> URL:
                 "installed: pip install 'kedro-flask-server[postgresql]'."
             ) from error
     return url
+
+
+@lru_cache
+def _insert_statement(table: Table, rows: int, place: str) -> str:
+    row = f"({', '.join([place] * len(table.columns))})"
+    values = ", ".join([row] * rows)
+    names = ", ".join(table.columns.keys())
+    return f"INSERT INTO {table.name} ({names}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608
 
 
 def _without_secrets(url: URL) -> str:

@@ -15,10 +15,6 @@ from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.database import Database
 from kedro_flask_server.runs.store.schema import events, runs
 
-# Of one statement: older SQLites take 999 parameters.
-_MAX_ROWS = 150
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What a run that executes has told and is not stored yet.
@@ -26,11 +22,14 @@ class Told:
     Attributes:
         server_id: The server that executes it.
         events: What it has told, numbered.
+        last_id: The id of the newest event that was told before, or with these; None where nobody
+            knows it.
         progress: How far it is with that.
     """
 
     server_id: str
     events: list[Event]
+    last_id: int | None = None
     progress: Progress | None = None
 
 
@@ -60,22 +59,32 @@ class EventStore:
             )
             found = connection.execute(running.with_for_update(read=True)).all()
             for row in found:
-                if row.owner == told[row.run_id].server_id:
-                    self.append(connection, row.run_id, told[row.run_id])
+                told_by_run = told[row.run_id]
+                if row.owner != told_by_run.server_id:
+                    continue
+                self.append(connection, row.run_id, told_by_run)
+                progress = told_by_run.progress
+                if progress is not None:
+                    numbers = {"nodes_done": progress.done, "nodes_total": progress.total}
+                    of_run = update(runs).where(runs.c.run_id == row.run_id)
+                    connection.execute(of_run.values(numbers))
 
-    def append(self, connection: Connection, run_id: str, told: Told) -> None:
-        """Store what a run has told, in a transaction that has seen that it executes."""
-        newest = newest_id(connection, run_id)
+    def append(
+        self, connection: Connection, run_id: str, told: Told, *more: tuple[str, int, int, str, str]
+    ) -> None:
+        """Store what a run has told, in a transaction that has seen that it executes.
+
+        Args:
+            connection: The transaction.
+            run_id: The run.
+            told: What it has told.
+            more: Rows of events that follow.
+        """
         new = [
             (run_id, event.id, rows.to_ms(event.time), str(event.type), json.dumps(event.data))
             for event in told.events
-            if event.id > newest
         ]
-        for start in range(0, len(new), _MAX_ROWS):
-            self._database.insert(connection, events, new[start : start + _MAX_ROWS])
-        if told.progress is not None:
-            numbers = {"nodes_done": told.progress.done, "nodes_total": told.progress.total}
-            connection.execute(update(runs).where(runs.c.run_id == run_id).values(numbers))
+        self._database.insert(connection, events, [*new, *more])
 
 
 def events_after(

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     Connection,
-    Select,
+    bindparam,
     delete,
     func,
     insert,
-    literal,
     select,
     tuple_,
     update,
@@ -69,6 +68,37 @@ _STEP_RUNS = 100
 _STEP_EVENTS = 2_000
 
 
+# What every run needs, put together once: that takes longer than to execute it.
+_IN_SCOPE = (runs.c.project == bindparam("project"), runs.c.env == bindparam("env"))
+_IS_QUEUED = (*_IN_SCOPE, runs.c.status == RunStatus.QUEUED)
+_IS_RUNNING = (*_IN_SCOPE, runs.c.status == RunStatus.RUNNING)
+_QUEUED = select(func.count()).select_from(runs).where(*_IS_QUEUED)
+_RUNNING_SUBMITTERS = select(runs.c.submitted_by).where(*_IS_RUNNING)
+_SERVER = (
+    select(servers.c.server_id)
+    .where(servers.c.server_id == bindparam("server_id"))
+    .with_for_update(read=True)
+)
+_NEWEST_ID = (
+    select(func.coalesce(func.max(events.c.id), 0))
+    .where(events.c.run_id == runs.c.run_id)
+    .correlate(runs)
+    .scalar_subquery()
+)
+_TURN = select(runs, _NEWEST_ID.label("newest_id")).where(
+    *_IS_QUEUED, runs.c.held_by.is_(None) | (runs.c.held_by == bindparam("server_id"))
+)
+# The columns that change are those of which values are given.
+_TAKE_UP = update(runs).where(
+    runs.c.run_id == bindparam("of"), runs.c.status == RunStatus.QUEUED
+)
+_FINISH = update(runs).where(
+    runs.c.run_id == bindparam("of"),
+    runs.c.status == RunStatus.RUNNING,
+    runs.c.owner == bindparam("by"),
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """A run that was taken up.
@@ -100,6 +130,7 @@ class RunStore(RunReader):
         super().__init__(database, project=project, env=env)
         self.servers = ServerStore(database)
         self.events = EventStore(database)
+        self._place = {"project": project, "env": env}
         self._trail = AuditTrail(project=project, env=env)
         digest = hashlib.sha256(f"{project}\0{env}".encode()).digest()
         self._scope_lock = int.from_bytes(digest[:8], "big", signed=True)
@@ -133,8 +164,9 @@ class RunStore(RunReader):
         key_hours: float,
         workers: int,
         max_queued: int,
-    ) -> Run:
-        """Store a run as queued, or find the one that was sent with the same key.
+        may_start: bool = False,
+    ) -> Run | Claim:
+        """Store a run as queued or taken up, or find the one that was sent with the same key.
 
         Args:
             request: What to run.
@@ -146,9 +178,10 @@ class RunStore(RunReader):
             key_hours: For how many hours a key counts.
             workers: How many runs this server executes at a time.
             max_queued: How many runs may be queued, besides those that start at once.
+            may_start: Whether the server has a place for it, should no other run be queued.
 
         Returns:
-            The run.
+            The run; where it is taken up, a claim.
 
         Raises:
             KeyReusedError: If the key was sent before, with another request.
@@ -181,35 +214,66 @@ class RunStore(RunReader):
                         if row is not None:
                             return self._same(connection, row, request)
                     self._refuse_beyond_quota(connection, submitter)
-                    self._refuse_beyond(connection, server_id, workers, max_queued)
-                    run = self._insert(connection, values, request)
-                    self._note(connection, submitter, "run.submitted", new_id, run.created_at)
-                    return run
+                    queued = self._count_queued(connection)
+                    self._refuse_beyond(connection, queued, server_id, workers, max_queued)
+                    self._note(connection, submitter, "run.submitted", new_id)
+                    if may_start and not queued and self._is_known(connection, server_id):
+                        return self._insert_started(connection, values, request, server_id)
+                    return self._insert_queued(connection, values, request, queued)
             except IntegrityError:
                 # The id was given out by another server within the same millisecond. Were it
                 # anything else, this would not end.
                 if not self._exists(new_id):
                     raise
 
+    def _insert_started(
+        self, connection: Connection, values: dict[str, Any], request: RunRequest, server_id: str
+    ) -> Claim:
+        now = self._database.now_ms(connection)
+        started_at = max(now, rows.to_ms(time_of(values["run_id"])))
+        values |= {
+            "status": RunStatus.RUNNING,
+            "owner": server_id,
+            "started_at": started_at,
+        }
+        run = self._insert(connection, values, request)
+        return Claim(run=run, event_id=2)
+
+    def _insert_queued(
+        self, connection: Connection, values: dict[str, Any], request: RunRequest, queued: int
+    ) -> Run:
+        run = self._insert(connection, values, request)
+        if not queued:
+            return replace(run, position=1)
+        is_before = (runs.c.status == RunStatus.QUEUED, runs.c.run_id < run.run_id)
+        return replace(run, position=1 + self._count(connection, *is_before))
+
     def _insert(self, connection: Connection, values: dict[str, Any], request: RunRequest) -> Run:
-        connection.execute(insert(runs).values(values))
+        connection.execute(insert(runs), values)
+        run_id = values["run_id"]
         some = request.pipelines[:_MAX_PIPELINES]
         names = dict.fromkeys(rows.ascii_name(SECRETS.redact(name)) for name in some)
-        fitting = [name for name in names if len(name) <= _MAX_NAME_CHARS]
-        if fitting:
-            of_run = [{"run_id": values["run_id"], "pipeline": name} for name in fitting]
-            connection.execute(insert(run_pipelines), of_run)
-        row = connection.execute(select(runs).where(runs.c.run_id == values["run_id"])).one()
-        created_at = literal(rows.to_ms(time_of(row.run_id)), BigInteger())
-        tell(connection, [row.run_id], EventType.RUN_QUEUED, created_at)
-        return rows.load_run(row, self._position(connection, row))
-
-    def _note(
-        self, connection: Connection, who: Submitter, what: str, run_id: str, time: datetime
-    ) -> None:
-        record = AuditRecord(
-            time=time, who=who.name, what=what, subject=run_id, address=who.address
+        of_run = [(run_id, name) for name in names if len(name) <= _MAX_NAME_CHARS]
+        self._database.insert(connection, run_pipelines, of_run)
+        created_at, started_at = time_of(run_id), values.get("started_at")
+        told = [(run_id, 1, rows.to_ms(created_at), EventType.RUN_QUEUED.value, "{}")]
+        if started_at is not None:
+            told.append((run_id, 2, started_at, EventType.RUN_STARTED.value, "{}"))
+        self._database.insert(connection, events, told)
+        return Run(
+            run_id=run_id,
+            project=self._project,
+            env=self._env,
+            status=values["status"],
+            request=RunRequest(**json.loads(values["request"])),
+            created_at=created_at,
+            started_at=rows.from_ms(started_at),
+            submitted_by=values["submitted_by"] or None,
         )
+
+    def _note(self, connection: Connection, who: Submitter, what: str, run_id: str) -> None:
+        now = datetime.now(timezone.utc)
+        record = AuditRecord(time=now, who=who.name, what=what, subject=run_id, address=who.address)
         self._trail.add(connection, record)
 
     def _sent_before(
@@ -254,10 +318,21 @@ class RunStore(RunReader):
             if self._count(connection, runs.c.status.in_(states), is_own) >= limit:
                 raise QuotaError(submitter.name, limit, kind)
 
+    def _count_queued(self, connection: Connection) -> int:
+        return int(connection.execute(_QUEUED, self._place).scalar_one())
+
+    def _is_known(self, connection: Connection, server_id: str) -> bool:
+        """Whether a server is known; nobody can take it for dead before the transaction ends."""
+        return connection.execute(_SERVER, {"server_id": server_id}).first() is not None
+
     def _refuse_beyond(
-        self, connection: Connection, server_id: str, workers: int, max_queued: int
+        self,
+        connection: Connection,
+        queued: int,
+        server_id: str,
+        workers: int,
+        max_queued: int,
     ) -> None:
-        queued = self._count(connection, runs.c.status == RunStatus.QUEUED)
         if queued < max_queued:
             return
         running = self._count(
@@ -277,50 +352,49 @@ class RunStore(RunReader):
         Returns:
             The run; None where there is none that may run.
         """
-        may_hold = runs.c.held_by.is_(None) | (runs.c.held_by == server_id)
-        turn = select(runs).where(*self._scope, runs.c.status == RunStatus.QUEUED, may_hold)
-        known = select(servers.c.server_id).where(servers.c.server_id == server_id)
         with self._database.writing() as connection:
             self._lock_scope(connection)
-            # While this server's row is locked, nobody can take it for dead.
-            if connection.execute(known.with_for_update(read=True)).first() is None:
+            if not self._is_known(connection, server_id):
                 return None
-            full = self._full_pipelines(connection, concurrency)
-            if full:
-                is_of_run = run_pipelines.c.run_id == runs.c.run_id
-                of_full = select(1).where(is_of_run, run_pipelines.c.pipeline.in_(full))
-                turn = turn.where(~of_full.exists())
-            found = self._next(connection, turn)
+            found = self._next(connection, server_id, self._full_pipelines(connection, concurrency))
             if found is None:
                 return None
-            now = now_or(rows.to_ms(time_of(found.run_id)))
-            result = connection.execute(
-                update(runs)
-                .where(runs.c.run_id == found.run_id, runs.c.status == RunStatus.QUEUED)
-                .values(status=RunStatus.RUNNING, owner=server_id, started_at=now)
-            )
-            if result.rowcount == 0:  # it was cancelled in this moment
+            now = self._database.now_ms(connection)
+            started_at = max(now, rows.to_ms(time_of(found.run_id)))
+            change = {"status": RunStatus.RUNNING, "owner": server_id, "started_at": started_at}
+            if connection.execute(_TAKE_UP, {"of": found.run_id, **change}).rowcount == 0:  # cancelled in this moment
                 return None
-            tell(connection, [found.run_id], EventType.RUN_STARTED, runs.c.started_at)
-            row = self._row(connection, found.run_id)
-            event_id = newest_id(connection, found.run_id)
-            return Claim(run=rows.load_run(row), event_id=event_id)
+            event_id = found.newest_id + 1
+            started = (found.run_id, event_id, started_at, EventType.RUN_STARTED.value, "{}")
+            self._database.insert(connection, events, [started])
+            run = replace(
+                rows.load_run(found),
+                status=RunStatus.RUNNING,
+                started_at=rows.from_ms(started_at),
+            )
+            return Claim(run=run, event_id=event_id)
 
-    def _next(self, connection: Connection, turn: Select[Any]) -> Any:
+    def _next(self, connection: Connection, server_id: str, full: list[str]) -> Any:
         """Return the row of the run whose turn it is, of those that may run."""
-        oldest = connection.execute(turn.order_by(runs.c.run_id).limit(1)).first()
+        turn = _TURN
+        if full:
+            is_of_run = run_pipelines.c.run_id == runs.c.run_id
+            of_full = select(1).where(is_of_run, run_pipelines.c.pipeline.in_(full))
+            turn = turn.where(~of_full.exists())
+        values = {**self._place, "server_id": server_id}
+        oldest = connection.execute(turn.order_by(runs.c.run_id).limit(1), values).first()
         if oldest is None:
             return None
-        is_running = (*self._scope, runs.c.status == RunStatus.RUNNING)
-        running = Counter(
-            connection.execute(select(runs.c.submitted_by).where(*is_running)).scalars()
-        )
+        running = Counter(connection.execute(_RUNNING_SUBMITTERS, self._place).scalars())
         if not running[oldest.submitted_by]:
             return oldest
         submitter, first = runs.c.submitted_by, func.min(runs.c.run_id)
-        firsts = connection.execute(turn.with_only_columns(submitter, first).group_by(submitter))
-        _, run_id = min(firsts.all(), key=lambda row: (running[row[0]], row[1]))
-        return connection.execute(select(runs).where(runs.c.run_id == run_id)).one()
+        firsts = turn.with_only_columns(submitter, first).group_by(submitter)
+        found = connection.execute(firsts, values).all()
+        _, run_id = min(found, key=lambda row: (running[row[0]], row[1]))
+        if run_id == oldest.run_id:
+            return oldest
+        return connection.execute(turn.where(runs.c.run_id == run_id), values).one()
 
     def _full_pipelines(self, connection: Connection, concurrency: Mapping[str, int]) -> list[str]:
         if not concurrency:
@@ -350,48 +424,61 @@ class RunStore(RunReader):
         with self._database.writing() as connection:
             connection.execute(update(runs).where(runs.c.run_id == run_id).values(held_by=None))
 
-    def finish(self, run_id: str, outcome: RunOutcome, told: Told, request: RunRequest) -> bool:
+    def finish(self, run: Run, outcome: RunOutcome, told: Told) -> Run | None:
         """Record how a run ended, and what it has told that is not stored yet.
 
         A run that has ended already, because its server was taken for dead, keeps its state;
-        the outcome becomes an event.
+        the outcome becomes an event. Its request is kept without what is secret in it.
 
         Args:
-            run_id: The run.
+            run: The run, as it was taken up.
             outcome: How it ended.
             told: The server that executed it, and what was told.
-            request: What has run; it is kept without what is secret in it.
 
         Returns:
-            Whether the run has this outcome now.
+            The run as it is now; None where it has another end.
         """
-        error, server_id = rows.dump_error(outcome.error), told.server_id
+        error, kept = rows.dump_error(outcome.error), rows.dump_ended_request(run.request)
+        progress, run_id = told.progress, run.run_id
         with self._database.writing() as connection:
-            result = connection.execute(
-                update(runs)
-                .where(*_is_running_at(run_id, server_id))
-                .values(
+            started_at = run.started_at or run.created_at
+            finished_at = max(self._database.now_ms(connection), rows.to_ms(started_at))
+            change = {
+                "status": outcome.status,
+                "duration_ms": outcome.duration_ms,
+                "finished_at": finished_at,
+                "error": error,
+                "request": kept,
+            }
+            if progress is not None:
+                change |= {"nodes_done": progress.done, "nodes_total": progress.total}
+            what = ended_with(outcome, progress)
+            of_run = {"of": run_id, "by": told.server_id}
+            if connection.execute(_FINISH, {**of_run, **change}).rowcount:
+                last_id = told.events[-1].id if told.events else told.last_id
+                if last_id is None:
+                    last_id = newest_id(connection, run_id)
+                kind = EventType.RUN_FINISHED.value
+                last = (run_id, last_id + 1, finished_at, kind, json.dumps(what))
+                self.events.append(connection, run_id, told, last)
+                return replace(
+                    run,
                     status=outcome.status,
+                    request=RunRequest(**json.loads(kept)),
+                    finished_at=rows.from_ms(finished_at),
                     duration_ms=outcome.duration_ms,
-                    finished_at=now_or(runs.c.started_at),
-                    error=error,
-                    request=rows.dump_ended_request(request),
+                    progress=progress or run.progress,
+                    error=outcome.error,
                 )
-            )
-            what = ended_with(outcome, told.progress)
-            if result.rowcount:
-                self.events.append(connection, run_id, told)
-                tell(connection, [run_id], EventType.RUN_FINISHED, runs.c.finished_at, what)
-                return True
             row = self._row(connection, run_id)
             if row is None:
-                return False
+                return None
             stored = (row.owner, row.status, row.duration_ms, row.error)
-            if stored == (server_id, outcome.status, outcome.duration_ms, error):
-                return True  # it was stored before, and the answer was lost
+            if stored == (told.server_id, outcome.status, outcome.duration_ms, error):
+                return rows.load_run(row)  # it was stored before, and the answer was lost
             late = {**what, "is_late": True}
             tell(connection, [run_id], EventType.RUN_FINISHED, now_ms(), late)
-            return False
+            return None
 
     def request_cancel(self, run_id: str, by: Submitter = NOBODY) -> Run | None:
         """Cancel a run that is queued; note for one that runs that it is to be cancelled.
@@ -421,7 +508,7 @@ class RunStore(RunReader):
                 is_as_seen = runs.c.status == row.status
                 connection.execute(update(runs).where(*is_run, is_as_seen).values(change))
             if "cancel_requested_at" in change:
-                self._note(connection, by, "run.cancelled", run_id, datetime.now(timezone.utc))
+                self._note(connection, by, "run.cancelled", run_id)
             if row.status == RunStatus.QUEUED:
                 rows.redact_requests(connection, [run_id])
                 tell_cancelled(connection, [run_id], error)

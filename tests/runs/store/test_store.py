@@ -16,7 +16,7 @@ import sqlalchemy
 
 from kedro_flask_server.errors import KeyReusedError, ServerBusyError, StoreUnavailableError
 from kedro_flask_server.runs.events import Event, EventType
-from kedro_flask_server.runs.ids import RunIds
+from kedro_flask_server.runs.ids import RunIds, time_of
 from kedro_flask_server.runs.model import (
     ErrorDetail,
     Progress,
@@ -76,9 +76,19 @@ def claim(store: RunStore, server: ServerProcess = HERE, **concurrency: int) -> 
 
 
 def finish(store: RunStore, run_id: str, outcome: RunOutcome, at: ServerProcess = HERE) -> bool:
-    run = store.get(run_id)
-    request = RunRequest() if run is None else run.request
-    return store.finish(run_id, outcome, Told(server_id=at.server_id, events=[]), request)
+    run = store.get(run_id) or unknown_run(run_id)
+    return store.finish(run, outcome, Told(server_id=at.server_id, events=[])) is not None
+
+
+def unknown_run(run_id: str) -> Run:
+    return Run(
+        run_id=run_id,
+        project="probe",
+        env="local",
+        status=RunStatus.RUNNING,
+        request=RunRequest(),
+        created_at=time_of(run_id),
+    )
 
 
 def end(store: RunStore, outcome: RunOutcome = SUCCESS) -> str:
@@ -304,7 +314,7 @@ def test_end_that_comes_after_lost_becomes_an_event(store: RunStore) -> None:
     assert claim(store, other) == run_id
     store.servers.bury(lambda server, _: server == other)
     told = Told(server_id=other.server_id, events=[told_event(3)])
-    assert store.finish(run_id, SUCCESS, told, RunRequest()) is False
+    assert store.finish(get(store, run_id), SUCCESS, told) is None
     assert get(store, run_id).status is RunStatus.LOST
     [*_, lost, late] = events(store, run_id)
     assert (lost.type, lost.data["status"], "is_late" in lost.data) == (
@@ -357,7 +367,7 @@ def test_events_tell_each_state_of_a_run_with_its_time(store: RunStore) -> None:
     progress = Progress(done=2, total=3)
     outcome = RunOutcome(status=RunStatus.FAILURE, duration_ms=12.25, error=error)
     last = told(told_event(5, a="\0 \ud800"), progress=progress)
-    assert store.finish(run_id, outcome, last, RunRequest())
+    assert store.finish(get(store, run_id), outcome, last)
     run, found = get(store, run_id), events(store, run_id)
     assert [event.type for event in found] == [
         "run.queued",
@@ -411,7 +421,7 @@ def test_events_are_stored_once_and_only_while_their_server_executes_the_run(
     store.events.add({run_id: told(*many, progress=Progress(done=2, total=9))})
     elsewhere = Told(server_id="another", events=[told_event(5000)])
     store.events.add({run_id: elsewhere, "2020-01-01T00.00.00.000Z": told(told_event(1))})
-    assert store.finish(run_id, SUCCESS, told(*many[1100:]), RunRequest())
+    assert store.finish(get(store, run_id), SUCCESS, told(*many[1100:]))
     store.events.add({run_id: told(told_event(5000))})
     after, found = 0, []
     while after is not None:
