@@ -1,150 +1,171 @@
 """Measures ours and Kedro's own server in turn, on one project, in one run.
 
-Each round starts one server and then the other, and measures every figure; what is printed are
-the medians over the rounds and their ratio. Every timed run carries parameters of its own.
+Each round starts every contender in turn, in reverse order every other round; what is printed are
+the medians over the rounds, and how many times better ours is. Every timed run carries parameters
+of its own.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import gc
 import json
+import multiprocessing
 import os
+import platform
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 
-import httpx
-
-from tests.servers import (
-    PROJECTS,
-    RunningServer,
-    copy_project,
-    kedro_flask_server,
-    kedro_own_server,
+from benchmarks.figures import (
+    CONTENDERS,
+    DEFAULT,
+    GOALS,
+    KEDRO,
+    WORKERS,
+    Goal,
+    Round,
+    Sample,
+    measure_contender,
+    timed_figures,
 )
+from tests.servers import PROJECTS, copy_project
 
-Figures = dict[str, float]
+Rounds = dict[str, list[Round]]
 
+_LEGEND = f"""\
+ratio: how many times better ours is than Kedro's own server, whether that means more or less.
+threads: executor threads; default: a process for each run; reused: processes that are used again.
+All with {WORKERS} workers and the logging that they come with, without telemetry. Medians and rates
+count runs that succeed, and no others; those that fail are listed below.
+"""
 
-class Load:
-    """Sends requests to one server; each run gets a tag that no other has."""
-
-    def __init__(self, server: RunningServer, seconds: float) -> None:
-        self._server = server
-        self._seconds = seconds
-        self._sent = iter(range(10**9))
-        self.failed = 0
-
-    def run(self, **request: object) -> None:
-        """Send a run, and count it if it fails: Kedro's own server fails some under load."""
-        params = {"tag": f"{os.getpid()}-{id(self)}-{next(self._sent)}"}
-        answer = self._server.run(params=params, **request)
-        self.failed += answer["status"] != "success"
-
-    def get(self, path: str) -> None:
-        """Get a path and see that it is there."""
-        self._server.client.get(path).raise_for_status()
-
-    def median_ms(self, send: Callable[[], None]) -> float:
-        """Return how long one client waits for an answer: the median, in milliseconds."""
-        durations = []
-        ends_at = time.perf_counter() + self._seconds
-        while time.perf_counter() < ends_at or not durations:
-            started_at = time.perf_counter()
-            send()
-            durations.append((time.perf_counter() - started_at) * 1000)
-        return statistics.median(durations)
-
-    def rate(self, send: Callable[[], None], clients: int) -> float:
-        """Return how many answers several clients get, per second."""
-        started_at = time.perf_counter()
-        ends_at = started_at + self._seconds
-
-        def keep_sending() -> int:
-            sent = 0
-            while time.perf_counter() < ends_at or not sent:
-                send()
-                sent += 1
-            return sent
-
-        with ThreadPoolExecutor(clients) as pool:
-            sent = sum(
-                each.result() for each in [pool.submit(keep_sending) for _ in range(clients)]
-            )
-        return sent / (time.perf_counter() - started_at)
-
-
-def memory_mb(server: RunningServer) -> float:
-    """Return the memory that a server's process holds, in MB (its resident set)."""
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
-    return int(resident.split()[1]) / 1024
-
-
-def measure(server: RunningServer, seconds: float, started_at: float) -> Figures:
-    """Return every figure of one server."""
-    load = Load(server, seconds)
-    figures = {}
-    load.run(pipeline_names=["one"])
-    figures["first successful run after the start, s"] = time.perf_counter() - started_at
-    figures["memory after the first run, MB"] = memory_mb(server)
-    figures["1-node run, 1 client, median ms"] = load.median_ms(
-        lambda: load.run(pipeline_names=["one"])
-    )
-    figures["1-node run, 8 clients, runs/s"] = load.rate(
-        lambda: load.run(pipeline_names=["one"]), 8
-    )
-    figures["20-node run, 1 client, median ms"] = load.median_ms(
-        lambda: load.run(pipeline_names=["twenty"])
-    )
-    figures["CPU-bound run, 4 clients, runs/s"] = load.rate(
-        lambda: load.run(pipeline_names=["cpu"]), 4
-    )
-    figures["/snapshot, 8 clients, requests/s"] = load.rate(lambda: load.get("/snapshot"), 8)
-    figures["/health, 8 clients, requests/s"] = load.rate(lambda: load.get("/health"), 8)
-    figures["runs that failed"] = load.failed
-    return figures
+_LOAD_LEGEND = """
+The measuring itself: the process that sends (client) and the thread that reads what the server
+prints (reader), in µs of a processor for each answer; both together, in % of one processor.
+"""
 
 
 def main() -> None:
     """Measure and print."""
+    options = _parse()
+    with tempfile.TemporaryDirectory() as folder, load_process() as load:
+        project = copy_project(PROJECTS / "probe", Path(folder))
+        rounds = measure_rounds(options, project, load)
+    circumstances = _circumstances(options)
+    if options.json:
+        write(rounds, circumstances, options.json)
+    print(", ".join(f"{name} {value}" for name, value in circumstances.items()))
+    report_figures(rounds)
+    report_load(rounds)
+
+
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="rounds; default 5")
     parser.add_argument("--seconds", type=float, default=3, help="for each figure; default 3")
+    parser.add_argument(
+        "--loops", type=int, default=10_000_000, help="of a CPU-bound run; default 10 million"
+    )
     parser.add_argument("--json", type=Path, help="a file for all figures of all rounds")
+    parser.add_argument(
+        "--short",
+        action="store_true",
+        help="one round, 0.8 s for each figure, no starts beforehand: in CI, under a minute",
+    )
     options = parser.parse_args()
-
-    starts = {"ours": kedro_flask_server, "kedro": kedro_own_server}
-    rounds: dict[str, list[Figures]] = {name: [] for name in starts}
-    with tempfile.TemporaryDirectory() as folder:
-        project = copy_project(PROJECTS / "probe", Path(folder))
-        for number in range(options.rounds):
-            # Whoever comes first in one round comes last in the next.
-            for name in list(starts)[:: 1 if number % 2 == 0 else -1]:
-                started_at = time.perf_counter()
-                with starts[name](project) as server:
-                    rounds[name].append(measure(server, options.seconds, started_at))
-    if options.json:
-        options.json.write_text(json.dumps(rounds, indent=2))
-    report(rounds)
+    if options.short:
+        options.rounds, options.seconds = 1, 0.8
+    return options
 
 
-def report(rounds: dict[str, list[Figures]]) -> None:
-    """Print the medians over the rounds, and their ratio."""
-    print(f"httpx {httpx.__version__}, {os.cpu_count()} processors, {len(rounds['ours'])} rounds")
-    print(f"{'figure':42} {'ours':>10} {'kedro':>10} {'ours/kedro':>11}")
-    for figure in rounds["ours"][0]:
+@contextmanager
+def load_process() -> Iterator[Executor]:
+    """Start the process that all load comes from, for as long as the ``with`` statement lasts."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context, initializer=gc.freeze) as load:
+        load.submit(os.getpid).result()
+        yield load
+
+
+def measure_rounds(options: argparse.Namespace, project: Path, load: Executor) -> Rounds:
+    """Return what each contender reached in each round."""
+    rounds: Rounds = {name: [] for name in CONTENDERS}
+    # Whoever starts first reads the files for the others.
+    for name in () if options.short else (KEDRO, DEFAULT):
+        measure_contender(name, project, load, {}, 0)
+    for number in range(options.rounds):
+        for name in list(CONTENDERS)[:: 1 if number % 2 == 0 else -1]:
+            figures = timed_figures(options.loops)
+            rounds[name].append(measure_contender(name, project, load, figures, options.seconds))
+    return rounds
+
+
+def _circumstances(options: argparse.Namespace) -> dict[str, object]:
+    return {
+        "processors": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("kedro", "kedro-flask-server", "uvicorn", "waitress")},
+        "rounds of each": options.rounds,
+        "seconds a figure": options.seconds,
+    }
+
+
+def write(rounds: Rounds, circumstances: dict[str, object], path: Path) -> None:
+    """Write every figure of every round to a JSON file."""
+    figures = {
+        name: [{key: dataclasses.asdict(each[key]) for key in each} for each in found]
+        for name, found in rounds.items()
+    }
+    path.write_text(json.dumps(circumstances | {"rounds": figures}, indent=2))
+
+
+def report_figures(rounds: Rounds) -> None:
+    """Print the medians over the rounds, and their ratio beside the goal."""
+    print(_LEGEND)
+    print(f"{'figure':40} {'contender':9} {'ours':>9} {'kedro':>9} {'ratio':>7} {'goal':>5}")
+    for goal in GOALS:
         ours, kedro = (
-            statistics.median(each[figure] for each in rounds[name]) for name in ("ours", "kedro")
+            statistics.median(each[goal.figure].value for each in rounds[name])
+            for name in (goal.contender, KEDRO)
         )
-        print(f"{figure:42} {ours:10.2f} {kedro:10.2f} {_ratio(ours, kedro)}")
+        ratio = goal.ratio(ours, kedro)
+        print(
+            f"{goal.figure:40} {goal.contender:9} {ours:9.2f} {kedro:9.2f} {ratio:7.2f}"
+            f" {_verdict(goal, ratio)}"
+        )
 
 
-def _ratio(ours: float, kedro: float) -> str:
-    return f"{ours / kedro:11.2f}" if kedro else f"{'-':>11}"
+def _verdict(goal: Goal, ratio: float) -> str:
+    if goal.factor is None:
+        return f"{'-':>5}"
+    return f"{goal.factor:5g} {'met' if ratio >= goal.factor else 'MISSED'}"
+
+
+def report_load(rounds: Rounds) -> None:
+    """Print which runs failed, and what the measuring itself took of the processors."""
+    print(_LOAD_LEGEND)
+    names = ("answers", "failed", "client", "reader", "both %")
+    print(f"{'figure':40} {'contender':9}", *(f"{name:>8}" for name in names))
+    for name, found in rounds.items():
+        for figure in [each for each in found[0] if found[0][each].answers]:
+            print(f"{figure:40} {name:9}", _load_cells([each[figure] for each in found]))
+
+
+def _load_cells(samples: list[Sample]) -> str:
+    client, reader, share = (
+        statistics.median(getattr(each, field) for each in samples)
+        for field in ("client_us", "reader_us", "client_share")
+    )
+    answers, failed = (
+        sum(getattr(each, field) for each in samples) for field in ("answers", "failed")
+    )
+    return f"{answers:8} {failed:8} {client:8.0f} {reader:8.0f} {share * 100:8.1f}"
 
 
 if __name__ == "__main__":

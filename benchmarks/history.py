@@ -13,10 +13,9 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.__main__ import Load
+from benchmarks.load import get, measure, run
 from kedro_flask_server.client import Client
 from tests.servers import (
     PROJECTS,
@@ -66,21 +65,15 @@ def fill(project: Path) -> None:
 
 def measure_runs(server: RunningServer, seconds: float) -> Figures:
     """Return what runs take."""
-    load = Load(server, seconds)
-    load.run(pipeline_names=["one"])
-
-    def run() -> None:
-        load.run(pipeline_names=["one"])
-
+    one = run("one")
     return {
-        "1-node run, 1 client, median ms": load.median_ms(run),
-        "1-node run, 8 clients, runs/s": load.rate(run, 8),
+        "1-node run, 1 client, median ms": measure(server.url, one, 1, seconds).median_ms,
+        "1-node run, 8 clients, runs/s": measure(server.url, one, 8, seconds).rate,
     }
 
 
 def measure_pages(server: RunningServer, seconds: float) -> Figures:
     """Return what pages of 50 runs take, in milliseconds."""
-    load = Load(server, seconds)
     middle = server.client.get("/runs?limit=50").json()["runs"][-1]["created_at"]
     then = time.gmtime(time.time() - RUNS // 2 * 25)
     cursor = time.strftime("%Y-%m-%dT%H.%M.%S.000Z", then)
@@ -93,13 +86,12 @@ def measure_pages(server: RunningServer, seconds: float) -> Figures:
         "since a time": f"/runs?since={middle}",
         "until long ago": "/runs?until=2020-01-01T00:00:00Z",
     }
-    figures = {
-        f"/runs, {name}, median ms": load.median_ms(_get(load, path))
-        for name, path in pages.items()
-    }
     [newest] = server.client.get("/runs?limit=1").json()["runs"]
-    events = _get(load, f"/runs/{newest['run_id']}/events")
-    figures["/runs/<id>/events, median ms"] = load.median_ms(events)
+    pages = {f"/runs, {name}, median ms": path for name, path in pages.items()}
+    pages["/runs/<id>/events, median ms"] = f"/runs/{newest['run_id']}/events"
+    figures = {
+        name: measure(server.url, get(path), 1, seconds).median_ms for name, path in pages.items()
+    }
     figures["event to its follower, median ms"] = median_delay_ms(server)
     return figures
 
@@ -112,10 +104,6 @@ def median_delay_ms(server: RunningServer) -> float:
         for event in client.follow(run_id):
             delays.append((time.time() - event.time.timestamp()) * 1000)
     return statistics.median(delays)
-
-
-def _get(load: Load, path: str) -> Callable[[], None]:
-    return lambda: load.get(path)
 
 
 def main() -> None:

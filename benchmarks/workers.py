@@ -22,7 +22,8 @@ from pathlib import Path
 
 import httpx
 
-from benchmarks.__main__ import Figures, Load
+from benchmarks.load import measure as measure_load
+from benchmarks.load import run
 from tests.servers import (
     PROJECTS,
     RunningServer,
@@ -32,6 +33,7 @@ from tests.servers import (
     kedro_own_server,
 )
 
+Figures = dict[str, float]
 WORKERS = 2
 CLIENTS = 4
 
@@ -87,18 +89,14 @@ def measure_bare(project: Path, loops: int, seconds: float) -> Figures:
 
 def measure(server: RunningServer, loops: int, seconds: float) -> Figures:
     """Return every figure of one server."""
-    load = Load(server, seconds)
-    for _ in range(5):
-        load.run(pipeline_names=["one"])
-    figures = {_ONE: load.median_ms(lambda: load.run(pipeline_names=["one"]))}
-
-    def run_cpu() -> None:
-        server.run(pipeline_names=["cpu"], params={"loops": loops, "tag": "cpu"})
-
-    figures[_RATE] = load.rate(run_cpu, CLIENTS)
+    cpu = run("cpu", loops=loops)
+    figures = {
+        _ONE: measure_load(server.url, run("one"), 1, seconds).median_ms,
+        _RATE: measure_load(server.url, cpu, CLIENTS, seconds).rate,
+    }
     # Apart: a hundred requests a second take their share of a processor.
     with health_times(server.url) as times_ms:
-        load.rate(run_cpu, CLIENTS)
+        measure_load(server.url, cpu, CLIENTS, seconds)
     figures[_HEALTH] = statistics.quantiles(times_ms, n=100)[98]
     return figures
 

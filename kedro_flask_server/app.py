@@ -23,7 +23,7 @@ from kedro_flask_server.config import (
     secret_variables,
 )
 from kedro_flask_server.errors import ServerSettingsError
-from kedro_flask_server.logs import set_up_logging
+from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.executors import Executor
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
@@ -96,7 +96,8 @@ def create_http_server(
     """
     arguments = {"env": env, "conf_source": conf_source, **settings}
     project, config, database = _open_project(project_path, arguments)
-    set_up_logging(project.safe_text)
+    make_records_safe(project.safe_text)
+    draw_for_terminals_only(config.log_format)
     store = RunStore(database, project=project.name, env=project.env)
     authenticator = _load_authenticator(project.setting("SERVER_AUTHENTICATOR", None))
     access = AccessControl(
@@ -183,7 +184,7 @@ def _open_project(
 
 def _create_executor(project: KedroProject, config: ServerConfig) -> Executor:
     if config.executor == "threads":
-        project.prepare_for_threads()
+        project.prepare_for_threads(log_format=config.log_format)
         return ThreadExecutor(project, workers=config.workers)
 
     # They need what Windows has not.
@@ -199,6 +200,7 @@ def _create_executor(project: KedroProject, config: ServerConfig) -> Executor:
         start_method=config.worker_start_method,
         max_runs=config.max_runs_per_worker,
         max_rss_mb=config.max_worker_rss_mb,
+        log_format=config.log_format,
         memory_limit_mb=config.worker_memory_limit_mb,
         python_path=[*sys.path],
     )

@@ -386,6 +386,13 @@ class ServerConfig:
         meaning="how many clients may follow events or logs at a time, over Server-Sent Events; "
         "the next is refused with 503",
     )
+    log_format: str = _setting(
+        "auto",
+        _one_of("auto", "rich", "plain", "json"),
+        allowed="'auto', 'rich', 'plain' or 'json'",
+        meaning="how log records are written that Kedro has rich draw: `auto` draws them on a "
+        "terminal, and writes a plain line for each elsewhere; `json` writes JSON Lines",
+    )
     drain_timeout_s: float = _setting(
         20.0,
         _number(0),

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from rich.logging import RichHandler
 
-from kedro_flask_server.logs import logs_of, set_up_logging
+from kedro_flask_server.logs import draw_for_terminals_only, logs_of, make_records_safe
 from kedro_flask_server.project.failures import safe
 from kedro_flask_server.runs.reporting import RunReport
 
@@ -20,7 +20,8 @@ from kedro_flask_server.runs.reporting import RunReport
 def drawn() -> Iterator[io.TextIOWrapper]:
     """Return a logger's file, drawn by rich as Kedro's is, encoded as UTF-8."""
     factory = logging.getLogRecordFactory()
-    set_up_logging(safe)
+    make_records_safe(safe)
+    draw_for_terminals_only("rich")
     file = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
     handler = RichHandler(console=Console(file=file, width=200), markup=True, rich_tracebacks=True)
     logger = logging.getLogger("somebody.else")
@@ -86,9 +87,9 @@ def test_records_go_to_the_report_of_their_thread_whatever_their_logger_does() -
     loud.addHandler(logging.NullHandler())
     report, other = (RunReport(after=0, max_log_bytes=10_000) for _ in range(2))
     loud.warning("before")
-    with logs_of(report):
+    with logs_of("a run", report):
         loud.warning("one %s", "\x1b[31m")
-        with logs_of(other):
+        with logs_of("a run", other):
             loud.warning("two")
         try:
             raise ValueError("three")
@@ -110,7 +111,7 @@ def test_records_go_to_the_report_of_their_thread_whatever_their_logger_does() -
 def test_record_with_an_endless_traceback_is_bounded() -> None:
     functions = "\n".join(f"def f{i}(): f{i + 1}()" for i in range(300))
     report = RunReport(after=0, max_log_bytes=10_000_000)
-    with logs_of(report):
+    with logs_of("a run", report):
         try:
             exec(f"{functions}\ndef f300(): 1/0\nf0()", {})
         except ZeroDivisionError:

@@ -100,10 +100,14 @@ class KedroProject:
         take_shortcuts()
         return cls(metadata)
 
-    def prepare_for_threads(self) -> None:
-        """Load the pipelines, and see to what runs that share a process must not do."""
+    def prepare_for_threads(self, *, log_format: str) -> None:
+        """Load the pipelines, and see to what runs that share a process must not do.
+
+        Args:
+            log_format: How ``ParallelRunner``'s processes write their log records.
+        """
         warn_of_plugins_with_state()
-        start_processes_safely(self.path)
+        start_processes_safely(self.path, log_format)
         self.learn_credentials()
         self.try_to_load()
 
@@ -268,7 +272,7 @@ class KedroProject:
             ``KeyboardInterrupt`` included, is in the outcome: this never raises.
         """
         SECRETS.learn_environment(os.environ)  # the project's code may have added to it
-        with logs_of(report):
+        with logs_of(run_id, report):
             outcome = self._execute(run_id, request, stop, report)
             _log(run_id, outcome)
         return outcome

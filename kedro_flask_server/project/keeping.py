@@ -66,9 +66,11 @@ class KeptConfigs(dict[Path, DictConfig]):
         self.can_be_split = isinstance(self.raw, dict) and all(
             isinstance(name, str) and not _holds(each, _MISSING) for name, each in self.raw.items()
         )
-        self.plain = frozenset(
-            name for name, each in self.raw.items() if not _holds(each, "${")
-        ) if self.can_be_split else frozenset()
+        self.plain = (
+            frozenset(name for name, each in self.raw.items() if not _holds(each, "${"))
+            if self.can_be_split
+            else frozenset()
+        )
         self.resolutions: OrderedDict[str, Resolution | None] = OrderedDict()
 
     def fresh(self) -> dict[Path, DictConfig]:
@@ -197,9 +199,7 @@ class KeepingConfigLoader(OmegaConfigLoader):
             self._resolve_environment_variables(config)
         return fresh
 
-    def _look_into(
-        self, conf_path: str, patterns: tuple[str, ...], key: str
-    ) -> KeptConfigs | None:
+    def _look_into(self, conf_path: str, patterns: tuple[str, ...], key: str) -> KeptConfigs | None:
         place = (conf_path, patterns, key, str(self.conf_source), self.ignore_hidden)
         listing = listing_of(conf_path)
         if listing is None:

@@ -17,11 +17,12 @@ import kedro.framework.cli  # noqa: F401  each child imports the program that st
 from kedro.framework import project
 from kedro.framework.startup import bootstrap_project
 
-from kedro_flask_server.logs import set_up_logging
+from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
 from kedro_flask_server.project.failures import safe
-from kedro_flask_server.project.runner import PRELOADED_PROJECT
+from kedro_flask_server.project.runner import LOG_FORMAT, PRELOADED_PROJECT
 
-set_up_logging(safe)
+make_records_safe(safe)
+draw_for_terminals_only(os.environ.get(LOG_FORMAT, "auto"))
 
 _PR_SET_PDEATHSIG = 1
 _THIS_PROCESS = os.getpid()

@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 PRELOADED_PROJECT = "KEDRO_FLASK_SERVER_PRELOADED_PROJECT"
 """The environment variable that tells `preload` which project to open."""
 
+LOG_FORMAT = "KEDRO_FLASK_SERVER_LOG_FORMAT"
+"""The environment variable that tells `preload` how log records are written."""
+
 _KEDRO_RUNNERS = "kedro.runner"
 
 # Kedro 1.5 called the list by the second name.
@@ -110,7 +113,7 @@ def _is_permitted(module_name: str, package_name: str) -> bool:
     )
 
 
-def start_processes_safely(project_path: Path) -> None:
+def start_processes_safely(project_path: Path, log_format: str) -> None:
     """Have ``ParallelRunner``'s processes started from a clean one, never forked from threads.
 
     A fork copies the locks that other threads hold at that moment, and the child waits for
@@ -121,12 +124,14 @@ def start_processes_safely(project_path: Path) -> None:
 
     Args:
         project_path: The project, which the clean process opens once for all that it starts.
+        log_format: How these write their log records.
     """
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return
     if multiprocessing.get_start_method(allow_none=True) in (None, "fork"):
         multiprocessing.set_start_method("forkserver", force=True)
         os.environ[PRELOADED_PROJECT] = str(project_path)
+        os.environ[LOG_FORMAT] = log_format
         multiprocessing.set_forkserver_preload(["kedro_flask_server.project.preload"])
     if os.environ.get("KEDRO_MP_CONTEXT") == "fork":
         logger.warning(

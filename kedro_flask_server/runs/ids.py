@@ -62,7 +62,6 @@ def is_run_id(text: str) -> bool:
 
 def time_of(run_id: str) -> datetime:
     """Return the UTC time at which the run of an id was taken in."""
-    day, _, time_of_day = run_id.partition("T")
-    hour, minute, second, millisecond = map(int, time_of_day[:-1].split("."))
-    moment = (hour, minute, second, millisecond * 1000)
-    return datetime(*map(int, day.split("-")), *moment, tzinfo=timezone.utc)  # type: ignore[misc]
+    day, _, time_of_day = run_id.removesuffix("Z").partition("T")
+    hour, minute, second, millisecond = time_of_day.split(".")
+    return datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}.{millisecond}+00:00")

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from kedro_flask_server.logs import set_up_logging
+from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
 from kedro_flask_server.project import KedroProject, warm_up
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.workers.output import Output
@@ -88,7 +88,8 @@ def boot_worker(channel: Channel, settings: WorkerSettings, *, output: int) -> W
 
 def _open(settings: WorkerSettings) -> KedroProject:
     project = KedroProject.bootstrap(Path(settings.project_path))
-    set_up_logging(project.safe_text)
+    make_records_safe(project.safe_text)
+    draw_for_terminals_only(settings.log_format)
     project.configure(
         env=settings.env,
         conf_source=settings.conf_source,

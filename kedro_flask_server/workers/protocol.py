@@ -48,6 +48,7 @@ class WorkerSettings:
         start_method: ``auto``, ``fork`` or ``spawn``: how the template starts workers.
         max_runs: How many runs a worker executes before it ends.
         max_rss_mb: With how much memory (resident, in MB) it ends after a run; None for any.
+        log_format: How log records are written.
         memory_limit_mb: How much memory (MB) it may take; None for any.
         python_path: ``sys.path`` of the server.
         modules: What the template imports beside the project: what runs have imported before.
@@ -60,6 +61,7 @@ class WorkerSettings:
     start_method: str
     max_runs: int
     max_rss_mb: int | None
+    log_format: str
     memory_limit_mb: int | None
     python_path: list[str]
     modules: list[str] = field(default_factory=list)

@@ -102,7 +102,7 @@ class Worker:
         self._report.stop = self._interruption
         for output in self._outputs:
             output.report = self._report
-        with logs_of_process(self._report):
+        with logs_of_process(body["run_id"], self._report):
             outcome = self._project.execute(
                 body["run_id"], RunRequest(**body["request"]), self._interruption, self._report
             )

@@ -17,7 +17,7 @@ from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner, Task, ThreadRunner
 
-from kedro_flask_server.logs import logs_of, set_up_logging
+from kedro_flask_server.logs import logs_of, make_records_safe
 from kedro_flask_server.project.hooks import report_nodes, watch_tasks
 from kedro_flask_server.runs.events import Event
 from kedro_flask_server.runs.model import Progress
@@ -29,7 +29,7 @@ logger = logging.getLogger("probe")
 @pytest.fixture(autouse=True)
 def _watched() -> Iterator[None]:
     make = logging.getLogRecordFactory()
-    set_up_logging(str)
+    make_records_safe(str)
     watch_tasks()
     yield
     logging.setLogRecordFactory(make)
@@ -68,7 +68,7 @@ def execute(
         manager.register(hooks)
     report_nodes(runner, report)
     catalog = DataCatalog({"raw": MemoryDataset(1)} | (datasets or {}))
-    with contextlib.suppress(ValueError, DatasetError), logs_of(report):
+    with contextlib.suppress(ValueError, DatasetError), logs_of("a run", report):
         runner.run(pipeline, catalog, manager, run_id="a-run", **options)
     return report.take(), report
 

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.logs import LogWriter
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest, StopReason
 from kedro_flask_server.runs.reporting import RunReport
@@ -51,6 +52,7 @@ class ThreadExecutor:
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="kedro-run")
         self._stops: dict[str, StopRequest] = {}
+        self._log_writer = LogWriter()
 
     def start(self) -> None:
         """Start all threads now, so that a run which is taken up has one.
@@ -59,6 +61,7 @@ class ThreadExecutor:
             ServerSettingsError: If the system gives no more threads.
         """
         start_threads(self._pool, self._workers)
+        self._log_writer.start()
 
     def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
         """Have a run executed, as for `Executor`."""
@@ -95,3 +98,4 @@ class ThreadExecutor:
 
     def end(self) -> None:
         """Leave the runs that still execute to the end of the process."""
+        self._log_writer.close()

@@ -15,6 +15,7 @@ from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.database import Database
 from kedro_flask_server.runs.store.schema import events, runs
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """What a run that executes has told and is not stored yet.

@@ -89,9 +89,7 @@ _TURN = select(runs, _NEWEST_ID.label("newest_id")).where(
     *_IS_QUEUED, runs.c.held_by.is_(None) | (runs.c.held_by == bindparam("server_id"))
 )
 # The columns that change are those of which values are given.
-_TAKE_UP = update(runs).where(
-    runs.c.run_id == bindparam("of"), runs.c.status == RunStatus.QUEUED
-)
+_TAKE_UP = update(runs).where(runs.c.run_id == bindparam("of"), runs.c.status == RunStatus.QUEUED)
 _FINISH = update(runs).where(
     runs.c.run_id == bindparam("of"),
     runs.c.status == RunStatus.RUNNING,
@@ -362,7 +360,9 @@ class RunStore(RunReader):
             now = self._database.now_ms(connection)
             started_at = max(now, rows.to_ms(time_of(found.run_id)))
             change = {"status": RunStatus.RUNNING, "owner": server_id, "started_at": started_at}
-            if connection.execute(_TAKE_UP, {"of": found.run_id, **change}).rowcount == 0:  # cancelled in this moment
+            if (
+                connection.execute(_TAKE_UP, {"of": found.run_id, **change}).rowcount == 0
+            ):  # cancelled in this moment
                 return None
             event_id = found.newest_id + 1
             started = (found.run_id, event_id, started_at, EventType.RUN_STARTED.value, "{}")

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from kedro_flask_server.runs.reporting import Report
@@ -20,51 +21,61 @@ from kedro_flask_server.text import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, boun
 # What rich highlights of a line in about 10 ms at worst (a line of digits).
 _MAX_HIGHLIGHTED_CHARS = 500
 
-_reported_to: ContextVar[Report | None] = ContextVar("kedro_server_run", default=None)
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    run_id: str
+    report: Report
+
+
+_current: ContextVar[_Run | None] = ContextVar("kedro_server_run", default=None)
 
 
 @contextmanager
-def logs_of(report: Report) -> Iterator[None]:
+def logs_of(run_id: str, report: Report) -> Iterator[None]:
     """Have what this thread logs, and the threads that inherit its context, added to a run's log.
 
     Args:
+        run_id: The run's id.
         report: Takes the records down.
     """
-    token = _reported_to.set(report)
+    token = _current.set(_Run(run_id, report))
     try:
         yield
     finally:
-        _reported_to.reset(token)
+        _current.reset(token)
 
 
 @contextmanager
-def logs_of_process(report: Report) -> Iterator[None]:
+def logs_of_process(run_id: str, report: Report) -> Iterator[None]:
     """Have everything that this process logs added to a run's log, whatever thread it is.
 
     Args:
+        run_id: The run's id.
         report: Takes the records down.
     """
-    _ProcessLog.report = report
+    _OfProcess.run = _Run(run_id, report)
     try:
         yield
     finally:
-        _ProcessLog.report = None
+        _OfProcess.run = None
 
 
-class _ProcessLog:
-    """Where the records of a process go that are no other run's."""
+class _OfProcess:
+    """The run to which the records of a process belong that are no other run's."""
 
-    report: Report | None = None
+    run: _Run | None = None
 
 
-def set_up_logging(safe: Callable[[str], str]) -> None:
+def make_records_safe(safe: Callable[[str], str]) -> None:
     """Show the server's own log lines, and make every record of this process safe to write.
 
     The server's lines are shown from INFO on, as Kedro's and the project's are, unless the
     project's logging configuration says otherwise for ``kedro_flask_server``.
 
     A record is left as it is unless it is long or its text has to change; then it is drawn
-    without highlighting, and an exception that comes with it is turned into text.
+    without highlighting, and an exception that comes with it is turned into text. Each gets a
+    ``run_id``, which is empty where it belongs to no run.
 
     Args:
         safe: Returns text that may be logged.
@@ -97,6 +108,8 @@ class _SafeRecords:
 
     def __call__(self, *args: Any, **kwargs: Any) -> logging.LogRecord:
         record = self._make(*args, **kwargs)
+        run = _current.get() or _OfProcess.run
+        record.run_id = run.run_id if run else ""
         try:
             text = record.getMessage()
         except Exception:  # wrong arguments, which logging reports when it writes the record
@@ -111,11 +124,10 @@ class _SafeRecords:
             if safe_parts != parts or max(map(len, parts)) > _MAX_HIGHLIGHTED_CHARS:
                 shown = with_trace
                 record.exc_info = None
-        report = _reported_to.get() or _ProcessLog.report
         # Of logging.makeLogRecord(), nothing is known yet.
-        if report is not None and record.name is not None:
+        if run is not None and record.name is not None:
             text_of_run = visible(_bounded(with_trace)).rstrip("\n")
-            report.log(str(record.levelname), str(record.name), text_of_run)
+            run.report.log(str(record.levelname), str(record.name), text_of_run)
         if shown != text:
             record.msg, record.args = shown, ()
         if shown != text or len(shown) > _MAX_HIGHLIGHTED_CHARS:

@@ -1,0 +1,105 @@
+"""How a log record is written where nobody looks at a terminal: as a plain line, or as JSON.
+
+Kedro logs through rich, which wraps, aligns and colours each line for a terminal. That takes a
+millisecond a line, also into a file, where it is of no use.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import datetime, timezone
+from functools import wraps
+from typing import Any
+
+from rich.logging import RichHandler
+
+from kedro_flask_server.text import rfc3339
+
+_WITHOUT_FORMAT = (None, "%(message)s")
+
+
+def plain_line(record: logging.LogRecord, message: str) -> str:
+    """Return a record as text: time, level, run where there is one, logger and message.
+
+    Args:
+        record: The record.
+        message: What it says, with its traceback.
+    """
+    run_id = getattr(record, "run_id", "")
+    of_run = f"{run_id} " if run_id else ""
+    return f"{_time(record)} {record.levelname:<8} {of_run}{record.name}: {message}"
+
+
+def json_line(record: logging.LogRecord, message: str) -> str:
+    """Return a record as an object of JSON, in one line (https://jsonlines.org).
+
+    Args:
+        record: The record.
+        message: What it says, with its traceback.
+    """
+    content = {"time": _time(record), "level": record.levelname, "logger": record.name}
+    run_id = getattr(record, "run_id", "")
+    if run_id:
+        content["run_id"] = run_id
+    return json.dumps({**content, "message": message})
+
+
+LINE_OF: dict[str, Callable[[logging.LogRecord, str], str]] = {
+    "auto": plain_line,
+    "plain": plain_line,
+    "json": json_line,
+}
+LOG_FORMATS = ("auto", "rich", "plain", "json")
+"""How a record is written: ``auto`` is drawn by rich on a terminal, and plain elsewhere."""
+
+
+def draw_for_terminals_only(log_format: str) -> None:
+    """Have rich's handlers write lines instead of drawing them, but for a terminal.
+
+    All else of a project's logging configuration is left as it is: levels, other handlers,
+    filters, and a formatter that a handler of rich's was given.
+
+    Args:
+        log_format: One of `LOG_FORMATS`; ``plain`` and ``json`` count on a terminal, too.
+    """
+    _Chosen.log_format = log_format
+    classes: list[type[RichHandler]] = [RichHandler, *RichHandler.__subclasses__()]
+    for handler_class in classes:
+        if not hasattr(handler_class.emit, "__wrapped__"):
+            handler_class.emit = _unless_drawn(handler_class.emit)  # type: ignore[method-assign]
+
+
+class _Chosen:
+    """What a process writes its records as."""
+
+    log_format = "rich"
+
+
+def _unless_drawn(emit: Callable[[Any, logging.LogRecord], None]) -> Any:
+    @wraps(emit)
+    def emit_line(handler: RichHandler, record: logging.LogRecord) -> None:
+        chosen = _Chosen.log_format
+        if chosen == "rich" or (chosen == "auto" and handler.console.is_terminal):
+            emit(handler, record)
+            return
+        try:
+            handler.console.file.write(f"{_line(handler, record, chosen)}\n")
+            handler.console.file.flush()
+        except Exception:  # as every handler does
+            handler.handleError(record)
+
+    return emit_line
+
+
+def _line(handler: logging.Handler, record: logging.LogRecord, log_format: str) -> str:
+    message = handler.format(record)
+    own = handler.formatter and getattr(handler.formatter, "_fmt", None)
+    if log_format != "json" and own not in _WITHOUT_FORMAT:
+        return message
+    return LINE_OF[log_format](record, message)
+
+
+def _time(record: logging.LogRecord) -> str:
+    return rfc3339(datetime.fromtimestamp(record.created, timezone.utc))

@@ -1,0 +1,110 @@
+"""Writes what the runs log, in a thread of its own: a run does not wait for its log's handlers."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from functools import wraps
+from typing import Any
+
+from kedro_flask_server.runs.background import BackgroundThread
+
+# As often are records written, a batch at a time: to wake a thread for each costs the run more
+# than to write it.
+_EVERY_S = 0.02
+
+# With more than these, whoever logs writes them.
+_MAX_WAITING = 10_000
+
+_Waiting = tuple[Context, logging.Logger, logging.LogRecord]
+
+
+class LogWriter(logging.Handler):
+    """Takes the records of all loggers, and has their handlers write them later, in order.
+
+    Levels, filters and handlers are those of the loggers. An error is written at once, with all
+    that came before it. It is a handler itself so that ``logging.shutdown`` flushes it.
+    """
+
+    def __init__(self) -> None:
+        """Prepare; `start` begins."""
+        super().__init__()
+        self._waiting: deque[_Waiting] = deque()
+        self._writing = threading.RLock()
+        self._has_come = threading.Event()
+        self._is_closing = threading.Event()
+        self._thread = BackgroundThread(self._work, name="kedro-log-writer")
+
+    def start(self) -> None:
+        """Take the records of this process from now on."""
+        call = logging.Logger.callHandlers
+        if not hasattr(call, "__wrapped__"):
+            logging.Logger.callHandlers = _handing_over(call)  # type: ignore[method-assign]
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=_Active.forget)
+        self._thread.start()
+        _Active.writer = self
+
+    def take(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+        """Take a record that a logger is to hand to its handlers."""
+        self._waiting.append((copy_context(), logger, record))
+        is_closing = _Active.writer is not self
+        if is_closing or record.levelno >= logging.ERROR or len(self._waiting) > _MAX_WAITING:
+            self.flush()
+        elif not self._has_come.is_set():
+            self._has_come.set()
+
+    def flush(self) -> None:
+        """Write all that has come."""
+        with self._writing:
+            while self._waiting:
+                context, logger, record = self._waiting.popleft()
+                context.run(_call_handlers, logger, record)
+
+    def close(self) -> None:
+        """Write all that has come, and leave what comes to those who log it."""
+        if _Active.writer is self:
+            _Active.forget()
+        self._is_closing.set()
+        self._has_come.set()
+        if threading.current_thread().name != "kedro-log-writer":
+            self._thread.join()
+        self.flush()
+        super().close()
+
+    def _work(self) -> None:
+        while not self._is_closing.is_set():
+            self._has_come.wait()
+            self._is_closing.wait(_EVERY_S)
+            self._has_come.clear()
+            self.flush()
+
+
+class _Active:
+    """The writer of this process, if there is one."""
+
+    writer: LogWriter | None = None
+
+    @classmethod
+    def forget(cls) -> None:
+        cls.writer = None
+
+
+def _handing_over(call: Callable[[logging.Logger, logging.LogRecord], None]) -> Any:
+    @wraps(call)
+    def hand_over(logger: logging.Logger, record: logging.LogRecord) -> None:
+        writer = _Active.writer
+        if writer is None:
+            call(logger, record)
+        else:
+            writer.take(logger, record)
+
+    return hand_over
+
+
+def _call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
+    logging.Logger.callHandlers.__wrapped__(logger, record)  # type: ignore[attr-defined]
