@@ -109,7 +109,13 @@ def create_http_server(
         or bool(config.trusted_proxies),
         expose_messages=config.expose_error_messages,
     )
-    runs = RunService(store, _create_executor(project, config), config, chores=[access])
+    runs = RunService(
+        store,
+        _create_executor(project, config),
+        config,
+        chores=[access],
+        fingerprint=project.fingerprint,
+    )
 
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes

@@ -58,6 +58,7 @@ class Secrets:
         # In the order in which they were last learnt.
         self._recent: dict[str, None] = {}
         self._forms: tuple[str, ...] = ()
+        self._version = 0
         self.announce: Callable[[list[str]], None] | None = None
         """Is told of each that becomes known."""
 
@@ -91,8 +92,14 @@ class Secrets:
             forms = {form for value in (*self._lasting, *self._recent) for form in _forms(value)}
             # The longest first, so that nothing is left of one that contains another.
             self._forms = tuple(sorted(forms, key=len, reverse=True))
+            self._version += 1
         if self.announce is not None:
             self.announce(new)
+
+    @property
+    def version(self) -> int:
+        """A number that is another whenever more is known, or less."""
+        return self._version
 
     def knows(self, value: str) -> bool:
         """Whether a value as a whole is secret."""

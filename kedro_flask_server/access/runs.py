@@ -16,6 +16,7 @@ from kedro_flask_server.runs.model import (
     RunFilter,
     RunPage,
     RunRequest,
+    Snapshot,
     Submitter,
 )
 from kedro_flask_server.runs.service import RunService
@@ -127,16 +128,19 @@ class RunsOfCaller:
         events = [_silent(event) for event in page.events if event.type != EventType.LOG]
         return EventPage(events=events, next=page.next)
 
-    def snapshot(self, params: str | None = None) -> Mapping[str, Any] | ErrorDetail:
-        """Describe the project, or what the caller's pipelines have of it."""
+    def snapshot(self, params: str | None = None) -> Snapshot | ErrorDetail:
+        """Describe the project; `describe` says what the caller may see of it."""
         snapshot = self._runs.snapshot(params)
         if isinstance(snapshot, ErrorDetail) and not self.caller.sees_messages:
             return _without_message(snapshot)
-        if isinstance(snapshot, ErrorDetail):
-            return snapshot
+        return snapshot
+
+    def describe(self, snapshot: Snapshot) -> dict[str, Any]:
+        """Return what a snapshot has of the caller's pipelines."""
+        content = snapshot.content
         if self.caller.pipelines is not None:
-            snapshot = _of_pipelines(snapshot, self.caller.pipelines)
-        shown: dict[str, Any] = redact_texts(snapshot)
+            content = _of_pipelines(content, self.caller.pipelines)
+        shown: dict[str, Any] = redact_texts(content)
         return shown
 
     def _shown(self, run: Run) -> Run:

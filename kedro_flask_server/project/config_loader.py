@@ -43,7 +43,7 @@ class IsolatedConfigLoader(AbstractConfigLoader):
     _project_class: type[AbstractConfigLoader]
     _is_guarded = False
 
-    _kept: KeptFolders
+    kept: KeptFolders
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         is_guarded = bool(kwargs.pop(_GUARD, False))
@@ -111,11 +111,11 @@ class IsolatedConfigLoader(AbstractConfigLoader):
     def _types_without_params(self) -> dict[tuple[Any, ...], Any] | None:
         """Return the types in the catalog without parameters; None where it needs some."""
         source = _source_of(self)
-        types: dict[tuple[Any, ...], Any] | None = self._kept.types_in(source)
+        types: dict[tuple[Any, ...], Any] | None = self.kept.types_in(source)
         if types is None:
             types, found_in = self._types_with({})
             if found_in == source:  # otherwise somebody has just edited it
-                self._kept.keep_types(source, types)
+                self.kept.keep_types(source, types)
         return types
 
     def _types_with(
@@ -151,7 +151,7 @@ def isolated(loader_class: type[AbstractConfigLoader]) -> type[AbstractConfigLoa
     return type(
         loader_class.__name__,
         (IsolatedConfigLoader, inner),
-        {"_project_class": loader_class, "_kept": KeptFolders()},
+        {"_project_class": loader_class, "kept": KeptFolders()},
     )
 
 

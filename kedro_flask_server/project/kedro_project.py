@@ -8,12 +8,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import kedro
+from kedro.config import AbstractConfigLoader
 from kedro.framework.cli.utils import _split_params
 from kedro.framework.project import settings, validate_settings
 from kedro.framework.session import KedroServiceSession
@@ -25,9 +26,15 @@ from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import logs_of
 from kedro_flask_server.project.config_loader import isolated, unescaped
 from kedro_flask_server.project.failures import describe, describe_run, safe, trace
+from kedro_flask_server.project.fingerprint import changed_since, fingerprint_of, sources_in
 from kedro_flask_server.project.hooks import report_nodes, watch_tasks
+from kedro_flask_server.project.keeping import (
+    KeepingConfigLoader,
+    noting_what_is_left_to_kedro,
+)
 from kedro_flask_server.project.parsing import parse_texts_once
 from kedro_flask_server.project.plugins import warn_of_plugins_with_state
+from kedro_flask_server.project.resolvers import are_all_of_omegaconf
 from kedro_flask_server.project.runner import (
     RunStopped,
     create_runner,
@@ -41,6 +48,7 @@ from kedro_flask_server.runs.model import (
     RunOutcome,
     RunRequest,
     RunStatus,
+    Snapshot,
     StopReason,
 )
 from kedro_flask_server.runs.reporting import Report
@@ -207,25 +215,34 @@ class KedroProject:
             self._last_failure = None
             return self._session
 
-    def snapshot(self, params: str | None = None) -> Mapping[str, Any] | ErrorDetail:
+    def snapshot(self, params: str | None = None) -> Snapshot | ErrorDetail:
         """Describe the project, without running anything.
 
         Args:
             params: Runtime parameters in the format of ``kedro run --params``.
 
         Returns:
-            All fields of ``kedro.inspection``'s snapshot, as plain data; or why there is none.
+            The snapshot, or why there is none.
         """
         try:
             runtime_params = self._params(_parse_params(params) if params else None)
             self._loaded_session()
-            snapshot = get_project_snapshot(
-                env=self._env,
-                conf_source=self._conf_source,
-                metadata=self._metadata,
-                runtime_params=runtime_params,
-            )
-            return dataclasses.asdict(snapshot)
+            began_ns, before = time.time_ns(), self.fingerprint(())
+            with noting_what_is_left_to_kedro() as left:
+                found = get_project_snapshot(
+                    env=self._env,
+                    conf_source=self._conf_source,
+                    metadata=self._metadata,
+                    runtime_params=runtime_params,
+                )
+            content = dataclasses.asdict(found)
+            sources = sources_in(content, self.path)
+            # What was edited meanwhile, or depends on more than that, is not to be found again.
+            is_lasting = not left and before == self.fingerprint(())
+            if not is_lasting or changed_since(sources, began_ns):
+                return Snapshot(content=content)
+            shown = tuple(map(str, sources))
+            return Snapshot(content=content, fingerprint=self.fingerprint(shown), sources=shown)
         except BaseException as error:  # the project's code may raise anything
             failure = describe(error)
             logger.error(
@@ -237,22 +254,76 @@ class KedroProject:
             )
             return failure
 
+    def fingerprint(self, sources: Iterable[str]) -> str | None:
+        """Return what a snapshot depends on, beside its parameters, as short text.
+
+        Args:
+            sources: The files of Python that it says lines of.
+
+        Returns:
+            A text that changes whenever the configuration or the sources do; None where that
+            cannot be told: of a project's own configuration loader, and of what is no folder here.
+        """
+        folders = self._configuration_folders()
+        return fingerprint_of(folders, map(Path, sources)) if folders else None
+
+    def _configuration_folders(self) -> list[Path]:
+        if not issubclass(settings.CONFIG_LOADER_CLASS, KeepingConfigLoader):
+            return []
+        given = settings.CONFIG_LOADER_ARGS
+        source = Path(self._conf_source or self.path / settings.CONF_SOURCE)
+        env = self._env or given.get("default_run_env") or ""
+        return [source / each for each in dict.fromkeys((given.get("base_env") or "", env))]
+
     def learn_credentials(self) -> None:
         """Take down what is secret in the project's configuration; each run does so, too."""
         with suppress(Exception, SystemExit):  # it fails again in the run that needs it
-            loader = settings.CONFIG_LOADER_CLASS(
-                conf_source=self._conf_source or str(self.path / settings.CONF_SOURCE),
-                env=self._env,
-                **settings.CONFIG_LOADER_ARGS,
-            )
-            _ = loader["credentials"]
+            _ = self._configuration()["credentials"]
+
+    def read_ahead(self) -> bool:
+        """Read the configuration, so that the runs of processes forked from this one need not.
+
+        That is done where it executes no code of the project's: with Kedro's own configuration
+        loader, and no resolvers but its own and OmegaConf's.
+
+        Returns:
+            Whether it was done.
+        """
+        given = settings.CONFIG_LOADER_ARGS
+        is_keeping = issubclass(settings.CONFIG_LOADER_CLASS, KeepingConfigLoader)
+        if not is_keeping or given.get("custom_resolvers") or not are_all_of_omegaconf():
+            return False
+        # After two looks it is known which files there are, and after the third what they hold.
+        for _ in range(3):
+            with suppress(Exception):  # it fails again in the run that needs it
+                loader = self._configuration(restrict_runtime_params_type_selection=True)
+                for key in ("catalog", "credentials", "parameters"):
+                    with suppress(Exception):
+                        _ = loader[key]
+        settings.CONFIG_LOADER_CLASS.kept.has_read_anew = False
+        return True
+
+    def _configuration(self, **options: Any) -> AbstractConfigLoader:
+        loader: AbstractConfigLoader = settings.CONFIG_LOADER_CLASS(
+            conf_source=self._conf_source or str(self.path / settings.CONF_SOURCE),
+            env=self._env,
+            **{**settings.CONFIG_LOADER_ARGS, **options},
+        )
+        return loader
+
+    @property
+    def has_read_anew(self) -> bool:
+        """Whether a configuration has been parsed in this process since `read_ahead`."""
+        loader_class = settings.CONFIG_LOADER_CLASS
+        is_keeping = issubclass(loader_class, KeepingConfigLoader)
+        return is_keeping and loader_class.kept.has_read_anew
 
     def import_datasets(self) -> None:
         """Import the classes of the project's datasets, as far as they can be told."""
         snapshot = self.snapshot()
         if isinstance(snapshot, ErrorDetail):
             return
-        for dataset_type in {each["type"] for each in snapshot["datasets"].values()}:
+        for dataset_type in {each["type"] for each in snapshot.content["datasets"].values()}:
             with suppress(Exception):  # it fails again in the run that needs it
                 parse_dataset_definition({"type": dataset_type})
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +34,23 @@ _GLOBALS, _RUNTIME_PARAMS = "globals", "runtime_params"
 _OF_KEDRO = re.compile(rf"\$\{{\s*({_GLOBALS}|{_RUNTIME_PARAMS})\s*:")
 
 _MISSING = "???"
+
+
+_left_to_kedro: ContextVar[list[str] | None] = ContextVar("left_to_kedro", default=None)
+
+
+@contextmanager
+def noting_what_is_left_to_kedro() -> Iterator[list[str]]:
+    """Note the kinds of configuration that depend on more than files and runtime parameters.
+
+    Nothing is noted of a project's own configuration loader.
+    """
+    noted: list[str] = []
+    token = _left_to_kedro.set(noted)
+    try:
+        yield noted
+    finally:
+        _left_to_kedro.reset(token)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,15 +81,12 @@ class KeptConfigs(dict[Path, DictConfig]):
         super().__init__({path: OmegaConf.create(each) for path, each in contents.items()})
         self.contents = contents
         self.merged = cast("DictConfig", OmegaConf.merge(*self.values()) if self else None)
-        self.raw: Any = OmegaConf.to_container(self.merged, resolve=False) if self else {}
-        self.can_be_split = isinstance(self.raw, dict) and all(
-            isinstance(name, str) and not _holds(each, _MISSING) for name, each in self.raw.items()
+        raw: Any = OmegaConf.to_container(self.merged, resolve=False) if self else {}
+        self.can_be_split = isinstance(raw, dict) and all(
+            isinstance(name, str) and not _holds(each, _MISSING) for name, each in raw.items()
         )
-        self.plain = (
-            frozenset(name for name, each in self.raw.items() if not _holds(each, "${"))
-            if self.can_be_split
-            else frozenset()
-        )
+        self.raw: dict[str, Any] = raw if self.can_be_split else {}
+        self.plain = frozenset(name for name, each in self.raw.items() if not _holds(each, "${"))
         self.resolutions: OrderedDict[str, Resolution | None] = OrderedDict()
 
     def fresh(self) -> dict[Path, DictConfig]:
@@ -112,6 +128,8 @@ class KeptFolders:
 
     _by_place: OrderedDict[Any, _Folder] = field(default_factory=OrderedDict)
     _types: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
+    has_read_anew: bool = False
+    """Whether something was read that was not kept."""
 
     def get(self, place: Any) -> _Folder | None:
         """Return what is kept of a place."""
@@ -119,6 +137,7 @@ class KeptFolders:
 
     def keep(self, place: Any, folder: _Folder) -> None:
         """Keep what was found in a place."""
+        self.has_read_anew = True
         _put(self._by_place, place, folder, _MAX_FOLDERS)
 
     def types_in(self, catalog: CatalogSource | None) -> Any:
@@ -134,7 +153,8 @@ class KeptFolders:
 class KeepingConfigLoader(OmegaConfigLoader):
     """``OmegaConfigLoader``, with its two inner steps: read a folder, and resolve what it holds."""
 
-    _kept: KeptFolders
+    kept: KeptFolders
+    """What all loaders of a class keep."""
 
     # Of the catalog, base and environment; None where something was left to Kedro.
     _catalog_parts: list[tuple[KeptConfigs, Resolution]] | None = None
@@ -204,13 +224,13 @@ class KeepingConfigLoader(OmegaConfigLoader):
         listing = listing_of(conf_path)
         if listing is None:
             return None
-        kept = self._kept.get(place)
+        kept = self.kept.get(place)
         if kept is None or kept.listing != listing or not kept.is_certain:
             found = super()._read_dir_configs(conf_path, patterns, key, set())
             paths = tuple(found)
             is_certain = kept is not None and (kept.listing, kept.paths) == (listing, paths)
             kept = _Folder(listing=listing, paths=paths, is_certain=is_certain)
-            self._kept.keep(place, kept)
+            self.kept.keep(place, kept)
             return None
         texts = tuple(bytes_in(str(path)) for path in kept.paths)
         if kept.configs is None or texts != kept.texts:
@@ -223,7 +243,7 @@ class KeepingConfigLoader(OmegaConfigLoader):
             kept = _Folder(
                 listing=listing, paths=kept.paths, is_certain=True, texts=known, configs=configs
             )
-            self._kept.keep(place, kept)
+            self.kept.keep(place, kept)
         return kept.configs
 
     def _made_of(self, texts: dict[Path, bytes], key: str) -> KeptConfigs | None:
@@ -243,6 +263,9 @@ class KeepingConfigLoader(OmegaConfigLoader):
             if found is not None:
                 return found
             config_per_file = config_per_file.fresh()
+        noted = _left_to_kedro.get()
+        if noted is not None:
+            noted.append(key)
         if key == "catalog":
             self._catalog_parts = None
         return super()._merge_and_resolve(key, config_per_file)

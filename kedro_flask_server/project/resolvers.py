@@ -38,6 +38,11 @@ def noting_resolvers() -> Iterator[set[str]]:
         _noted.reset(token)
 
 
+def are_all_of_omegaconf() -> bool:
+    """Whether a project has registered no resolver for the whole process."""
+    return all(name.startswith("oc.") for name in _LayeredTable.installed())
+
+
 class ResolverLayer:
     """The resolvers of one configuration loader."""
 

@@ -7,13 +7,22 @@ It comes last: whatever changes the filters of warnings has every warning given 
 from __future__ import annotations
 
 import importlib
+import logging
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from kedro.config import OmegaConfigLoader
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.pipeline import Node, Pipeline
+from kedro.runner import SequentialRunner
 
 from kedro_flask_server.project.config_loader import isolated
+from kedro_flask_server.project.hooks import report_nodes
+from kedro_flask_server.project.runner import stop_between_nodes
+from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.runs.stopping import StopRequest
 
 # MemoryDataset looks for pandas, and the parameters for pydantic, whether the project uses them
 # or not.
@@ -22,15 +31,17 @@ _IMPORTED_BY_KEDRO = ("pandas", "pydantic.main")
 # OmegaConf's parser learns its grammar from what it reads.
 _CONFIGURATION = {
     "globals": "word: text\nnested: {number: 1}\n",
-    "parameters": "{}",
+    "parameters": "fixed: 1\nnested: {tag: '${runtime_params:tag, none}'}\n",
     "credentials": "key: ${oc.env:PATH}\n",
     "catalog": """
 _folder: data/${globals:word}
-_type: pickle.PickleDataset
+_type: MemoryDataset
 one:
   type: ${_type}
-  filepath: ${_folder}/${runtime_params:tag, ${globals:nested.number}}/one-${globals:word}.pkl
-  save_args: {key: "${globals:missing, null}", path: "${..filepath}"}
+  data: ${_folder}/${runtime_params:tag, ${globals:nested.number}}/one-${globals:word}
+  metadata: {key: "${globals:missing, null}", path: "${..data}"}
+fixed:
+  type: MemoryDataset
 "{name}#csv":
   type: pandas.CSVDataset
   filepath: data/{name}.csv
@@ -39,18 +50,56 @@ one:
 
 
 def warm_up() -> None:
-    """Import what Kedro imports later on, and have it read a configuration."""
+    """Import what Kedro imports later on, and execute a run of nothing."""
     for name in _IMPORTED_BY_KEDRO:
         with suppress(ImportError):
             importlib.import_module(name)
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder, "base")
-        base.mkdir()
-        for name, text in _CONFIGURATION.items():
-            (base / f"{name}.yml").write_text(text)
-        loader = isolated(OmegaConfigLoader)(
-            folder, base_env="base", default_run_env="base", runtime_params={"tag": "a-1"}
-        )
-        with suppress(Exception):  # another Kedro, which reads it in another way
-            for name in _CONFIGURATION:
-                loader[name]
+    disabled = logging.root.manager.disable
+    logging.disable()
+    try:
+        # The second run does what only follows another.
+        for _ in range(2):
+            with suppress(Exception), tempfile.TemporaryDirectory() as folder:  # another Kedro
+                _rehearse(Path(folder))
+    finally:
+        logging.disable(disabled)
+
+
+def _rehearse(project: Path) -> None:
+    """Execute a run by the ways that every run takes, with a catalog and a pipeline of its own."""
+    conf = project / "conf" / "base"
+    conf.mkdir(parents=True)
+    for name, text in _CONFIGURATION.items():
+        (conf / f"{name}.yml").write_text(text)
+    hooks = _create_hook_manager()
+    params = {"tag": "a-1"}
+    loader = isolated(OmegaConfigLoader)(
+        str(conf.parent),
+        base_env="base",
+        default_run_env="base",
+        runtime_params=params,
+        restrict_runtime_params_type_selection=True,
+    )
+    context = KedroContext(
+        package_name="rehearsal",
+        project_path=project,
+        config_loader=loader,
+        env=None,
+        hook_manager=hooks,
+        runtime_params=params,
+    )
+    context._pipelines_to_validate = []  # not the project's, whose nodes would be looked at
+    catalog = context._get_catalog(save_version="rehearsal")
+    node = Node(_returned, ["params:tag", "one"], "two", name="rehearse")
+    pipeline = (Pipeline([]) + Pipeline([node])).filter()
+    runner = SequentialRunner()
+    stop_between_nodes(runner, StopRequest())
+    report_nodes(runner, RunReport(after=0, max_log_bytes=0))
+    told = {"run_params": {"run_id": "rehearsal"}, "pipeline": pipeline, "catalog": catalog}
+    hooks.hook.before_pipeline_run(**told)
+    result = runner.run(pipeline, catalog, hooks, run_id="rehearsal")
+    hooks.hook.after_pipeline_run(**told, run_result=result)
+
+
+def _returned(tag: object, one: object) -> object:
+    return tag

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import Enum
@@ -116,6 +117,21 @@ class Progress:
 
     done: int
     total: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Snapshot:
+    """What a project is made of.
+
+    Attributes:
+        content: All fields of ``kedro.inspection``'s snapshot, as plain data.
+        fingerprint: What it was made of, as short text; None where that cannot be told.
+        sources: The files of Python that it says lines of.
+    """
+
+    content: Mapping[str, Any]
+    fingerprint: str | None = None
+    sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

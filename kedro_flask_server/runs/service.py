@@ -6,9 +6,8 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.errors import (
@@ -34,6 +33,7 @@ from kedro_flask_server.runs.model import (
     RunPage,
     RunRequest,
     RunStatus,
+    Snapshot,
     Submitter,
 )
 from kedro_flask_server.runs.recorder import Recorder
@@ -44,6 +44,9 @@ logger = logging.getLogger(__name__)
 
 # How often who waits for events of a run looks for those that another server has stored.
 _LOOK_EVERY_S = 0.5
+
+# Each with parameters of its own.
+_MAX_SNAPSHOTS = 16
 
 
 class RunService:
@@ -61,6 +64,7 @@ class RunService:
         config: ServerConfig,
         *,
         chores: Sequence[Chore] = (),
+        fingerprint: Callable[[Iterable[str]], str | None] = lambda sources: None,
     ) -> None:
         """Prepare.
 
@@ -69,10 +73,14 @@ class RunService:
             executor: Executes them.
             config: The settings of the server.
             chores: What else is to be done from time to time while the store is open.
+            fingerprint: Returns, of files of Python, what a snapshot of the project depends on;
+                None where that cannot be told.
         """
         self._store = store
         self._executor = executor
         self._config = config
+        self._fingerprint = fingerprint
+        self._snapshots: dict[str | None, Snapshot] = {}
         self._ids = RunIds()
         self._watches = Watches()
         self._news = Watches()
@@ -311,8 +319,8 @@ class RunService:
                     raise ServerStoppingError
                 watch.wait(min(remaining_s, _LOOK_EVERY_S))
 
-    def snapshot(self, params: str | None = None) -> Mapping[str, Any] | ErrorDetail:
-        """Describe the project, as for `Executor`.
+    def snapshot(self, params: str | None = None) -> Snapshot | ErrorDetail:
+        """Describe the project, as for `Executor`; the same snapshot for as long as it is true.
 
         Raises:
             ServerStoppingError: If the server stops.
@@ -320,7 +328,17 @@ class RunService:
         if self._is_stopping:
             raise ServerStoppingError
         self.start()
-        return self._executor.snapshot(params)
+        kept = self._snapshots.get(params)
+        if kept is not None and kept.fingerprint == self._fingerprint(kept.sources):
+            return kept
+        snapshot = self._executor.snapshot(params)
+        if isinstance(snapshot, Snapshot) and snapshot.fingerprint is not None:
+            with self._lock:
+                self._snapshots.pop(params, None)
+                self._snapshots[params] = snapshot
+                while len(self._snapshots) > _MAX_SNAPSHOTS:
+                    del self._snapshots[next(iter(self._snapshots))]
+        return snapshot
 
     def faults(self) -> dict[str, str]:
         """Return why no runs can be taken in: what is at fault, and how; empty where they can."""

@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 
 from kedro_flask_server.access.model import Scope
 from kedro_flask_server.errors import ServerBusyError
-from kedro_flask_server.runs.model import ErrorDetail, Run, RunStatus
+from kedro_flask_server.runs.model import Run, RunStatus
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.guard import needs, runs_of_caller
 from kedro_flask_server.web.loading import (
@@ -22,11 +22,11 @@ from kedro_flask_server.web.loading import (
 from kedro_flask_server.web.preferences import Preferences
 from kedro_flask_server.web.runs import accept_run, capped
 from kedro_flask_server.web.schemas import (
-    ErrorDetailSchema,
     RunFailureSchema,
     RunRequestSchema,
     RunSuccessSchema,
 )
+from kedro_flask_server.web.snapshots import SnapshotAnswers
 
 
 def create_core_blueprint(
@@ -50,6 +50,7 @@ def create_core_blueprint(
     core = Blueprint("kedro_server_core", __name__)
     run_request = RunRequestSchema()
     max_snapshots = max(1, max_waiting)
+    answers = SnapshotAnswers()
     snapshot_places = threading.BoundedSemaphore(max_snapshots)
 
     @core.get("/snapshot")
@@ -72,6 +73,10 @@ def create_core_blueprint(
         responses:
           200:
             description: The snapshot, or why there is none.
+            headers:
+              ETag:
+                description: Changes whenever the snapshot does.
+                schema: {type: string}
             content:
               application/json:
                 schema:
@@ -83,6 +88,8 @@ def create_core_blueprint(
                     mapping:
                       success: "#/components/schemas/SnapshotSuccess"
                       failure: "#/components/schemas/SnapshotFailure"
+          304:
+            description: The caller has it, as `If-None-Match` says (RFC 9110).
           422: {$ref: "#/components/responses/InvalidRequest"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
@@ -90,10 +97,9 @@ def create_core_blueprint(
         if not snapshot_places.acquire(blocking=False):
             raise ServerBusyError("a snapshot", limit=max_snapshots, setting="max_waiting")
         try:
-            snapshot = runs_of_caller(runs).snapshot(params)
+            return answers.of(runs_of_caller(runs), params)
         finally:
             snapshot_places.release()
-        return jsonify(_dump_snapshot(snapshot))
 
     @core.post("/run")
     @needs(Scope.RUN)
@@ -182,10 +188,3 @@ def _ended(run: Run) -> dict[str, Any]:
         "duration_ms": duration_ms,
         "error": run.error,
     }
-
-
-def _dump_snapshot(snapshot: Any) -> dict[str, Any]:
-    """Return the answer to ``/snapshot``: whatever fields ``kedro.inspection`` has."""
-    if isinstance(snapshot, ErrorDetail):
-        return {"status": "failure", "error": ErrorDetailSchema().dump(snapshot)}
-    return {"status": "success", **snapshot}

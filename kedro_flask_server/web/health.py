@@ -27,6 +27,7 @@ def create_health_blueprint(runs: RunService, *, kedro_version: str) -> Blueprin
         A blueprint.
     """
     blueprint = Blueprint(HEALTH_BLUEPRINT, __name__)
+    healthy = HealthResponseSchema().dump({"status": "healthy", "kedro_version": kedro_version})
 
     @blueprint.get("/health")
     def health() -> ResponseReturnValue:
@@ -45,8 +46,7 @@ def create_health_blueprint(runs: RunService, *, kedro_version: str) -> Blueprin
         """
         if current_caller() is None:
             return {"status": "healthy"}
-        answer = {"status": "healthy", "kedro_version": kedro_version}
-        return jsonify(HealthResponseSchema().dump(answer))
+        return jsonify(healthy)
 
     @blueprint.get("/health/live")
     def live() -> ResponseReturnValue:

@@ -56,6 +56,7 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
         with _EndWithServer(control):
             _import([*found.get("modules", ()), *settings.modules])
             warm_up()
+            project.read_ahead()
         method = _start_method(settings)
     gc.collect()
     gc.freeze()  # or the first collection in each worker copies every page
@@ -83,7 +84,15 @@ def boot_worker(channel: Channel, settings: WorkerSettings, *, output: int) -> W
     with _EndWithServer(channel):
         project = _open(settings)
         warm_up()
-    return Worker(project, settings, outputs, channel=channel, output=output, is_forked=False)
+    return Worker(
+        project,
+        settings,
+        outputs,
+        channel=channel,
+        output=output,
+        modules=frozenset(sys.modules),
+        is_forked=False,
+    )
 
 
 def _open(settings: WorkerSettings) -> KedroProject:

@@ -4,7 +4,7 @@
 from       to                    messages
 =========  ====================  =========================================================
 server     template              ``start`` with two descriptors, ``stop``, ``retire``,
-                                 ``lease``
+                                 ``lease``, ``read``
 template   server                ``ready``
 server     worker                ``run``, ``snapshot``
 worker     server                ``ready``, ``started``, ``expect``, ``event``, ``log``,

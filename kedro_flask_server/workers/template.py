@@ -12,11 +12,9 @@ import os
 import select
 import signal
 import sys
-import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
@@ -70,6 +68,7 @@ class Template:
         self._children: dict[int, _Child] = {}
         self._is_retired = False
         self._lease_ends_at = math.inf
+        self._modules = frozenset(sys.modules)
         self._forks = settings.start_method == "fork"
         self._not_ours = {child.pid for child in psutil.Process().children()}
         self._wake, wake = os.pipe()
@@ -116,6 +115,8 @@ class Template:
                 self._start(body["number"], Channel.of(channel), output)
             elif kind == "stop":
                 self._stop(body["number"], body["grace_s"])
+            elif kind == "read":
+                self._project.read_ahead()
             elif kind == "retire":
                 self._is_retired = True
             elif kind == "lease":
@@ -154,6 +155,7 @@ class Template:
                 self._outputs,
                 channel=channel,
                 output=output,
+                modules=self._modules,
                 is_forked=True,
             ).work()
         except BaseException:
@@ -258,7 +260,18 @@ def _children_of_this() -> list[int]:
     if sys.platform != "linux":
         return []
     try:
-        thread = threading.get_native_id()
-        return [*map(int, Path(f"/proc/self/task/{thread}/children").read_text().split())]
+        return [*map(int, _content_of(f"/proc/self/task/{os.getpid()}/children").split())]
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN
         return [child.pid for child in psutil.Process().children()]
+
+
+def _content_of(path: str) -> bytes:
+    """Return what is in a file, without the parts of Python whose memory each fork shares."""
+    found = b""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        while data := os.read(file, 1 << 16):
+            found += data
+    finally:
+        os.close(file)
+    return found

@@ -9,6 +9,7 @@ import sys
 import threading
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import takewhile
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Worker:
         *,
         channel: Channel,
         output: int,
+        modules: frozenset[str],
         is_forked: bool,
     ) -> None:
         """Make this process, which leads a group, a worker.
@@ -53,6 +55,7 @@ class Worker:
             outputs: What stands in for ``sys.stdout`` and ``sys.stderr``.
             channel: To the server.
             output: The descriptor for what is written past Python.
+            modules: What is imported; to list that here would copy the memory of each name.
             is_forked: Whether it comes from the template, and not from a program of its own.
         """
         self._project = project
@@ -61,7 +64,7 @@ class Worker:
         self._channel = channel
         self._report = ChannelReport(channel)
         self._pid = os.getpid()
-        self._modules = set(sys.modules)
+        self._modules = modules
         self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._interruption = Interruption()
         Interruption.is_left_to_parents()
@@ -129,8 +132,15 @@ class Worker:
             **asdict(outcome),
             "is_last": is_last,
             "is_loaded": self._project.is_loaded,
-            "imported": [name for name in [*sys.modules] if name not in self._modules],
+            "has_read_anew": self._project.has_read_anew,
+            "imported": self._imported(),
         }
+
+    def _imported(self) -> list[str]:
+        """Return what has been imported here: the last of all modules."""
+        with suppress(RuntimeError):  # a thread that the run has left imports
+            return [*takewhile(lambda name: name not in self._modules, reversed(sys.modules))]
+        return []
 
     def _is_too_large(self) -> bool:
         limit = self._settings.max_rss_mb
@@ -141,7 +151,12 @@ class Worker:
         is_loaded = self._project.is_loaded
         if isinstance(snapshot, ErrorDetail):
             return {"error": asdict(snapshot), "is_loaded": is_loaded}
-        return {"snapshot": snapshot, "is_loaded": is_loaded}
+        return {
+            "snapshot": snapshot.content,
+            "fingerprint": snapshot.fingerprint,
+            "sources": snapshot.sources,
+            "is_loaded": is_loaded,
+        }
 
 
 def _redirect(output: int) -> None:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from concurrent.futures import Future
-from typing import Any, Protocol
+from typing import Protocol
 
-from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest, StopReason
+from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest, Snapshot, StopReason
 from kedro_flask_server.runs.reporting import RunReport
 
 
@@ -47,14 +46,14 @@ class Executor(Protocol):
             message: The same for a person.
         """
 
-    def snapshot(self, params: str | None) -> Mapping[str, Any] | ErrorDetail:
+    def snapshot(self, params: str | None) -> Snapshot | ErrorDetail:
         """Describe the project, without running anything.
 
         Args:
             params: Runtime parameters in the format of ``kedro run --params``.
 
         Returns:
-            All fields of ``kedro.inspection``'s snapshot, as plain data; or why there is none.
+            The snapshot, or why there is none.
         """
 
     def limit(self, seconds: float | None) -> None:

@@ -199,6 +199,11 @@ class Template:
         with self._sending:
             self.control.try_to_send("lease", {"seconds": seconds})
 
+    def read(self) -> None:
+        """Have it read the configuration again, so that the workers to come need not."""
+        with self._sending:
+            self.control.try_to_send("read", {})
+
     def retire(self) -> None:
         """Have it end when the last of its workers has."""
         with self._sending, suppress(OSError):

@@ -197,17 +197,22 @@ class WorkerPool:
     def _templates(self) -> list[Template]:
         return [*self._retired, *filter(None, (self._template, self._next))]
 
-    def note(self, *, is_loaded: bool, imported: Sequence[str] = ()) -> None:
+    def note(
+        self, *, is_loaded: bool, imported: Sequence[str] = (), has_read_anew: bool = False
+    ) -> None:
         """Take down what a worker has found; where others need not find it again, renew them.
 
         Args:
             is_loaded: Whether it could load the pipelines.
             imported: The modules that its run has imported.
+            has_read_anew: Whether the configuration is another than its template knows.
         """
         with self._changed:
             template = self._template
             if template is None or not template.is_ready or self._next is not None:
                 return
+            if has_read_anew and template.start_method == "fork":
+                template.read()
             self._imported.update(imported)
             new = self._imported.difference(template.modules)
             is_worth_it = template.start_method == "fork" and len(new) >= _WORTH_IMPORTING

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
 from multiprocessing.connection import wait
@@ -26,6 +26,7 @@ from kedro_flask_server.runs.model import (
     RunOutcome,
     RunRequest,
     RunStatus,
+    Snapshot,
     StopReason,
 )
 from kedro_flask_server.runs.reporting import RunReport
@@ -105,7 +106,7 @@ class ProcessExecutor:
                     self._workers.stop(execution.worker, grace_s)
             self._workers.wake()
 
-    def snapshot(self, params: str | None) -> Mapping[str, Any] | ErrorDetail:
+    def snapshot(self, params: str | None) -> Snapshot | ErrorDetail:
         """Describe the project, in a process that does nothing else."""
         with self._inspecting:
             if not self._has_inspector:
@@ -123,9 +124,7 @@ class ProcessExecutor:
                 if answer:  # otherwise it has died since it did the last one
                     return answer
 
-    def _inspect(
-        self, worker: Worker, params: str | None
-    ) -> Mapping[str, Any] | ErrorDetail | None:
+    def _inspect(self, worker: Worker, params: str | None) -> Snapshot | ErrorDetail | None:
         """Return a snapshot; None where the worker has died before it began."""
         self._inspector = worker
         has_started = False
@@ -150,12 +149,15 @@ class ProcessExecutor:
                 _crashed("The process that describes the project ended.") if has_started else None
             )
 
-    def _described(self, body: dict[str, Any]) -> Mapping[str, Any] | ErrorDetail:
+    def _described(self, body: dict[str, Any]) -> Snapshot | ErrorDetail:
         self._workers.note(is_loaded=bool(body.get("is_loaded")))
         if "error" in body:
             return ErrorDetail(**body["error"])
-        snapshot: dict[str, Any] = body["snapshot"]
-        return snapshot
+        return Snapshot(
+            content=body["snapshot"],
+            fingerprint=body.get("fingerprint"),
+            sources=tuple(body.get("sources", ())),
+        )
 
     def limit(self, seconds: float | None) -> None:
         """Have all processes end unless this is called again in time, as for `Executor`."""
@@ -189,7 +191,11 @@ class ProcessExecutor:
                 self._execute_in(worker, execution)
         except NoWorkerError as error:
             return execution.crashed(f"No worker process could be started. {error}")
-        self._workers.note(is_loaded=execution.is_loaded, imported=execution.imported)
+        self._workers.note(
+            is_loaded=execution.is_loaded,
+            imported=execution.imported,
+            has_read_anew=execution.has_read_anew,
+        )
         return execution.outcome()
 
     def _execute_in(self, worker: Worker, execution: _Execution) -> None:
@@ -227,6 +233,7 @@ class _Execution:
         self.has_started = False
         self.may_be_followed_by_another = False
         self.is_loaded = False
+        self.has_read_anew = False
         self.imported: list[str] = []
         self._run_id = run_id
         self._request = request
@@ -307,6 +314,7 @@ class _Execution:
             error=None if error is None else ErrorDetail(**error),
         )
         self.is_loaded = bool(body["is_loaded"])
+        self.has_read_anew = bool(body["has_read_anew"])
         self.imported = [str(name) for name in body["imported"]]
         # A worker that ends says so by its end, and then nothing is left of it.
         self.may_be_followed_by_another = not body["is_last"]

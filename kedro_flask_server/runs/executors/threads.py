@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import LogWriter
 from kedro_flask_server.project import KedroProject
-from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest, StopReason
+from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest, Snapshot, StopReason
 from kedro_flask_server.runs.reporting import RunReport
 from kedro_flask_server.runs.stopping import StopRequest
 
@@ -81,7 +79,7 @@ class ThreadExecutor:
         if stop is not None:
             stop.ask(reason, message)
 
-    def snapshot(self, params: str | None) -> Mapping[str, Any] | ErrorDetail:
+    def snapshot(self, params: str | None) -> Snapshot | ErrorDetail:
         """Describe the project, as for `Executor`."""
         return self._project.snapshot(params)
 
