@@ -67,6 +67,8 @@ def printable(text: str) -> str:
     Returns:
         Text that encodes to UTF-8.
     """
+    if text.isascii():
+        return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
@@ -79,6 +81,8 @@ def visible(text: str) -> str:
     Args:
         text: Any text.
     """
+    if text.isprintable():  # which is found out in no time, and true of most
+        return text
     return _INVISIBLE.sub(_escape, text.replace("\r\n", "\n"))
 
 

@@ -47,7 +47,7 @@ class IsolatedConfigLoader(AbstractConfigLoader):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         is_guarded = bool(kwargs.pop(_GUARD, False))
-        self._layer = ResolverLayer()
+        self._layer = ResolverLayer(self)
         self._has_marks = False
         if not self.resolves_params and kwargs.get("runtime_params"):
             given = kwargs["runtime_params"]

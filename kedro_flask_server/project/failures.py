@@ -26,7 +26,8 @@ def safe(text: str) -> str:
     # Secrets first: one that is cut is not known any more. The rest when it is bounded: the time
     # that Kedro's search for URLs takes grows with the square.
     kept = bounded(SECRETS.redact(text))
-    return printable(str(_redact_url_credentials(kept)))
+    may_hold_url = "://" in kept or " " not in kept  # as Kedro has it
+    return printable(str(_redact_url_credentials(kept)) if may_hold_url else kept)
 
 
 def describe(error: BaseException) -> ErrorDetail:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 
 # A folder with more in it is no configuration's.
 _MAX_ENTRIES = 2_000
 
 _MAX_BYTES = 1_000_000
+_CHUNK_BYTES = 16_384
+
+# As long as the configuration of a run takes to be read.
+_FRESH_S = 0.25
 
 
 def listing_of(folder: str) -> tuple[tuple[str, bool], ...] | None:
@@ -39,13 +44,41 @@ def listing_of(folder: str) -> tuple[tuple[str, bool], ...] | None:
 
 def bytes_in(path: str) -> bytes | None:
     """Return what is in a regular file; None where it cannot be read, or is too large."""
+    found = b""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            data = os.read(descriptor, _MAX_BYTES)
-            is_whole = len(data) < _MAX_BYTES and not os.read(descriptor, 1)
+            while len(found) < _MAX_BYTES and (data := os.read(descriptor, _CHUNK_BYTES)):
+                found += data
         finally:
             os.close(descriptor)
     except OSError:
         return None
-    return data if is_whole else None
+    return found if len(found) < _MAX_BYTES else None
+
+
+class View:
+    """What is in some folders and files, as it was when it was first looked at."""
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._seen_at = time.monotonic()
+        self._listings: dict[str, tuple[tuple[str, bool], ...] | None] = {}
+        self._bytes: dict[str, bytes | None] = {}
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no more than a moment has passed since it was made."""
+        return time.monotonic() - self._seen_at < _FRESH_S
+
+    def listing_of(self, folder: str) -> tuple[tuple[str, bool], ...] | None:
+        """Return all that is in a folder, as `listing_of` does."""
+        if folder not in self._listings:
+            self._listings[folder] = listing_of(folder)
+        return self._listings[folder]
+
+    def bytes_in(self, path: str) -> bytes | None:
+        """Return what is in a file, as `bytes_in` does."""
+        if path not in self._bytes:
+            self._bytes[path] = bytes_in(path)
+        return self._bytes[path]

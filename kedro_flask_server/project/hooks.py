@@ -127,6 +127,7 @@ class _RunWatcher:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._pid = os.getpid()
+        self._safe_names: dict[str, str] = {}
         self._began: dict[tuple[EventType, str, str], float] = {}
         # What a node yields is saved chunk by chunk, of which there can be very many.
         self._chunks: dict[str, dict[str, tuple[int, float]]] = {}
@@ -161,13 +162,19 @@ class _RunWatcher:
         number, before_ms = chunks.get(dataset, (0, 0.0))
         chunks[dataset] = (number + 1, before_ms + taken_ms)
 
+    def _safe_name(self, name: str) -> str:
+        # What is secret is known by now: the configuration was read before the run began.
+        if name not in self._safe_names:
+            self._safe_names[name] = safe(name)
+        return self._safe_names[name]
+
     def _tell(self, kind: EventType, node: Node, **data: Any) -> None:
         if os.getpid() != self._pid and _Forked.watcher is not self:
             return  # a node has forked, and its child goes on as if it were the run
         with _never_failing(node):
-            of_node = {"node": safe(node.name), **data}
+            of_node = {"node": self._safe_name(node.name), **data}
             if "dataset" in data:
-                of_node["dataset"] = safe(data["dataset"])
+                of_node["dataset"] = self._safe_name(data["dataset"])
             self._report.tell(kind, of_node)
 
 

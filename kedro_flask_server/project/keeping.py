@@ -1,7 +1,7 @@
 """Kedro's configuration loader, which does nothing twice that comes out the same.
 
-A run reads every file of the configuration, and gets its own copy of what they hold. What is kept
-is found again by the list of all files and by every byte in them, so that no edit is missed,
+A run reads every file of the configuration once, and gets its own copy of what they hold. What is
+kept is found again by the list of all files and by every byte in them, so that no edit is missed,
 however soon it comes and however alike it is. Kept are the paths that a pattern finds, the parsed
 files, and those of their entries that nothing changes but the files: what runtime parameters are
 resolved in is resolved for each run, and where any other resolver is used (``oc.env``, those
@@ -16,15 +16,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
 from kedro.config import OmegaConfigLoader
+from kedro.config.omegaconf_config import _NO_VALUE
 from omegaconf import DictConfig, OmegaConf
 
-from kedro_flask_server.project.folders import bytes_in, listing_of
+from kedro_flask_server.project.folders import View
 from kedro_flask_server.project.parsing import note_read, parsed
-from kedro_flask_server.project.resolvers import noting_resolvers
+from kedro_flask_server.project.resolvers import (
+    ResolverLayer,
+    active_loader,
+    as_omegaconf_keeps,
+    noting_resolvers,
+)
 
 _MAX_FOLDERS = 64
 _MAX_RESOLUTIONS = 8
@@ -153,6 +160,7 @@ class KeptFolders:
 class KeepingConfigLoader(OmegaConfigLoader):
     """``OmegaConfigLoader``, with its two inner steps: read a folder, and resolve what it holds."""
 
+    _layer: ResolverLayer
     kept: KeptFolders
     """What all loaders of a class keep."""
 
@@ -219,9 +227,22 @@ class KeepingConfigLoader(OmegaConfigLoader):
             self._resolve_environment_variables(config)
         return fresh
 
+    def _view(self) -> View:
+        """Return what is in the folders: the same of all that a run reads at its beginning."""
+        view = self.__dict__.get("_last_view")
+        if view is None or not view.is_fresh:
+            view = self.__dict__["_last_view"] = View()
+        return cast("View", view)
+
+    def _register_globals_resolver(self) -> None:
+        self._layer.put(_GLOBALS, _globals_resolver())
+
+    def _register_runtime_params_resolver(self) -> None:
+        self._layer.put(_RUNTIME_PARAMS, _runtime_params_resolver())
+
     def _look_into(self, conf_path: str, patterns: tuple[str, ...], key: str) -> KeptConfigs | None:
         place = (conf_path, patterns, key, str(self.conf_source), self.ignore_hidden)
-        listing = listing_of(conf_path)
+        listing = self._view().listing_of(conf_path)
         if listing is None:
             return None
         kept = self.kept.get(place)
@@ -232,7 +253,8 @@ class KeepingConfigLoader(OmegaConfigLoader):
             kept = _Folder(listing=listing, paths=paths, is_certain=is_certain)
             self.kept.keep(place, kept)
             return None
-        texts = tuple(bytes_in(str(path)) for path in kept.paths)
+        view = self._view()
+        texts = tuple(view.bytes_in(str(path)) for path in kept.paths)
         if kept.configs is None or texts != kept.texts:
             if any(text is None for text in texts):
                 return None
@@ -272,20 +294,34 @@ class KeepingConfigLoader(OmegaConfigLoader):
 
     def _resolve_parameters(self, key: str, configs: KeptConfigs) -> dict[str, Any] | None:
         given = self.runtime_params
-        names = [name for name in configs.raw if name in given or name not in configs.plain]
-        if not configs.looks_outward_only(names) or _holds(given, "${"):
+        if _holds(given, "${"):
             return None
-        own = OmegaConf.create({name: configs.raw[name] for name in names})
-        with noting_resolvers() as used:
-            resolved = OmegaConf.to_container(OmegaConf.unsafe_merge(own, given), resolve=True)
-        if not used <= {_GLOBALS, _RUNTIME_PARAMS}:
+        found = {
+            name: value
+            for name, value in given.items()
+            if _is_scalar(value) and (name not in configs.raw or _is_scalar(configs.raw[name]))
+        }
+        names = [
+            name
+            for name in configs.raw
+            if name not in found and (name in given or name not in configs.plain)
+        ]
+        if not configs.looks_outward_only(names):
             return None
-        found = cast("dict[str, Any]", resolved)
+        if names or len(found) < len(given):
+            others = {name: value for name, value in given.items() if name not in found}
+            own = OmegaConf.create({name: configs.raw[name] for name in names})
+            with noting_resolvers() as used:
+                merged = OmegaConf.unsafe_merge(own, others)
+                resolved = OmegaConf.to_container(merged, resolve=True)
+            if not used <= {_GLOBALS, _RUNTIME_PARAMS}:
+                return None
+            found |= cast("dict[str, Any]", resolved)
         both = {
             name: found[name] if name in found else _copied(value)
             for name, value in configs.raw.items()
         }
-        return {**both, **found}
+        return {**both, **{name: found[name] for name in (*given, *found) if name not in both}}
 
     def _resolve_entries(self, key: str, configs: KeptConfigs) -> dict[str, Any] | None:
         resolution = self._resolution_of(key, configs)
@@ -347,6 +383,27 @@ class KeepingConfigLoader(OmegaConfigLoader):
             dynamic=frozenset(dynamic),
             guarded=OmegaConf.create(guarded) if guarded else None,
         )
+
+
+@lru_cache(1)
+def _globals_resolver() -> Any:
+    def resolve(variable: str, default_value: Any = _NO_VALUE) -> Any:
+        return active_loader()._get_globals_value(variable, default_value)
+
+    return as_omegaconf_keeps(resolve)
+
+
+@lru_cache(1)
+def _runtime_params_resolver() -> Any:
+    def resolve(variable: str, default_value: Any = _NO_VALUE) -> Any:
+        return active_loader()._get_runtime_value(variable, default_value)
+
+    return as_omegaconf_keeps(resolve)
+
+
+def _is_scalar(value: Any) -> bool:
+    """Whether a value takes another's place as it is."""
+    return value is None or (isinstance(value, (str, int, float)) and value != _MISSING)
 
 
 def _resolved(config: DictConfig, name: str) -> Any:

@@ -10,11 +10,12 @@ table that all share, for what a project registers once for the whole process.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, cast
 
+from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
 _CLEARED = object()
@@ -43,13 +44,40 @@ def are_all_of_omegaconf() -> bool:
     return all(name.startswith("oc.") for name in _LayeredTable.installed())
 
 
+class _Own(dict[str, Any]):
+    """Resolvers of one configuration loader."""
+
+    def __init__(self, loader: Any) -> None:
+        super().__init__()
+        self.loader = loader
+
+
+def active_loader() -> Any:
+    """Return the configuration loader whose layer is active in this thread."""
+    layer = _LayeredTable.installed().layer.get()
+    return None if layer is None else layer.loader
+
+
 class ResolverLayer:
     """The resolvers of one configuration loader."""
 
-    def __init__(self) -> None:
-        self._own: dict[str, Any] = {}
+    def __init__(self, loader: Any = None) -> None:
+        """Begin with none.
+
+        Args:
+            loader: Whose they are.
+        """
+        self._own = _Own(loader)
         # A loader may be asked by several threads of its run (ThreadRunner, a project's hooks).
         self._lock = threading.RLock()
+
+    def put(self, name: str, resolver: Any) -> None:
+        """Add a resolver as OmegaConf keeps it."""
+        self._own[name] = resolver
+
+    def has(self, name: str) -> bool:
+        """Whether it has a resolver of its own under a name."""
+        return self._own.get(name, _CLEARED) is not _CLEARED
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -63,12 +91,20 @@ class ResolverLayer:
                 table.layer.reset(token)
 
 
+def as_omegaconf_keeps(resolver: Callable[..., Any]) -> Any:
+    """Return what OmegaConf makes of a resolver when it is registered."""
+    layer = ResolverLayer()
+    with layer.active():
+        OmegaConf.register_new_resolver("resolver", resolver)
+        return BaseContainer._resolvers["resolver"]
+
+
 class _LayeredTable(MutableMapping[str, Any]):
     """Stands in for OmegaConf's resolver table (private there; there is no public door)."""
 
     def __init__(self, shared: MutableMapping[str, Any]) -> None:
         self._shared = shared
-        self.layer: ContextVar[dict[str, Any] | None] = ContextVar("resolver_layer", default=None)
+        self.layer: ContextVar[_Own | None] = ContextVar("resolver_layer", default=None)
 
     @classmethod
     def installed(cls) -> _LayeredTable:
@@ -109,8 +145,8 @@ class _LayeredTable(MutableMapping[str, Any]):
             raise KeyError(name)
 
     def __iter__(self) -> Iterator[str]:
-        layer = self.layer.get() or {}
-        return iter([name for name in {**self._shared, **layer} if layer.get(name) is not _CLEARED])
+        own = dict(self.layer.get() or {})
+        return iter([name for name in {**self._shared, **own} if own.get(name) is not _CLEARED])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)

@@ -1,16 +1,20 @@
 """What Kedro looks up again and again in each run, and always finds the same.
 
-For each dataset it imports modules that are not there, for which Python searches all of its path.
+For each dataset it imports modules that are not there, for which Python searches all of its path,
+and has Python analyse the signature of the dataset's class.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, partial, wraps
+from types import FunctionType
 from typing import Any
 
 import kedro.io.core
 import kedro.io.memory_dataset
+from kedro.validation.type_extractor import TypeExtractor
 
 # Kedro looks for a dataset's class in these first, which do not change while a process lives.
 _INSTALLED = ("kedro.io.", "kedro_datasets.")
@@ -25,7 +29,9 @@ def take_shortcuts() -> None:
     """
     for module, name, shortcut in (
         (kedro.io.core, "_load_obj", _finding_again),
+        (kedro.io.core, "getcallargs", _knowing_signatures),
         (kedro.io.memory_dataset, "_infer_copy_mode", _knowing_builtins),
+        (TypeExtractor, "_extract_types_from_node", _knowing_untyped),
     ):
         function = getattr(module, name)
         if not hasattr(function, "__wrapped__"):
@@ -56,3 +62,27 @@ def _knowing_builtins(infer: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return "deepcopy" if type(data).__module__ == "builtins" else infer(data)
 
     return infer_unless_builtin
+
+
+def _knowing_signatures(bind: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    """Return what gives arguments their names, as `inspect.getcallargs` does."""
+    signature_of = lru_cache(_MAX_CLASSES)(partial(inspect.signature, follow_wrapped=False))
+
+    @wraps(bind)
+    def bind_to_known(function: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+        bound = signature_of(function).bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    return bind_to_known
+
+
+def _knowing_untyped(extract: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what looks for the types of parameters where a function has any."""
+
+    @wraps(extract)
+    def extract_if_typed(extractor: TypeExtractor, node: Any) -> Any:
+        is_untyped = isinstance(node.func, FunctionType) and not node.func.__annotations__
+        return {} if is_untyped else extract(extractor, node)
+
+    return extract_if_typed

@@ -11,6 +11,7 @@ import logging
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
@@ -72,7 +73,7 @@ def _rehearse(project: Path) -> None:
     for name, text in _CONFIGURATION.items():
         (conf / f"{name}.yml").write_text(text)
     hooks = _create_hook_manager()
-    params = {"tag": "a-1"}
+    params: Any = {"tag": "a-1"}
     loader = isolated(OmegaConfigLoader)(
         str(conf.parent),
         base_env="base",

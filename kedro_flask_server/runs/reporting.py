@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from dataclasses import asdict, replace
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, Protocol
 
 from kedro_flask_server.runs.events import Event, EventType
@@ -104,9 +105,7 @@ class RunReport:
         with self._lock:
             if self._is_log_cut or self._is_closed:
                 return
-            self._room_bytes -= _OVERHEAD_BYTES + sum(
-                len(each.encode("utf-8", "replace")) for each in data.values()
-            )
+            self._room_bytes -= _OVERHEAD_BYTES + sum(map(_size_bytes, data.values()))
             if self._room_bytes < 0:
                 self._is_log_cut = True
                 data = self._mark()
@@ -147,5 +146,10 @@ class RunReport:
             self._is_closed = True
 
 
+@lru_cache(1024)
 def _word(name: str) -> str:
     return visible(bounded(printable(name), _MAX_NAME_CHARS)).replace("\n", "\\n")
+
+
+def _size_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))
