@@ -66,7 +66,7 @@ class RunsOfCaller:
         """
         self._refuse_others_pipelines(request)
         run = self._runs.run(request, key=key, timeout_s=timeout_s, submitter=self._submitter)
-        return self._shown(run)
+        return self._told(run) if run.status.is_final else self._shown(run)
 
     def _refuse_others_pipelines(self, request: RunRequest) -> None:
         if not self.caller.may_run(request.pipelines):
@@ -145,7 +145,10 @@ class RunsOfCaller:
 
     def _shown(self, run: Run) -> Run:
         """Return a run as the caller may see it; one that is queued has its request verbatim."""
-        run = replace(run, request=RunRequest(**redact_content(run.request.given())))
+        return self._told(replace(run, request=RunRequest(**redact_content(run.request.given()))))
+
+    def _told(self, run: Run) -> Run:
+        """Return a run with as much of its error as the caller may see."""
         if run.error is None or self.caller.sees_messages:
             return run
         return replace(run, error=_without_message(run.error))

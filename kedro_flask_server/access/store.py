@@ -69,7 +69,7 @@ class AccessStore:
                 if row is not None and not _load_key(row).counts_at(record.time):
                     connection.execute(delete(api_keys).where(*is_of_name))
                 connection.execute(insert(api_keys).values(**self._place, **_dump_key(key)))
-                self._trail.add(connection, record)
+                self._trail.add(self._database, connection, record)
         except IntegrityError as error:
             raise ApiKeyExistsError(key.name) from error
 
@@ -88,7 +88,7 @@ class AccessStore:
         with self._database.writing() as connection:
             if connection.execute(statement).rowcount == 0:
                 raise UnknownApiKeyError(name)
-            self._trail.add(connection, record)
+            self._trail.add(self._database, connection, record)
 
     def write_down(
         self, records: Sequence[AuditRecord], used_at: Mapping[str, datetime] | None = None
@@ -101,7 +101,7 @@ class AccessStore:
         """
         with self._database.writing() as connection:
             if records:
-                self._trail.add(connection, *records)
+                self._trail.add(self._database, connection, *records)
             for name, moment in (used_at or {}).items():
                 is_of_name = (*self._of_keys, api_keys.c.name == name)
                 statement = update(api_keys).where(*is_of_name)

@@ -300,7 +300,7 @@ class KedroProject:
                 for key in ("catalog", "credentials", "parameters"):
                     with suppress(Exception):
                         _ = loader[key]
-        settings.CONFIG_LOADER_CLASS.kept.has_read_anew = False
+        self.take_has_read_anew()
         return True
 
     def _configuration(self, **options: Any) -> AbstractConfigLoader:
@@ -311,12 +311,14 @@ class KedroProject:
         )
         return loader
 
-    @property
-    def has_read_anew(self) -> bool:
-        """Whether a configuration has been parsed in this process since `read_ahead`."""
+    def take_has_read_anew(self) -> bool:
+        """Return whether a configuration was parsed here since the last call or `read_ahead`."""
         loader_class = settings.CONFIG_LOADER_CLASS
-        is_keeping = issubclass(loader_class, KeepingConfigLoader)
-        return is_keeping and loader_class.kept.has_read_anew
+        if not issubclass(loader_class, KeepingConfigLoader):
+            return False
+        has_read_anew = loader_class.kept.has_read_anew
+        loader_class.kept.has_read_anew = False
+        return has_read_anew
 
     def import_datasets(self) -> None:
         """Import the classes of the project's datasets, as far as they can be told."""

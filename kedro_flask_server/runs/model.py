@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -78,9 +78,9 @@ class RunRequest:
     def given(self) -> dict[str, Any]:
         """Return those fields that say something, as they are."""
         return {
-            each.name: value
-            for each in fields(self)
-            if (value := getattr(self, each.name)) not in (None, False)
+            name: value
+            for name in self.__slots__
+            if (value := getattr(self, name)) not in (None, False)
         }
 
     @property

@@ -28,6 +28,8 @@ from kedro_flask_server.web.schemas import (
 )
 from kedro_flask_server.web.snapshots import SnapshotAnswers
 
+_RUN_SUCCESS, _RUN_FAILURE = RunSuccessSchema(), RunFailureSchema()
+
 
 def create_core_blueprint(
     runs: RunService,
@@ -167,9 +169,9 @@ def _answer(run: Run, preferences: Preferences) -> Response:
             preferences.apply(response, "respond-async", "wait")
         return response
     if run.status is RunStatus.SUCCESS:
-        response = jsonify(RunSuccessSchema().dump(_ended(run)))
+        response = jsonify(_RUN_SUCCESS.dump(_ended(run)))
     else:
-        response = jsonify(RunFailureSchema().dump(_ended(run)))
+        response = jsonify(_RUN_FAILURE.dump(_ended(run)))
         response.status_code = 500 if preferences.is_strict else 200
     preferences.apply(response, "wait" if preferences.respond_async else "", "handling")
     return response

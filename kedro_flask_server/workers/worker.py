@@ -132,7 +132,7 @@ class Worker:
             **asdict(outcome),
             "is_last": is_last,
             "is_loaded": self._project.is_loaded,
-            "has_read_anew": self._project.has_read_anew,
+            "has_read_anew": self._project.take_has_read_anew(),
             "imported": self._imported(),
         }
 

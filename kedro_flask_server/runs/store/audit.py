@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, String, delete, insert, select
+from sqlalchemy import Connection, String, delete, select
 
 from kedro_flask_server.runs.model import AuditRecord
+from kedro_flask_server.runs.store.database import Database
 from kedro_flask_server.runs.store.rows import ascii_name, from_ms, to_ms
 from kedro_flask_server.runs.store.schema import audit
 
@@ -27,9 +28,10 @@ class AuditTrail:
         self._place = {"project": project, "env": env}
         self._is_here = (audit.c.project == project, audit.c.env == env)
 
-    def add(self, connection: Connection, *records: AuditRecord) -> None:
+    def add(self, database: Database, connection: Connection, *records: AuditRecord) -> None:
         """Add records; what is longer than a column is cut."""
-        connection.execute(insert(audit), [self._dump(record) for record in records])
+        rows = [self._dump(record) for record in records]
+        database.insert(connection, audit, [*rows[0]], [tuple(row.values()) for row in rows])
 
     def newest(self, connection: Connection, limit: int) -> list[AuditRecord]:
         """Return what was done last, the newest first."""

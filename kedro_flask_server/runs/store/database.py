@@ -188,20 +188,37 @@ class Database:
         finally:
             self._turn_to_write.release()
 
-    def insert(self, connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
-        """Add those rows in one statement that are not there.
+    def insert(
+        self,
+        connection: Connection,
+        table: Table,
+        columns: Sequence[str],
+        rows: Sequence[tuple[Any, ...]],
+        *,
+        or_ignore: bool = False,
+    ) -> None:
+        """Add rows in one statement.
 
         A statement for each row is slow with both: PostgreSQL's driver waits for each answer, and
-        SQLite's gives Python's lock away at each, to threads that compute.
+        SQLite's gives Python's lock away at each, to threads that compute. And what every run
+        adds is not put together anew by SQLAlchemy, which takes longer than to execute it.
 
         Args:
             connection: What `writing` returned.
             table: The table.
-            rows: For each row, the values of all columns in their order.
+            columns: The names of the columns of which values are given.
+            rows: For each row, the values of these columns.
+            or_ignore: Whether a row that is there already is left out.
+
+        Raises:
+            sqlalchemy.exc.IntegrityError: If a row is there already.
         """
+        place = "?" if self.is_sqlite else "%s"
         for start in range(0, len(rows), _MAX_ROWS):
             some = rows[start : start + _MAX_ROWS]
-            statement = _insert_statement(table, len(some), "?" if self.is_sqlite else "%s")
+            statement = _insert_statement(table.name, tuple(columns), len(some), place)
+            if or_ignore:
+                statement += " ON CONFLICT DO NOTHING"
             connection.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
 
     def now_ms(self, connection: Connection) -> int:
@@ -264,11 +281,10 @@ def locate(database_url: str | None, state_dir: Path) -> URL:
 
 
 @lru_cache
-def _insert_statement(table: Table, rows: int, place: str) -> str:
-    row = f"({', '.join([place] * len(table.columns))})"
+def _insert_statement(table: str, columns: tuple[str, ...], rows: int, place: str) -> str:
+    row = f"({', '.join([place] * len(columns))})"
     values = ", ".join([row] * rows)
-    names = ", ".join(table.columns.keys())
-    return f"INSERT INTO {table.name} ({names}) VALUES {values} ON CONFLICT DO NOTHING"  # noqa: S608
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values}"  # noqa: S608  ours
 
 
 def _without_secrets(url: URL) -> str:

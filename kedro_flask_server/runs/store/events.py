@@ -15,6 +15,8 @@ from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.database import Database
 from kedro_flask_server.runs.store.schema import events, runs
 
+_COLUMNS = ("run_id", "id", "time", "type", "data")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
@@ -85,7 +87,14 @@ class EventStore:
             (run_id, event.id, rows.to_ms(event.time), str(event.type), json.dumps(event.data))
             for event in told.events
         ]
-        self._database.insert(connection, events, [*new, *more])
+        add_rows(self._database, connection, [*new, *more])
+
+
+def add_rows(
+    database: Database, connection: Connection, rows: Sequence[tuple[str, int, int, str, str]]
+) -> None:
+    """Add events that are not there: for each its run, number, time, type and data."""
+    database.insert(connection, events, _COLUMNS, rows, or_ignore=True)
 
 
 def events_after(
@@ -134,8 +143,7 @@ def tell(
     number = func.coalesce(newest.correlate(runs).scalar_subquery(), 0) + 1
     what = (literal(kind.value), literal(json.dumps(data or {})))
     rows_to_add = select(runs.c.run_id, number, time, *what).where(runs.c.run_id.in_(run_ids))
-    columns = ["run_id", "id", "time", "type", "data"]
-    connection.execute(insert(events).from_select(columns, rows_to_add))
+    connection.execute(insert(events).from_select(_COLUMNS, rows_to_add))
 
 
 def tell_cancelled(connection: Connection, run_ids: Sequence[str], error: ErrorDetail) -> None:

@@ -15,7 +15,6 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
-    insert,
     select,
     tuple_,
     update,
@@ -43,6 +42,7 @@ from kedro_flask_server.runs.store.database import Database
 from kedro_flask_server.runs.store.events import (
     EventStore,
     Told,
+    add_rows,
     ended_with,
     newest_id,
     tell,
@@ -196,7 +196,7 @@ class RunStore(RunReader):
                 "run_id": new_id,
                 "project": self._project,
                 "env": self._env,
-                "status": RunStatus.QUEUED,
+                "status": RunStatus.QUEUED.value,
                 "request": rows.dump_request(request),
                 "submitted_by": submitter.name,
                 "idempotency_key": key,
@@ -217,7 +217,8 @@ class RunStore(RunReader):
                     self._note(connection, submitter, "run.submitted", new_id)
                     if may_start and not queued and self._is_known(connection, server_id):
                         return self._insert_started(connection, values, request, server_id)
-                    return self._insert_queued(connection, values, request, queued)
+                    run = self._insert(connection, values, request)
+                    return replace(run, position=queued + 1)
             except IntegrityError:
                 # The id was given out by another server within the same millisecond. Were it
                 # anything else, this would not end.
@@ -230,39 +231,30 @@ class RunStore(RunReader):
         now = self._database.now_ms(connection)
         started_at = max(now, rows.to_ms(time_of(values["run_id"])))
         values |= {
-            "status": RunStatus.RUNNING,
+            "status": RunStatus.RUNNING.value,
             "owner": server_id,
             "started_at": started_at,
         }
         run = self._insert(connection, values, request)
         return Claim(run=run, event_id=2)
 
-    def _insert_queued(
-        self, connection: Connection, values: dict[str, Any], request: RunRequest, queued: int
-    ) -> Run:
-        run = self._insert(connection, values, request)
-        if not queued:
-            return replace(run, position=1)
-        is_before = (runs.c.status == RunStatus.QUEUED, runs.c.run_id < run.run_id)
-        return replace(run, position=1 + self._count(connection, *is_before))
-
     def _insert(self, connection: Connection, values: dict[str, Any], request: RunRequest) -> Run:
-        connection.execute(insert(runs), values)
+        self._database.insert(connection, runs, [*values], [tuple(values.values())])
         run_id = values["run_id"]
         some = request.pipelines[:_MAX_PIPELINES]
         names = dict.fromkeys(rows.ascii_name(SECRETS.redact(name)) for name in some)
         of_run = [(run_id, name) for name in names if len(name) <= _MAX_NAME_CHARS]
-        self._database.insert(connection, run_pipelines, of_run)
+        self._database.insert(connection, run_pipelines, ("run_id", "pipeline"), of_run)
         created_at, started_at = time_of(run_id), values.get("started_at")
         told = [(run_id, 1, rows.to_ms(created_at), EventType.RUN_QUEUED.value, "{}")]
         if started_at is not None:
             told.append((run_id, 2, started_at, EventType.RUN_STARTED.value, "{}"))
-        self._database.insert(connection, events, told)
+        add_rows(self._database, connection, told)
         return Run(
             run_id=run_id,
             project=self._project,
             env=self._env,
-            status=values["status"],
+            status=RunStatus(values["status"]),
             request=RunRequest(**json.loads(values["request"])),
             created_at=created_at,
             started_at=rows.from_ms(started_at),
@@ -272,7 +264,7 @@ class RunStore(RunReader):
     def _note(self, connection: Connection, who: Submitter, what: str, run_id: str) -> None:
         now = datetime.now(timezone.utc)
         record = AuditRecord(time=now, who=who.name, what=what, subject=run_id, address=who.address)
-        self._trail.add(connection, record)
+        self._trail.add(self._database, connection, record)
 
     def _sent_before(
         self, request: RunRequest, submitter: str, key: str, key_hours: float
@@ -306,13 +298,13 @@ class RunStore(RunReader):
         return (*self._scope, is_of_submitter, runs.c.idempotency_key == key)
 
     def _refuse_beyond_quota(self, connection: Connection, submitter: Submitter) -> None:
-        is_own = runs.c.submitted_by == submitter.name
         for kind, limit, states in (
             ("active", submitter.max_active, ACTIVE),
             ("queued", submitter.max_queued, (RunStatus.QUEUED,)),
         ):
             if limit is None:
                 continue
+            is_own = runs.c.submitted_by == submitter.name
             if self._count(connection, runs.c.status.in_(states), is_own) >= limit:
                 raise QuotaError(submitter.name, limit, kind)
 
@@ -366,7 +358,7 @@ class RunStore(RunReader):
                 return None
             event_id = found.newest_id + 1
             started = (found.run_id, event_id, started_at, EventType.RUN_STARTED.value, "{}")
-            self._database.insert(connection, events, [started])
+            add_rows(self._database, connection, [started])
             run = replace(
                 rows.load_run(found),
                 status=RunStatus.RUNNING,
