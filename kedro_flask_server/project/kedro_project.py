@@ -316,7 +316,7 @@ class KedroProject:
         loader_class = settings.CONFIG_LOADER_CLASS
         if not issubclass(loader_class, KeepingConfigLoader):
             return False
-        has_read_anew = loader_class.kept.has_read_anew
+        has_read_anew: bool = loader_class.kept.has_read_anew
         loader_class.kept.has_read_anew = False
         return has_read_anew
 

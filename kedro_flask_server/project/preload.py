@@ -64,10 +64,6 @@ with contextlib.suppress(Exception):
     bootstrap_project(os.environ[PRELOADED_PROJECT])
     list(project.pipelines)
 
-# Kedro's MemoryDataset looks for pandas in every process, whether the project uses it or not.
-with contextlib.suppress(ImportError):
-    import pandas  # noqa: F401
-
 # A child in which Kedro finds the project's name configures it again for each node, and the
 # second time its logging configuration contains itself (RecursionError, seen in Kedro 1.7).
 # Without the name it takes the settings as they are.

@@ -25,9 +25,8 @@ from kedro_flask_server.project.runner import stop_between_nodes
 from kedro_flask_server.runs.reporting import RunReport
 from kedro_flask_server.runs.stopping import StopRequest
 
-# MemoryDataset looks for pandas, and the parameters for pydantic, whether the project uses them
-# or not.
-_IMPORTED_BY_KEDRO = ("pandas", "pydantic.main")
+# Parameters are looked at by pydantic, where it is installed, whether the project uses it or not.
+_IMPORTED_BY_KEDRO = ("pydantic.main",)
 
 # OmegaConf's parser learns its grammar from what it reads.
 _CONFIGURATION = {

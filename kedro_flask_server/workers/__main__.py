@@ -18,10 +18,10 @@ def _run_template(settings: WorkerSettings, control: int) -> None:
     boot_template(Channel.of(control), settings).serve()
 
 
-def _run_worker(settings: WorkerSettings, channel: int, output: int) -> None:
+def _run_worker(settings: WorkerSettings, channel: int, reports: int, output: int) -> None:
     from kedro_flask_server.workers.boot import boot_worker
 
-    boot_worker(Channel.of(channel), settings, output=output).work()
+    boot_worker(Channel.of(channel), settings, reports=reports, output=output).work()
 
 
 if __name__ == "__main__":

@@ -68,12 +68,13 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
     return template
 
 
-def boot_worker(channel: Channel, settings: WorkerSettings, *, output: int) -> Worker:
+def boot_worker(channel: Channel, settings: WorkerSettings, *, reports: int, output: int) -> Worker:
     """Load the project in a worker that is not forked from the template.
 
     Args:
         channel: To the server.
         settings: What to load.
+        reports: The descriptor of the channel for what its runs tell.
         output: The descriptor for what is written past Python.
 
     Returns:
@@ -89,6 +90,7 @@ def boot_worker(channel: Channel, settings: WorkerSettings, *, output: int) -> W
         settings,
         outputs,
         channel=channel,
+        reports=reports,
         output=output,
         modules=frozenset(sys.modules),
         is_forked=False,

@@ -3,12 +3,13 @@
 =========  ====================  =========================================================
 from       to                    messages
 =========  ====================  =========================================================
-server     template              ``start`` with two descriptors, ``stop``, ``retire``,
+server     template              ``start`` with three descriptors, ``stop``, ``retire``,
                                  ``lease``, ``read``
 template   server                ``ready``
 server     worker                ``run``, ``snapshot``
-worker     server                ``ready``, ``started``, ``expect``, ``event``, ``log``,
-                                 ``outcome``, ``snapshot``
+worker     server                ``ready``, ``started``, ``outcome``, ``snapshot``
+worker     server, on a channel  ``expect``, ``event``, ``log``, ``secrets``: what its runs tell,
+           of their own          which is read from time to time, and before what ends a run
 template   server                ``ended``, on the worker's channel, after all that it has said
 =========  ====================  =========================================================
 

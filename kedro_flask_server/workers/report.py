@@ -29,13 +29,15 @@ class ChannelReport:
         self._channel = channel
         # To be taken twice: a finalizer that runs while a message is sent may log.
         self._threads = threading.RLock()
-        # A lock of the process, which the kernel takes from one that dies (fcntl(2)).
+        # A lock of the process, which the kernel takes from one that dies (fcntl(2)). It is not
+        # needed before there is another process.
         self._processes = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+        self._has_forked = False
         self._depth = 0
         self.stop: Interruption | None = None
         """Whose interruption waits until a message is whole."""
         os.register_at_fork(
-            before=self._threads.acquire,
+            before=self._prepare_to_fork,
             after_in_parent=self._threads.release,
             after_in_child=self._threads.release,
         )
@@ -61,15 +63,20 @@ class ChannelReport:
             except OSError:
                 return  # the server is gone: so is this process, in a moment
 
+    def _prepare_to_fork(self) -> None:
+        self._threads.acquire()
+        self._has_forked = True
+
     @contextmanager
     def _alone(self) -> Iterator[None]:
         with self._threads:
             self._depth += 1
-            if self._depth == 1:
+            is_locked = self._depth == 1 and self._has_forked
+            if is_locked:
                 fcntl.lockf(self._processes, fcntl.LOCK_EX)
             try:
                 yield
             finally:
                 self._depth -= 1
-                if self._depth == 0:
+                if is_locked:
                     fcntl.lockf(self._processes, fcntl.LOCK_UN)

@@ -110,9 +110,9 @@ class Template:
     def _obey(self) -> None:
         for kind, body in self._control.receive():
             if kind == "start":
-                channel, output = self._control.descriptors[:2]
-                del self._control.descriptors[:2]
-                self._start(body["number"], Channel.of(channel), output)
+                channel, reports, output = self._control.descriptors[:3]
+                del self._control.descriptors[:3]
+                self._start(body["number"], Channel.of(channel), reports, output)
             elif kind == "stop":
                 self._stop(body["number"], body["grace_s"])
             elif kind == "read":
@@ -123,9 +123,9 @@ class Template:
                 seconds = body["seconds"]
                 self._lease_ends_at = math.inf if seconds is None else time.monotonic() + seconds
 
-    def _start(self, number: int, channel: Channel, output: int) -> None:
+    def _start(self, number: int, channel: Channel, reports: int, output: int) -> None:
         try:
-            pid = (self._fork if self._forks else self._spawn)(channel, output)
+            pid = (self._fork if self._forks else self._spawn)(channel, reports, output)
         except OSError as error:  # no more processes, or no memory
             channel.try_to_send("ended", {"reason": str(error)})
             channel.close()
@@ -133,9 +133,10 @@ class Template:
             with suppress(OSError):  # it has done so itself
                 os.setpgid(pid, pid)
             self._children[number] = _Child(pid, channel)
+        os.close(reports)
         os.close(output)
 
-    def _fork(self, channel: Channel, output: int) -> int:
+    def _fork(self, channel: Channel, reports: int, output: int) -> int:
         pid = os.fork()
         if pid:
             return pid
@@ -154,6 +155,7 @@ class Template:
                 self._settings,
                 self._outputs,
                 channel=channel,
+                reports=reports,
                 output=output,
                 modules=self._modules,
                 is_forked=True,
@@ -163,8 +165,8 @@ class Template:
         finally:
             os._exit(1)
 
-    def _spawn(self, channel: Channel, output: int) -> int:
-        process = start_program("worker", self._settings, channel.fileno(), output)
+    def _spawn(self, channel: Channel, reports: int, output: int) -> int:
+        process = start_program("worker", self._settings, channel.fileno(), reports, output)
         process.returncode = 0  # it is waited for here
         return process.pid
 

@@ -43,6 +43,7 @@ class Worker:
         outputs: tuple[Output, Output],
         *,
         channel: Channel,
+        reports: int,
         output: int,
         modules: frozenset[str],
         is_forked: bool,
@@ -54,6 +55,7 @@ class Worker:
             settings: How many runs, and how much memory.
             outputs: What stands in for ``sys.stdout`` and ``sys.stderr``.
             channel: To the server.
+            reports: The descriptor of the channel for what its runs tell.
             output: The descriptor for what is written past Python.
             modules: What is imported; to list that here would copy the memory of each name.
             is_forked: Whether it comes from the template, and not from a program of its own.
@@ -62,7 +64,7 @@ class Worker:
         self._settings = settings
         self._outputs = outputs
         self._channel = channel
-        self._report = ChannelReport(channel)
+        self._report = ChannelReport(Channel.of(reports))
         self._pid = os.getpid()
         self._modules = modules
         self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
@@ -78,19 +80,23 @@ class Worker:
     def work(self) -> None:
         """Execute runs until there have been as many as may be, then end the process."""
         threading.Thread(target=self._listen, name="kedro-worker-orders", daemon=True).start()
-        self._report.send("ready", {"pid": os.getpid()})
+        self._send("ready", {"pid": os.getpid()})
         SECRETS.announce = lambda values: self._report.send("secrets", {"values": values})
         runs = 0
         while True:
             kind, body = self._orders.get()
             if self._interruption.reason is not None:  # told to end while it had nothing to do
                 os._exit(0)
-            self._report.send("started", {})
+            self._send("started", {})
             if kind == "snapshot":
-                self._report.send("snapshot", self._snapshot(body["params"]))
+                self._send("snapshot", self._snapshot(body["params"]))
             elif kind == "run":
                 runs += 1
                 self._run(body, may_be_last=runs >= self._settings.max_runs)
+
+    def _send(self, kind: str, body: dict[str, Any]) -> None:
+        with suppress(OSError):  # the server is gone: so is this process, in a moment
+            self._channel.send(kind, body)
 
     def _listen(self) -> None:
         """Take orders; when the server is gone, end this process and all that it started."""
@@ -123,7 +129,7 @@ class Worker:
                 output.end_line()
         for output in self._outputs:
             output.report = None
-        self._report.send("outcome", self._told(outcome, is_last=is_last))
+        self._send("outcome", self._told(outcome, is_last=is_last))
         if is_last:
             os._exit(0)
 

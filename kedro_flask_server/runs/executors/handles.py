@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -10,7 +11,6 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from typing import Any
 
 import psutil
@@ -22,6 +22,9 @@ LOOK_EVERY_S = 1.0
 """How often is looked whether processes are there that have not said that they ended."""
 
 _END_TIMEOUT_S = 5.0
+
+# Of what a run tells, in readings, before something else gets its turn.
+_MAX_TOLD = 64
 
 
 class Patience:
@@ -51,11 +54,13 @@ class Worker:
 
     Attributes:
         channel: To it.
+        reports: From it: what its runs tell, which need not be read at once.
         output: A descriptor: what it writes past Python.
         pid: Its process; None until it says so.
         is_ready: Whether it has the project, and can take a run.
         end: How it ended, if its template has not said so.
         is_silent: Whether nothing more will come from `output`.
+        is_talkative: Whether more was told since the last look than one reading takes.
         in_flight: Descriptors of this process that are on their way to the worker.
         asked_for_at: When its template was told to start it; monotonic, in seconds.
     """
@@ -63,11 +68,13 @@ class Worker:
     number: int
     template: Template
     channel: Channel
+    reports: Channel
     output: int
     pid: int | None = None
     is_ready: bool = False
     end: str = "how is not known."
     is_silent: bool = False
+    is_talkative: bool = False
     in_flight: list[int] = field(default_factory=list)
     asked_for_at: float = field(default_factory=time.monotonic)
 
@@ -81,11 +88,24 @@ class Worker:
         except psutil.NoSuchProcess:
             return True
 
-    @property
-    def sources(self) -> list[int]:
-        """The descriptors from which something may come."""
-        output = [] if self.is_silent else [self.output]
-        return [self.channel.fileno(), *output]
+    def wait(self, seconds: float) -> bool:
+        """Wait for a word of it, or for what it writes past Python.
+
+        What its runs tell is waited for where there was so much that more may not fit.
+
+        Args:
+            seconds: How long to wait at most.
+
+        Returns:
+            Whether there is something.
+        """
+        poll = select.poll()
+        poll.register(self.channel, select.POLLIN)
+        if not self.is_silent:
+            poll.register(self.output, select.POLLIN)
+        if self.is_talkative:
+            poll.register(self.reports, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
 
     def read_output(self) -> bytes:
         """Return what it has written past Python and is there, up to some kilobytes."""
@@ -105,7 +125,18 @@ class Worker:
         Raises:
             EOFError: If nothing more will come.
         """
-        return self.channel.receive() if wait([self.channel.fileno()], 0) else []
+        return self.channel.receive() if _has_come(self.channel) else []
+
+    def told(self) -> list[Message]:
+        """Return what its runs have told and is there, up to the moment of the call."""
+        found: list[Message] = []
+        size = 0
+        with suppress(EOFError):
+            while size < _MAX_TOLD and _has_come(self.reports):
+                found += self.reports.receive()
+                size += 1
+        self.is_talkative = size > 1
+        return found
 
     def has_arrived(self) -> None:
         """Close this process's copies of what was on its way to the worker.
@@ -120,6 +151,7 @@ class Worker:
         """Let go of it. One that lives ends itself, and all that it has started."""
         self.has_arrived()
         self.channel.close()
+        self.reports.close()
         output, self.output = self.output, -1
         if output >= 0:
             os.close(output)
@@ -177,9 +209,10 @@ class Template:
             OSError: If the system gives no more descriptors.
         """
         ours, theirs = socket.socketpair()
+        reports, telling = socket.socketpair()
         output, writing = os.pipe()
-        in_flight = [theirs.detach(), writing]
-        worker = Worker(number, self, Channel(ours), output, in_flight=in_flight)
+        in_flight = [theirs.detach(), telling.detach(), writing]
+        worker = Worker(number, self, Channel(ours), Channel(reports), output, in_flight=in_flight)
         os.set_blocking(output, False)
         with self._sending, suppress(OSError):
             self.control.send("start", {"number": number}, descriptors=in_flight)
@@ -217,6 +250,12 @@ class Template:
         with suppress(OSError):
             os.killpg(self.process.pid, signal.SIGKILL)  # what the project started at import, too
         return self.process.wait()
+
+
+def _has_come(channel: Channel) -> bool:
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def how_it_ended(body: dict[str, Any]) -> str:

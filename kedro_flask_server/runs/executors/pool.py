@@ -85,7 +85,7 @@ class WorkerPool:
 
     def start(self) -> None:
         """Start the workers."""
-        allow_descriptors(_OTHER_DESCRIPTORS + 2 * self._size)
+        allow_descriptors(_OTHER_DESCRIPTORS + 3 * self._size)
         self._wake, self._wake_sender = os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._wake_sender, False)

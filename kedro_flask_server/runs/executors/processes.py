@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
-from multiprocessing.connection import wait
 from typing import Any
 
 from kedro_flask_server.redaction import SECRETS
@@ -36,6 +35,9 @@ from kedro_flask_server.workers.protocol import Message
 
 # How long a run gets to end itself that the end of the server cuts off.
 _CUT_OFF_GRACE_S = 1.0
+
+# As often is read what a run tells that goes on: to wake for each word costs more than the word.
+_TOLD_EVERY_S = 0.1
 
 # How long after a process should be over its template is given up, which should have said so.
 _PATIENCE_S = 3.0
@@ -132,9 +134,10 @@ class ProcessExecutor:
         try:
             worker.channel.send("snapshot", {"params": params})
             while True:
-                wait(worker.sources, LOOK_EVERY_S)
+                worker.wait(LOOK_EVERY_S)
                 worker.read_output()
-                for kind, body in worker.messages():
+                messages = worker.messages()
+                for kind, body in [*worker.told(), *messages]:
                     if kind == "snapshot":
                         return self._described(body)
                     if kind == "secrets":
@@ -258,22 +261,33 @@ class _Execution:
             give_up: Ends its template, where that should have said that it ended, and has not.
         """
         self._is_over = False
-        patience = Patience(_PATIENCE_S)
+        patience, look_at = Patience(_PATIENCE_S), 0.0
         try:
             worker.channel.send("run", {"run_id": self._run_id, "request": self._request.given()})
             while not self._is_over:
-                is_quiet = not wait(worker.sources, LOOK_EVERY_S)
+                is_quiet = not worker.wait(_TOLD_EVERY_S)
                 printed = worker.read_output()
-                for message in worker.messages():  # first: it may say what is secret
+                messages = worker.messages()
+                # What was told first: it comes before the end, and may say what is secret.
+                self._take_all(worker.told(), printed)
+                for message in messages:
                     self._take(message)
-                self._take_output(printed)
                 is_late = self.ends_at is not None and time.monotonic() > self.ends_at
-                is_late = is_late or (is_quiet and worker.has_ended)
+                if is_quiet and time.monotonic() > look_at:
+                    look_at = time.monotonic() + LOOK_EVERY_S
+                    is_late = is_late or worker.has_ended
                 if patience.is_over(is_late) and not self._is_over:
                     give_up(worker.template)
         except (OSError, EOFError):
             self._end = worker.end
-        self._take_output(worker.read_output(), is_last=True)
+        printed = worker.read_output()
+        self._take_all(worker.told(), printed)
+        self._take_output(b"", is_last=True)
+
+    def _take_all(self, told: list[Message], printed: bytes) -> None:
+        for message in told:
+            self._take(message)
+        self._take_output(printed)
 
     def _take(self, message: Message) -> None:
         kind, body = message
