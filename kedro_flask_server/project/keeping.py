@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, cast
 
 from kedro.config import OmegaConfigLoader
 from kedro.config.omegaconf_config import _NO_VALUE
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.resolvers import oc
 
 from kedro_flask_server.project.folders import View
 from kedro_flask_server.project.parsing import note_read, parsed
@@ -32,12 +33,24 @@ from kedro_flask_server.project.resolvers import (
     as_omegaconf_keeps,
     noting_resolvers,
 )
+from kedro_flask_server.project.stencils import (
+    STAND_IN,
+    Stencil,
+    cut,
+    note_variable,
+    put_in,
+    refuse_stand_in,
+    stand_in_for,
+)
 
 _MAX_FOLDERS = 64
 _MAX_RESOLUTIONS = 8
 
 # Kedro's own resolvers, which look at nothing but the globals and the runtime parameters.
 _GLOBALS, _RUNTIME_PARAMS = "globals", "runtime_params"
+
+# OmegaConf's, which Kedro has for credentials alone.
+_ENVIRONMENT = "oc.env"
 _OF_KEDRO = re.compile(rf"\$\{{\s*({_GLOBALS}|{_RUNTIME_PARAMS})\s*:")
 
 _MISSING = "???"
@@ -68,11 +81,13 @@ class Resolution:
         static: Those that depend on nothing else, not to be changed.
         dynamic: The names of those that depend on runtime parameters.
         guarded: Of the latter, those whose type may depend on them, as they are in the files.
+        stencils: What is known of the latter, whatever the parameters' texts.
     """
 
     static: dict[str, Any]
     dynamic: frozenset[str]
     guarded: DictConfig | None
+    stencils: dict[str, OrderedDict[Any, Stencil | None]] = field(default_factory=dict)
 
 
 class KeptConfigs(dict[Path, DictConfig]):
@@ -90,11 +105,13 @@ class KeptConfigs(dict[Path, DictConfig]):
         self.merged = cast("DictConfig", OmegaConf.merge(*self.values()) if self else None)
         raw: Any = OmegaConf.to_container(self.merged, resolve=False) if self else {}
         self.can_be_split = isinstance(raw, dict) and all(
-            isinstance(name, str) and not _holds(each, _MISSING) for name, each in raw.items()
+            isinstance(name, str) and not _holds(each, _MISSING) and not _holds(each, STAND_IN)
+            for name, each in raw.items()
         )
         self.raw: dict[str, Any] = raw if self.can_be_split else {}
         self.plain = frozenset(name for name, each in self.raw.items() if not _holds(each, "${"))
         self.resolutions: OrderedDict[str, Resolution | None] = OrderedDict()
+        self.stencils: OrderedDict[Any, Stencil | None] = OrderedDict()
 
     def fresh(self) -> dict[Path, DictConfig]:
         """Return the same to do with as one likes."""
@@ -220,12 +237,7 @@ class KeepingConfigLoader(OmegaConfigLoader):
         processed_files.update(configs)
         for content in configs.contents.values():
             note_read(content)
-        if not read_environment_variables or configs.plain == configs.raw.keys():
-            return configs
-        fresh = configs.fresh()
-        for config in fresh.values():
-            self._resolve_environment_variables(config)
-        return fresh
+        return configs
 
     def _view(self) -> View:
         """Return what is in the folders: the same of all that a run reads at its beginning."""
@@ -280,7 +292,10 @@ class KeepingConfigLoader(OmegaConfigLoader):
     def _merge_and_resolve(self, key: str, config_per_file: dict[Path, DictConfig]) -> Any:
         """Return what the files of a folder come to, with the runtime parameters of this loader."""
         if isinstance(config_per_file, KeptConfigs):
-            resolve = self._resolve_parameters if key == "parameters" else self._resolve_entries
+            resolve = {
+                "parameters": self._resolve_parameters,
+                "credentials": self._resolve_credentials,
+            }.get(key, self._resolve_entries)
             found = resolve(key, config_per_file) if config_per_file else {}
             if found is not None:
                 return found
@@ -308,20 +323,58 @@ class KeepingConfigLoader(OmegaConfigLoader):
         ]
         if not configs.looks_outward_only(names):
             return None
-        if names or len(found) < len(given):
-            others = {name: value for name, value in given.items() if name not in found}
-            own = OmegaConf.create({name: configs.raw[name] for name in names})
+        others = {name: value for name, value in given.items() if name not in found}
+        if names or others:
+
+            def resolve() -> Any:
+                own = OmegaConf.create({name: configs.raw[name] for name in names})
+                return OmegaConf.to_container(OmegaConf.unsafe_merge(own, others), resolve=True)
+
             with noting_resolvers() as used:
-                merged = OmegaConf.unsafe_merge(own, others)
-                resolved = OmegaConf.to_container(merged, resolve=True)
+                group = (repr(self._globals), *names)
+                has_own = self._are_globals_replaced or others
+                resolved = resolve() if has_own else self._fill(configs.stencils, group, resolve)
             if not used <= {_GLOBALS, _RUNTIME_PARAMS}:
                 return None
-            found |= cast("dict[str, Any]", resolved)
+            found |= resolved
         both = {
             name: found[name] if name in found else _copied(value)
             for name, value in configs.raw.items()
         }
         return {**both, **{name: found[name] for name in (*given, *found) if name not in both}}
+
+    def _resolve_credentials(self, key: str, configs: KeptConfigs) -> dict[str, Any]:
+        """Resolve all that the files hold, as Kedro does: each file, and what they are merged to.
+
+        Variables of the environment count in the first alone.
+        """
+
+        def resolve() -> Any:
+            fresh = configs.fresh()
+            for config in fresh.values():
+                self._resolve_environment_variables(config)
+            return super(KeepingConfigLoader, self)._merge_and_resolve(key, fresh)
+
+        if self._are_globals_replaced or self._layer.has(_ENVIRONMENT):
+            return cast("dict[str, Any]", resolve())
+        with noting_resolvers() as used:
+            found = self._fill(configs.stencils, (repr(self._globals),), resolve)
+        if not used <= {_GLOBALS, _RUNTIME_PARAMS, _ENVIRONMENT}:
+            configs.stencils.clear()
+        return cast("dict[str, Any]", found)
+
+    @staticmethod
+    def _resolve_environment_variables(config: DictConfig) -> None:
+        """Resolve what a file holds, with the variables of the environment."""
+        layer = active_loader()._layer
+        if layer.has(_ENVIRONMENT):  # the project's own
+            OmegaConf.resolve(config)
+            return
+        layer.put(_ENVIRONMENT, _environment_resolver())
+        try:
+            OmegaConf.resolve(config)
+        finally:
+            layer.clear(_ENVIRONMENT)
 
     def _resolve_entries(self, key: str, configs: KeptConfigs) -> dict[str, Any] | None:
         resolution = self._resolution_of(key, configs)
@@ -330,7 +383,11 @@ class KeepingConfigLoader(OmegaConfigLoader):
         self._runtime_params_hits = set()
         with noting_resolvers() as used:
             dynamic = {
-                name: _resolved(configs.merged, name)
+                name: self._fill(
+                    resolution.stencils.setdefault(name, OrderedDict()),
+                    name,
+                    partial(_resolved, configs.merged, name),
+                )
                 for name in configs.raw
                 if name in resolution.dynamic
             }
@@ -346,6 +403,34 @@ class KeepingConfigLoader(OmegaConfigLoader):
             for name in configs.raw
             if not name.startswith("_")
         }
+
+    def _fill(
+        self, stencils: OrderedDict[Any, Stencil | None], group: Any, resolve: Callable[[], Any]
+    ) -> Any:
+        """Return what some configuration is resolved to, by a stencil where there is one.
+
+        Args:
+            stencils: Those that are kept, by a group and what parameters there were.
+            group: What is resolved.
+            resolve: Resolves it.
+        """
+        params = self.runtime_params
+        for key, stencil in [*stencils.items()]:
+            texts = stencil.texts(params) if stencil and key[0] == group else None
+            if stencil is not None and texts is not None:
+                self._runtime_params_hits.update(stencil.found)
+                return put_in(stencil.content, texts)
+        if (group, None) in stencils:
+            return resolve()
+        made = cut(resolve, params)
+        texts = None if made is None else made.texts(params)
+        if made is None or texts is None:
+            _put(stencils, (group, None), None, _MAX_RESOLUTIONS)  # it is not tried again
+            return resolve()
+        about = (*made.stand_ins.items(), *made.environ.items())
+        _put(stencils, (group, about), made, _MAX_RESOLUTIONS)
+        self._runtime_params_hits.update(made.found)
+        return put_in(made.content, texts)
 
     def _resolution_of(self, key: str, configs: KeptConfigs) -> Resolution | None:
         """Return what is known of some files' entries; None where nothing is to be kept of them."""
@@ -388,7 +473,17 @@ class KeepingConfigLoader(OmegaConfigLoader):
 @lru_cache(1)
 def _globals_resolver() -> Any:
     def resolve(variable: str, default_value: Any = _NO_VALUE) -> Any:
+        refuse_stand_in(variable)
         return active_loader()._get_globals_value(variable, default_value)
+
+    return as_omegaconf_keeps(resolve)
+
+
+@lru_cache(1)
+def _environment_resolver() -> Any:
+    def resolve(key: str, default: Any = _NO_VALUE) -> Any:
+        note_variable(key)
+        return oc.env(key) if default is _NO_VALUE else oc.env(key, default)
 
     return as_omegaconf_keeps(resolve)
 
@@ -396,6 +491,9 @@ def _globals_resolver() -> Any:
 @lru_cache(1)
 def _runtime_params_resolver() -> Any:
     def resolve(variable: str, default_value: Any = _NO_VALUE) -> Any:
+        stand_in = stand_in_for(variable)
+        if stand_in is not None:
+            return stand_in
         return active_loader()._get_runtime_value(variable, default_value)
 
     return as_omegaconf_keeps(resolve)

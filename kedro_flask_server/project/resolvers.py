@@ -75,6 +75,10 @@ class ResolverLayer:
         """Add a resolver as OmegaConf keeps it."""
         self._own[name] = resolver
 
+    def clear(self, name: str) -> None:
+        """Have none under a name."""
+        self._own[name] = _CLEARED
+
     def has(self, name: str) -> bool:
         """Whether it has a resolver of its own under a name."""
         return self._own.get(name, _CLEARED) is not _CLEARED

@@ -433,6 +433,7 @@ def test_template_that_is_busy_keeps_nobody_waiting_who_limits_it(project: Path)
         max_runs=1,
         max_rss_mb=None,
         memory_limit_mb=None,
+        log_format="auto",
         python_path=sys.path,
     )
     pool = WorkerPool(settings, size=1, secrets=set())
