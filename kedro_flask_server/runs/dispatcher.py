@@ -146,7 +146,8 @@ class Dispatcher:
     def wake(self) -> None:
         """Look for runs now: there is one."""
         self._may_be_queued = True
-        self._wake.set()
+        if self._may_start():  # otherwise whoever has a place does so when it is free
+            self._wake.set()
 
     @contextmanager
     def place(self, request: RunRequest) -> Iterator[Place]:
@@ -193,25 +194,33 @@ class Dispatcher:
         while not self._is_stopping:
             is_woken = self._wake.wait(_POLL_S)
             self._wake.clear()
-            try:
+            with self._told_of_faults():
                 self._put_back_what_never_started()
                 # Where nothing has happened here, to look takes less than to take up nothing.
                 if is_woken or self._store.has_queued():
                     self._start_all()
-            except StoreUnavailableError as error:
-                self._membership.note(error)
-            except Exception:  # the queue must go on, whatever one run brings with it
-                logger.exception("A queued run could not be started")
+
+    @contextmanager
+    def _told_of_faults(self) -> Iterator[None]:
+        try:
+            yield
+        except StoreUnavailableError as error:
+            self._membership.note(error)
+        except Exception:  # the queue must go on, whatever one run brings with it
+            logger.exception("A queued run could not be started")
 
     def _start_all(self) -> None:
         """Start the queued runs for which there are places."""
         while self._reserve():
+            has_started = False
             try:
                 # Whoever queues another from now on says so.
                 self._may_be_queued = False
-                self._may_be_queued = self._start_one() or self._may_be_queued
+                has_started = self._start_one()
+                self._may_be_queued |= has_started
             finally:
-                self._release()
+                with self._changed:
+                    self._reserved -= 1
             if not self._may_be_queued:
                 return
 
@@ -291,6 +300,13 @@ class Dispatcher:
         )
 
     def _on_end(self, execution: _Execution) -> Callable[[Future[RunOutcome]], None]:
+        def record_and_go_on(future: Future[RunOutcome]) -> None:
+            record(future)
+            # Whoever has had the place takes up the next: another thread would have to be woken.
+            if self._may_be_queued:
+                with self._told_of_faults():
+                    self._start_all()
+
         def record(future: Future[RunOutcome]) -> None:
             fault = future.exception()
             if fault is not None:
@@ -299,7 +315,7 @@ class Dispatcher:
             else:
                 self._record(execution, future.result())
 
-        return record
+        return record_and_go_on
 
     def _record(self, execution: _Execution, outcome: RunOutcome) -> bool:
         """Store how a run ended, or keep it in mind where that cannot be done now.
@@ -348,8 +364,7 @@ class Dispatcher:
             self._executing.pop(execution.run_id, None)
             self._membership.set_executing(bool(self._executing))
             self._changed.notify_all()
-        # Which run had to wait for this one's end, the store alone knows.
-        if self._may_be_queued or self._config.concurrency:
+        if self._config.concurrency:  # which run had to wait for this one's end, the store knows
             self._wake.set()
 
     def record_again(self) -> None:

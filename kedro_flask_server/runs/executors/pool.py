@@ -81,6 +81,7 @@ class WorkerPool:
         self._is_closing = False
         self._wake = self._wake_sender = -1
         self._patience = Patience(_PATIENCE_S)
+        self._look_at = 0.0
         self._thread = BackgroundThread(self._work, name="kedro-workers")
 
     def start(self) -> None:
@@ -152,7 +153,6 @@ class WorkerPool:
         with self._changed:
             self._idle.insert(0, worker)
             self._changed.notify_all()
-        self._kick()
 
     def discard(self, worker: Worker) -> None:
         """Forget a worker that has ended, or is to end, and start another."""
@@ -282,8 +282,10 @@ class WorkerPool:
                 pause_s = min(pause_s, max(0.001, self._start_at - time.monotonic()))
         for source in wait([*by_source], pause_s):
             self._attend_to(by_source[source])
-        with self._changed:
-            self._look_at_templates()
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_EVERY_S
+            with self._changed:
+                self._look_at_templates()
 
     def _look_at_templates(self) -> None:
         """See whether they are there and do what they are told, which not all of them say."""

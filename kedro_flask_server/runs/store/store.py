@@ -14,6 +14,7 @@ from sqlalchemy import (
     Connection,
     bindparam,
     delete,
+    exists,
     func,
     select,
     tuple_,
@@ -87,6 +88,30 @@ _NEWEST_ID = (
 )
 _TURN = select(runs, _NEWEST_ID.label("newest_id")).where(
     *_IS_QUEUED, runs.c.held_by.is_(None) | (runs.c.held_by == bindparam("server_id"))
+)
+_other = runs.alias("other")
+_IN_OTHERS_SCOPE = (_other.c.project == bindparam("project"), _other.c.env == bindparam("env"))
+_OLDEST = (
+    _TURN.add_columns(
+        exists()
+        .where(
+            *_IN_OTHERS_SCOPE,
+            _other.c.status == RunStatus.RUNNING,
+            _other.c.submitted_by == runs.c.submitted_by,
+        )
+        .correlate(runs)
+        .label("has_running"),
+        exists()
+        .where(
+            *_IN_OTHERS_SCOPE,
+            _other.c.status == RunStatus.QUEUED,
+            _other.c.submitted_by != runs.c.submitted_by,
+        )
+        .correlate(runs)
+        .label("has_others"),
+    )
+    .order_by(runs.c.run_id)
+    .limit(1)
 )
 # The columns that change are those of which values are given.
 _TAKE_UP = update(runs).where(runs.c.run_id == bindparam("of"), runs.c.status == RunStatus.QUEUED)
@@ -368,24 +393,20 @@ class RunStore(RunReader):
 
     def _next(self, connection: Connection, server_id: str, full: list[str]) -> Any:
         """Return the row of the run whose turn it is, of those that may run."""
-        turn = _TURN
+        turn, oldest_first = _TURN, _OLDEST
         if full:
             is_of_run = run_pipelines.c.run_id == runs.c.run_id
             of_full = select(1).where(is_of_run, run_pipelines.c.pipeline.in_(full))
-            turn = turn.where(~of_full.exists())
+            turn, oldest_first = (each.where(~of_full.exists()) for each in (turn, oldest_first))
         values = {**self._place, "server_id": server_id}
-        oldest = connection.execute(turn.order_by(runs.c.run_id).limit(1), values).first()
-        if oldest is None:
-            return None
-        running = Counter(connection.execute(_RUNNING_SUBMITTERS, self._place).scalars())
-        if not running[oldest.submitted_by]:
+        oldest = connection.execute(oldest_first, values).first()
+        if oldest is None or not (oldest.has_running and oldest.has_others):
             return oldest
+        running = Counter(connection.execute(_RUNNING_SUBMITTERS, self._place).scalars())
         submitter, first = runs.c.submitted_by, func.min(runs.c.run_id)
         firsts = turn.with_only_columns(submitter, first).group_by(submitter)
         found = connection.execute(firsts, values).all()
         _, run_id = min(found, key=lambda row: (running[row[0]], row[1]))
-        if run_id == oldest.run_id:
-            return oldest
         return connection.execute(turn.where(runs.c.run_id == run_id), values).one()
 
     def _full_pipelines(self, connection: Connection, concurrency: Mapping[str, int]) -> list[str]:
