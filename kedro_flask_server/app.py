@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask
 
 from kedro_flask_server.access.control import AccessControl
 from kedro_flask_server.access.keys import KeyFile
 from kedro_flask_server.access.store import AccessStore
-from kedro_flask_server.config import (
-    LOOPBACK_HOSTS,
-    ServerConfig,
-    load_config,
-    resolve_project_path,
-    secret_variables,
-)
+from kedro_flask_server.config import LOOPBACK_HOSTS, ServerConfig, secret_variables
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
+from kedro_flask_server.opening import OpenedProject, open_project, worker_settings
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.executors import Executor
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
@@ -38,6 +30,9 @@ from kedro_flask_server.web.guard import Authenticator, register_guard
 from kedro_flask_server.web.health import HEALTH_ENDPOINTS, HEALTH_PATHS, create_health_blueprint
 from kedro_flask_server.web.runs import create_runs_blueprint
 from kedro_flask_server.web.streams import EventStreams
+
+if TYPE_CHECKING:
+    from kedro_flask_server.runs.executors.handles import Template
 
 EXTENSION = "kedro_flask_server"
 
@@ -95,7 +90,18 @@ def create_http_server(
             be imported.
     """
     arguments = {"env": env, "conf_source": conf_source, **settings}
-    project, config, database = _open_project(project_path, arguments)
+    return build_app(open_project(project_path, arguments))
+
+
+def build_app(opened: OpenedProject, *, template: Template | None = None) -> Flask:
+    """Return the application for a project that is open, as `create_http_server` does.
+
+    Args:
+        opened: The project and the settings.
+        template: The process that its workers come from, if that was started ahead.
+    """
+    project, config = opened.project, opened.config
+    database = _locate_database(opened)
     make_records_safe(project.safe_text)
     draw_for_terminals_only(config.log_format)
     store = RunStore(database, project=project.name, env=project.env)
@@ -111,7 +117,7 @@ def create_http_server(
     )
     runs = RunService(
         store,
-        _create_executor(project, config),
+        _create_executor(opened, template),
         config,
         chores=[access],
         fingerprint=project.fingerprint,
@@ -162,33 +168,21 @@ def open_access_store(project_path: str | Path | None, *, env: str | None) -> Ac
         ServerSettingsError: As for `create_http_server`, or if the database cannot be used.
         StoreUnavailableError: If the database cannot be reached.
     """
-    project, _, database = _open_project(project_path, {"env": env})
-    store = AccessStore(database, project=project.name, env=project.env)
+    opened = open_project(project_path, {"env": env})
+    project = opened.project
+    store = AccessStore(_locate_database(opened), project=project.name, env=project.env)
     store.open()
     return store
 
 
-def _open_project(
-    project_path: str | Path | None, arguments: Mapping[str, object]
-) -> tuple[KedroProject, ServerConfig, Database]:
-    path = resolve_project_path(project_path, os.environ)
-    project = KedroProject.bootstrap(path)
-    config = load_config(
-        path,
-        arguments=arguments,
-        environ=os.environ,
-        project_settings=project.setting("SERVER", {}),
-    )
-    project.configure(
-        env=config.env,
-        conf_source=config.conf_source,
-        resolves_params=config.allow_param_interpolation,
-    )
-    state_dir = Path(config.state_dir or path / STATE_DIR)
-    return project, config, Database(locate(config.database_url, state_dir))
+def _locate_database(opened: OpenedProject) -> Database:
+    config = opened.config
+    state_dir = Path(config.state_dir or opened.project.path / STATE_DIR)
+    return Database(locate(config.database_url, state_dir))
 
 
-def _create_executor(project: KedroProject, config: ServerConfig) -> Executor:
+def _create_executor(opened: OpenedProject, template: Template | None) -> Executor:
+    project, config = opened.project, opened.config
     if config.executor == "threads":
         project.prepare_for_threads(log_format=config.log_format)
         return ThreadExecutor(project, workers=config.workers)
@@ -196,21 +190,13 @@ def _create_executor(project: KedroProject, config: ServerConfig) -> Executor:
     # They need what Windows has not.
     from kedro_flask_server.runs.executors.pool import WorkerPool
     from kedro_flask_server.runs.executors.processes import ProcessExecutor
-    from kedro_flask_server.workers.protocol import WorkerSettings
 
-    settings = WorkerSettings(
-        project_path=str(project.path),
-        env=config.env,
-        conf_source=config.conf_source,
-        resolves_params=config.allow_param_interpolation,
-        start_method=config.worker_start_method,
-        max_runs=config.max_runs_per_worker,
-        max_rss_mb=config.max_worker_rss_mb,
-        log_format=config.log_format,
-        memory_limit_mb=config.worker_memory_limit_mb,
-        python_path=[*sys.path],
+    pool = WorkerPool(
+        worker_settings(opened),
+        size=config.workers + 1,
+        secrets=secret_variables(),
+        template=template,
     )
-    pool = WorkerPool(settings, size=config.workers + 1, secrets=secret_variables())
     return ProcessExecutor(
         pool, project.safe_text, workers=config.workers, cancel_grace_s=config.cancel_grace_s
     )

@@ -60,10 +60,17 @@ def start(metadata: ProjectMetadata, /, reload: bool, **settings: Any) -> None:
 
 
 def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
-    from kedro_flask_server import __version__, create_http_server
+    from kedro_flask_server import __version__
+    from kedro_flask_server.opening import open_project, start_template
+
+    opened = open_project(metadata.project_path, settings)
+    # It imports the project while this process imports what a server needs.
+    template = start_template(opened)
+
+    from kedro_flask_server.app import build_app
     from kedro_flask_server.serving import CUT_OFF, Server, end_process
 
-    app = create_http_server(metadata.project_path, **settings)
+    app = build_app(opened, template=template)
     server = Server(app)
     parts = app.extensions["kedro_flask_server"]
     click.echo(

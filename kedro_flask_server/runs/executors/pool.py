@@ -54,20 +54,28 @@ class NoWorkerError(Exception):
 class WorkerPool:
     """Keeps as many workers as runs may execute, and one more, and gives them to runs."""
 
-    def __init__(self, settings: WorkerSettings, *, size: int, secrets: set[str]) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        *,
+        size: int,
+        secrets: set[str],
+        template: Template | None = None,
+    ) -> None:
         """Prepare; `start` begins.
 
         Args:
             settings: What the workers run, and how.
             size: How many workers there are, at most.
             secrets: The names of environment variables that workers do not get.
+            template: The process that they come from, if it was started with these settings.
         """
         self._settings = settings
         self._secrets = secrets
         self._size = size
         self._numbers = count(1)
         self._changed = threading.Condition()
-        self._template: Template | None = None
+        self._template = template
         self._next: Template | None = None
         self._retired: list[Template] = []
         self._imported: set[str] = set()
