@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import wraps
-from typing import Any
+from typing import IO, Any
 
 from rich.logging import RichHandler
 
@@ -77,6 +79,32 @@ class _Chosen:
     log_format = "rich"
 
 
+_batch: ContextVar[dict[IO[str], list[str]] | None] = ContextVar("batch_of_lines", default=None)
+
+
+@contextmanager
+def written_together() -> Iterator[None]:
+    """Within, in this context, collect the lines, and write them at the end."""
+    batch: dict[IO[str], list[str]] = {}
+    token = _batch.set(batch)
+    try:
+        yield
+    finally:
+        _batch.reset(token)
+        for file, lines in batch.items():
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                _write(file, "".join(lines))
+
+
+def _write(file: IO[str], text: str) -> None:
+    batch = _batch.get()
+    if batch is not None:
+        batch.setdefault(file, []).append(text)
+        return
+    file.write(text)
+    file.flush()
+
+
 def _unless_drawn(emit: Callable[[Any, logging.LogRecord], None]) -> Any:
     @wraps(emit)
     def emit_line(handler: RichHandler, record: logging.LogRecord) -> None:
@@ -85,8 +113,7 @@ def _unless_drawn(emit: Callable[[Any, logging.LogRecord], None]) -> Any:
             emit(handler, record)
             return
         try:
-            handler.console.file.write(f"{_line(handler, record, chosen)}\n")
-            handler.console.file.flush()
+            _write(handler.console.file, f"{_line(handler, record, chosen)}\n")
         except Exception:  # as every handler does
             handler.handleError(record)
 

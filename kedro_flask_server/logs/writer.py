@@ -7,10 +7,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextvars import Context, copy_context
 from functools import wraps
 from typing import Any
 
+from kedro_flask_server.logs.lines import written_together
 from kedro_flask_server.runs.background import BackgroundThread
 
 # As often are records written, a batch at a time: to wake a thread for each costs the run more
@@ -19,8 +19,9 @@ _EVERY_S = 0.02
 
 # With more than these, whoever logs writes them.
 _MAX_WAITING = 10_000
+_MAX_TOGETHER = 500
 
-_Waiting = tuple[Context, logging.Logger, logging.LogRecord]
+_Waiting = tuple[logging.Logger, logging.LogRecord]
 
 
 class LogWriter(logging.Handler):
@@ -51,7 +52,7 @@ class LogWriter(logging.Handler):
 
     def take(self, logger: logging.Logger, record: logging.LogRecord) -> None:
         """Take a record that a logger is to hand to its handlers."""
-        self._waiting.append((copy_context(), logger, record))
+        self._waiting.append((logger, record))
         is_closing = _Active.writer is not self
         if is_closing or record.levelno >= logging.ERROR or len(self._waiting) > _MAX_WAITING:
             self.flush()
@@ -62,8 +63,9 @@ class LogWriter(logging.Handler):
         """Write all that has come."""
         with self._writing:
             while self._waiting:
-                context, logger, record = self._waiting.popleft()
-                context.run(_call_handlers, logger, record)
+                with written_together():
+                    for _ in range(min(len(self._waiting), _MAX_TOGETHER)):
+                        _call_handlers(*self._waiting.popleft())
 
     def close(self) -> None:
         """Write all that has come, and leave what comes to those who log it."""

@@ -30,6 +30,8 @@ from kedro_flask_server.runs.reporting import Report
 
 logger = logging.getLogger(__name__)
 
+_NOT_TOLD = "Of node %s could not be told"
+
 
 def report_nodes(runner: AbstractRunner, report: Report) -> None:
     """Have a runner's run told of, node by node.
@@ -171,19 +173,13 @@ class _RunWatcher:
     def _tell(self, kind: EventType, node: Node, **data: Any) -> None:
         if os.getpid() != self._pid and _Forked.watcher is not self:
             return  # a node has forked, and its child goes on as if it were the run
-        with _never_failing(node):
+        try:
             of_node = {"node": self._safe_name(node.name), **data}
             if "dataset" in data:
                 of_node["dataset"] = self._safe_name(data["dataset"])
             self._report.tell(kind, of_node)
-
-
-@contextmanager
-def _never_failing(node: object) -> Iterator[None]:
-    try:
-        yield
-    except Exception:  # a run must not fail because it cannot be told of
-        logger.exception("Of node %s could not be told", node)
+        except Exception:  # a run must not fail because it cannot be told of
+            logger.exception(_NOT_TOLD, node)
 
 
 class _BoundHookManager:
@@ -230,9 +226,10 @@ class _BoundHooks:
     def _tell(
         tell: Callable[[EventType, Node, str], None], what: EventType, arguments: dict[str, Any]
     ) -> None:
-        node = arguments.get("node")
-        with _never_failing(node):
+        try:
             tell(what, arguments["node"], arguments["dataset_name"])
+        except Exception:  # as above
+            logger.exception(_NOT_TOLD, arguments.get("node"))
 
 
 _DATASET_HOOKS = {

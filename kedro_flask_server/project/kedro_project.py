@@ -280,11 +280,14 @@ class KedroProject:
         with suppress(Exception, SystemExit):  # it fails again in the run that needs it
             _ = self._configuration()["credentials"]
 
-    def read_ahead(self) -> bool:
+    def read_ahead(self, params: Iterable[str] = ()) -> bool:
         """Read the configuration, so that the runs of processes forked from this one need not.
 
         That is done where it executes no code of the project's: with Kedro's own configuration
         loader, and no resolvers but its own and OmegaConf's.
+
+        Args:
+            params: The runtime parameters that runs have, by their names and paths.
 
         Returns:
             Whether it was done.
@@ -294,9 +297,12 @@ class KedroProject:
         if not is_keeping or given.get("custom_resolvers") or not are_all_of_omegaconf():
             return False
         # After two looks it is known which files there are, and after the third what they hold.
+        runtime_params = _texts_named(params)
         for _ in range(3):
             with suppress(Exception):  # it fails again in the run that needs it
-                loader = self._configuration(restrict_runtime_params_type_selection=True)
+                loader = self._configuration(
+                    runtime_params=runtime_params, restrict_runtime_params_type_selection=True
+                )
                 for key in ("catalog", "credentials", "parameters"):
                     with suppress(Exception):
                         _ = loader[key]
@@ -446,6 +452,19 @@ def _log(run_id: str, outcome: RunOutcome) -> None:
         outcome.error.traceback or "",
         extra=_PLAIN,
     )
+
+
+def _texts_named(names: Iterable[str]) -> dict[str, Any]:
+    """Return runtime parameters of some names and paths, each of them a text."""
+    params: dict[str, Any] = {}
+    for name in names:
+        *folders, last = name.split(".")
+        place: Any = params
+        for folder in folders:
+            place = place.setdefault(folder, {}) if isinstance(place, dict) else None
+        if isinstance(place, dict):
+            place.setdefault(last, "text")
+    return params
 
 
 def _parse_params(text: str) -> dict[str, Any]:

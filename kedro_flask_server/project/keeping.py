@@ -429,6 +429,7 @@ class KeepingConfigLoader(OmegaConfigLoader):
             return resolve()
         about = (*made.stand_ins.items(), *made.environ.items())
         _put(stencils, (group, about), made, _MAX_RESOLUTIONS)
+        self.kept.has_read_anew = True
         self._runtime_params_hits.update(made.found)
         return put_in(made.content, texts)
 

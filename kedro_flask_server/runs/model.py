@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -84,9 +84,22 @@ class RunRequest:
         }
 
     @property
+    def param_names(self) -> list[str]:
+        """The runtime parameters that are no mappings, each by its path: ``model.lr``."""
+        return [*_paths_in(self.params or {})]
+
+    @property
     def pipelines(self) -> tuple[str, ...]:
         """The names of the pipelines that are to run, each once."""
         return tuple(dict.fromkeys(self.pipeline_names or [DEFAULT_PIPELINE]))
+
+
+def _paths_in(params: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in params.items():
+        if isinstance(value, dict):
+            yield from (f"{name}.{path}" for path in _paths_in(value))
+        else:
+            yield name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Protocol
@@ -87,9 +86,11 @@ class RunReport:
         """
         with self._lock:
             if self.progress is not None and kind in _NODE_EVENTS:
+                done, total = self.progress.done, self.progress.total
                 if kind is EventType.NODE_FINISHED:
-                    self.progress = replace(self.progress, done=self.progress.done + 1)
-                data = {**data, **asdict(self.progress)}
+                    done += 1
+                    self.progress = Progress(done=done, total=total)
+                data = {**data, "done": done, "total": total}
             self._add(kind, data, time)
 
     def log(self, level: str, logger: str, message: str, *, time: datetime | None = None) -> None:

@@ -116,7 +116,7 @@ class Template:
             elif kind == "stop":
                 self._stop(body["number"], body["grace_s"])
             elif kind == "read":
-                self._project.read_ahead()
+                self._project.read_ahead(body["params"])
             elif kind == "retire":
                 self._is_retired = True
             elif kind == "lease":

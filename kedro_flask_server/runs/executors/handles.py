@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -232,10 +233,14 @@ class Template:
         with self._sending:
             self.control.try_to_send("lease", {"seconds": seconds})
 
-    def read(self) -> None:
-        """Have it read the configuration again, so that the workers to come need not."""
+    def read(self, params: Sequence[str]) -> None:
+        """Have it read the configuration again, so that the workers to come need not.
+
+        Args:
+            params: The runtime parameters that runs have.
+        """
         with self._sending:
-            self.control.try_to_send("read", {})
+            self.control.try_to_send("read", {"params": [*params]})
 
     def retire(self) -> None:
         """Have it end when the last of its workers has."""

@@ -40,6 +40,11 @@ _MAX_RENEWALS = 3
 # How late a template may be with a worker, which takes milliseconds, and how long stopped.
 _PATIENCE_S = 10.0
 
+# Of a run, that a template is told of.
+_MAX_PARAMS = 100
+_MAX_PARAM_CHARS = 100
+_READ_EVERY_S = 0.5
+
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 30.0
 
@@ -89,7 +94,7 @@ class WorkerPool:
         self._is_closing = False
         self._wake = self._wake_sender = -1
         self._patience = Patience(_PATIENCE_S)
-        self._look_at = 0.0
+        self._look_at = self._read_at = 0.0
         self._thread = BackgroundThread(self._work, name="kedro-workers")
 
     def start(self) -> None:
@@ -206,21 +211,29 @@ class WorkerPool:
         return [*self._retired, *filter(None, (self._template, self._next))]
 
     def note(
-        self, *, is_loaded: bool, imported: Sequence[str] = (), has_read_anew: bool = False
+        self,
+        *,
+        is_loaded: bool,
+        imported: Sequence[str] = (),
+        read_with: Sequence[str] | None = None,
     ) -> None:
         """Take down what a worker has found; where others need not find it again, renew them.
 
         Args:
             is_loaded: Whether it could load the pipelines.
             imported: The modules that its run has imported.
-            has_read_anew: Whether the configuration is another than its template knows.
+            read_with: With which runtime parameters it has read a configuration that its template
+                does not know.
         """
         with self._changed:
             template = self._template
             if template is None or not template.is_ready or self._next is not None:
                 return
-            if has_read_anew and template.start_method == "fork":
-                template.read()
+            now = time.monotonic()
+            if read_with is not None and now >= self._read_at and template.start_method == "fork":
+                self._read_at = now + _READ_EVERY_S
+                short = [name for name in read_with if len(name) <= _MAX_PARAM_CHARS]
+                template.read(short[:_MAX_PARAMS])
             self._imported.update(imported)
             new = self._imported.difference(template.modules)
             is_worth_it = template.start_method == "fork" and len(new) >= _WORTH_IMPORTING

@@ -197,7 +197,7 @@ class ProcessExecutor:
         self._workers.note(
             is_loaded=execution.is_loaded,
             imported=execution.imported,
-            has_read_anew=execution.has_read_anew,
+            read_with=execution.param_names if execution.has_read_anew else None,
         )
         return execution.outcome()
 
@@ -252,6 +252,10 @@ class _Execution:
     @property
     def duration_ms(self) -> float:
         return round((time.monotonic() - self._started_at) * 1000, 2)
+
+    @property
+    def param_names(self) -> list[str]:
+        return self._request.param_names
 
     def follow(self, worker: Worker, give_up: Callable[[Template], None]) -> None:
         """Give the run to a worker, and take down what it says until the run is over.
