@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 
 from kedro_flask_server.text import rfc3339
 
+_ATTRIBUTE = "_kedro_server_is_terminal"
 _WITHOUT_FORMAT = (None, "%(message)s")
 
 
@@ -109,7 +110,7 @@ def _unless_drawn(emit: Callable[[Any, logging.LogRecord], None]) -> Any:
     @wraps(emit)
     def emit_line(handler: RichHandler, record: logging.LogRecord) -> None:
         chosen = _Chosen.log_format
-        if chosen == "rich" or (chosen == "auto" and handler.console.is_terminal):
+        if chosen == "rich" or (chosen == "auto" and _is_terminal(handler)):
             emit(handler, record)
             return
         try:
@@ -118,6 +119,15 @@ def _unless_drawn(emit: Callable[[Any, logging.LogRecord], None]) -> Any:
             handler.handleError(record)
 
     return emit_line
+
+
+def _is_terminal(handler: Any) -> bool:
+    """Whether a handler of rich's writes to a terminal, which is looked up once."""
+    is_terminal: bool | None = getattr(handler, _ATTRIBUTE, None)
+    if is_terminal is None:
+        is_terminal = bool(handler.console.is_terminal)
+        setattr(handler, _ATTRIBUTE, is_terminal)
+    return is_terminal
 
 
 def _line(handler: logging.Handler, record: logging.LogRecord, log_format: str) -> str:

@@ -8,6 +8,8 @@ from contextlib import suppress
 
 import psutil
 
+_TASKS = "/proc/self/task"
+
 # What is killed may start more until it is dead.
 _ROUNDS = 20
 
@@ -43,3 +45,24 @@ def _descendants(pid: int) -> list[psutil.Process]:
                 if process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
     return found
+
+
+def children_of_this() -> list[int]:
+    """Return the children of this process, those that have ended included."""
+    try:
+        tasks = [*map(int, os.listdir(_TASKS))]  # noqa: PTH208  as below
+        return [int(pid) for task in tasks for pid in _content_of(f"{_TASKS}/{task}/children")]
+    except OSError:  # no Linux, a kernel without CONFIG_PROC_CHILDREN, or a thread that has ended
+        return [child.pid for child in psutil.Process().children()]
+
+
+def _content_of(path: str) -> list[bytes]:
+    """Return the words in a file, without the parts of Python whose memory each fork copies."""
+    found = b""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        while data := os.read(file, 1 << 16):
+            found += data
+    finally:
+        os.close(file)
+    return found.split()

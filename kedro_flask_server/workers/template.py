@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import psutil
 
 from kedro_flask_server.project import KedroProject
+from kedro_flask_server.workers.killing import children_of_this
 from kedro_flask_server.workers.output import Output
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings, start_program
 from kedro_flask_server.workers.worker import Worker
@@ -235,7 +236,7 @@ class Template:
             Whether there were any.
         """
         known = {child.pid for child in self._children.values()} | self._not_ours
-        strays = [pid for pid in _children_of_this() if pid not in known]
+        strays = [pid for pid in children_of_this() if pid not in known]
         for pid in strays:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -256,24 +257,3 @@ def become_subreaper() -> None:
     """Become the parent of descendants that lose theirs (Linux, prctl(2))."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _children_of_this() -> list[int]:
-    if sys.platform != "linux":
-        return []
-    try:
-        return [*map(int, _content_of(f"/proc/self/task/{os.getpid()}/children").split())]
-    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
-        return [child.pid for child in psutil.Process().children()]
-
-
-def _content_of(path: str) -> bytes:
-    """Return what is in a file, without the parts of Python whose memory each fork shares."""
-    found = b""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        while data := os.read(file, 1 << 16):
-            found += data
-    finally:
-        os.close(file)
-    return found

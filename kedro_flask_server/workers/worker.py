@@ -22,7 +22,7 @@ from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest
 from kedro_flask_server.workers.exiting import end_as_python_does, forget_inherited_exits
 from kedro_flask_server.workers.interruption import Interruption
-from kedro_flask_server.workers.killing import kill_tree
+from kedro_flask_server.workers.killing import children_of_this, kill_tree
 from kedro_flask_server.workers.output import Output
 from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings
 from kedro_flask_server.workers.report import ChannelReport
@@ -178,7 +178,7 @@ def _redirect(output: int) -> None:
 def _has_children() -> bool:
     """Whether the run has left processes, which end with this one."""
     of_python = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
-    return any(child.pid != of_python for child in psutil.Process().children())
+    return any(pid != of_python for pid in children_of_this())
 
 
 def _limit_memory(limit_mb: int | None) -> None:
