@@ -33,7 +33,10 @@ from kedro_flask_server.project.keeping import (
     noting_what_is_left_to_kedro,
 )
 from kedro_flask_server.project.parsing import parse_texts_once
-from kedro_flask_server.project.plugins import warn_of_plugins_with_state
+from kedro_flask_server.project.plugins import (
+    have_commands_tracked_and_no_runs,
+    warn_of_plugins_with_state,
+)
 from kedro_flask_server.project.resolvers import are_all_of_omegaconf
 from kedro_flask_server.project.runner import (
     RunStopped,
@@ -106,6 +109,7 @@ class KedroProject:
         watch_tasks()
         parse_texts_once()
         take_shortcuts()
+        have_commands_tracked_and_no_runs()
         return cls(metadata)
 
     def prepare_for_threads(self, *, log_format: str) -> None:

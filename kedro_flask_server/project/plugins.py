@@ -13,6 +13,21 @@ logger = logging.getLogger(__name__)
 # which fails after the first, and in kedro-viz 12.5, which writes one run's events into another's.
 _WITH_STATE = ("kedro-mlflow", "kedro-viz")
 
+# Where a project's users have agreed to it, it tells Kedro's makers of each command, and of the
+# project once for each; in a server that would be a request over the network inside every run.
+_TELEMETRY = "kedro-telemetry"
+
+
+def have_commands_tracked_and_no_runs() -> None:
+    """Have Kedro's usage telemetry told of the command that starts a server, and not of its runs.
+
+    Whether it is told anything is for the project's users to decide, as with every command
+    (https://docs.kedro.org/en/stable/about/telemetry/).
+    """
+    disabled = tuple(settings.DISABLE_HOOKS_FOR_PLUGINS)
+    if _TELEMETRY not in disabled:
+        settings.set("DISABLE_HOOKS_FOR_PLUGINS", (*disabled, _TELEMETRY))
+
 
 def warn_of_plugins_with_state() -> None:
     """Say in the log which plugins need a process for each run."""
