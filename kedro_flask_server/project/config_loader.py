@@ -10,7 +10,8 @@ from typing import Any
 from kedro.config import AbstractConfigLoader, OmegaConfigLoader
 from omegaconf.errors import InterpolationResolutionError
 
-from kedro_flask_server.project.keeping import CatalogSource, KeepingConfigLoader, KeptFolders
+from kedro_flask_server.project.keeping import KeepingConfigLoader
+from kedro_flask_server.project.kept import CatalogSource, KeptFolders
 from kedro_flask_server.project.parsing import noting_what_is_read
 from kedro_flask_server.project.resolvers import ResolverLayer
 from kedro_flask_server.redaction import SECRETS

@@ -19,6 +19,7 @@ from kedro_flask_server.errors import (
     StoreUnavailableError,
     UnknownRunError,
 )
+from kedro_flask_server.recent import Recent
 from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.events import EventPage, EventType
 from kedro_flask_server.runs.executors import Executor
@@ -80,7 +81,7 @@ class RunService:
         self._executor = executor
         self._config = config
         self._fingerprint = fingerprint
-        self._snapshots: dict[str | None, Snapshot] = {}
+        self._snapshots: Recent[str | None, Snapshot] = Recent(_MAX_SNAPSHOTS)
         self._ids = RunIds()
         self._watches = Watches()
         self._news = Watches()
@@ -333,11 +334,7 @@ class RunService:
             return kept
         snapshot = self._executor.snapshot(params)
         if isinstance(snapshot, Snapshot) and snapshot.fingerprint is not None:
-            with self._lock:
-                self._snapshots.pop(params, None)
-                self._snapshots[params] = snapshot
-                while len(self._snapshots) > _MAX_SNAPSHOTS:
-                    del self._snapshots[next(iter(self._snapshots))]
+            self._snapshots.put(params, snapshot)
         return snapshot
 
     def faults(self) -> dict[str, str]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, current_app, jsonify, request
 
 from kedro_flask_server.access.runs import RunsOfCaller
+from kedro_flask_server.recent import Recent
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.model import ErrorDetail, Snapshot
 from kedro_flask_server.web.schemas import ErrorDetailSchema
@@ -31,8 +30,7 @@ class SnapshotAnswers:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._lock = threading.Lock()
-        self._answers: OrderedDict[Any, _Answer] = OrderedDict()
+        self._answers: Recent[Any, _Answer] = Recent(_MAX_ANSWERS)
 
     def of(self, runs: RunsOfCaller, params: str | None) -> Response:
         """Answer a caller's request for a snapshot: all fields that ``kedro.inspection`` has.
@@ -67,9 +65,5 @@ class SnapshotAnswers:
         etag = hashlib.blake2b(body, digest_size=16).hexdigest()
         answer = _Answer(snapshot, version, body, etag)
         if snapshot.fingerprint is not None:
-            with self._lock:
-                self._answers[key] = answer
-                self._answers.move_to_end(key)
-                while len(self._answers) > _MAX_ANSWERS:
-                    self._answers.popitem(last=False)
+            self._answers.put(key, answer)
         return answer
