@@ -21,6 +21,8 @@ _SHORTEST = 8
 
 _MAX_RECENT = 256
 
+_MAX_NAME_CHARS = 100
+
 _SECRET_NAME = re.compile(
     r"passw(or)?d|passphrase|secret|token(?!iz)|credential|dsn$|database_url$"
     r"|(api|access|private|signing|encryption|account|auth)[_-]?key|(^|[_-])(key|pwd|auth|sas)$",
@@ -118,7 +120,7 @@ class Secrets:
             environ: The environment.
             is_lasting: Whether it is the one with which the process began.
         """
-        values = [value for name, value in environ.items() if _SECRET_NAME.search(name)]
+        values = [environ[name] for name in environ if _is_secret_name(name)]
         self.learn(values, is_lasting=is_lasting)
 
     def learn_all_in(self, content: Any) -> None:
@@ -184,6 +186,17 @@ def _redact_value(text: str) -> str:
 def _is_secret(name: str, value: Any) -> bool:
     if isinstance(value, (int, float)) and name.lower().endswith("tokens"):  # how many
         return False
+    return _is_secret_name(name)
+
+
+def _is_secret_name(name: str) -> bool:
+    if len(name) > _MAX_NAME_CHARS:
+        return bool(_SECRET_NAME.search(name))
+    return _is_short_secret_name(name)
+
+
+@lru_cache(4096)
+def _is_short_secret_name(name: str) -> bool:
     return bool(_SECRET_NAME.search(name))
 
 
