@@ -70,7 +70,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="rounds; default 5")
     parser.add_argument("--seconds", type=float, default=3, help="for each figure; default 3")
     parser.add_argument(
-        "--loops", type=int, default=3_000_000, help="of a CPU-bound run; default 10 million"
+        "--loops", type=int, default=3_000_000, help="of a CPU-bound run; default 3 million"
     )
     parser.add_argument("--json", type=Path, help="a file for all figures of all rounds")
     parser.add_argument(
