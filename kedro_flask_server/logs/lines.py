@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 
 from kedro_flask_server.text import rfc3339
 
+_KEDRO = "kedro.logging"
 _ATTRIBUTE = "_kedro_server_is_terminal"
 _WITHOUT_FORMAT = (None, "%(message)s")
 
@@ -68,7 +69,9 @@ def draw_for_terminals_only(log_format: str) -> None:
         log_format: One of `LOG_FORMATS`; ``plain`` and ``json`` count on a terminal, too.
     """
     _Chosen.log_format = log_format
-    classes: list[type[RichHandler]] = [RichHandler, *RichHandler.__subclasses__()]
+    classes: list[type[RichHandler]] = [RichHandler]
+    # Of those that are derived from it, a project's own may do more.
+    classes += [each for each in RichHandler.__subclasses__() if each.__module__ == _KEDRO]
     for handler_class in classes:
         if not hasattr(handler_class.emit, "__wrapped__"):
             handler_class.emit = _unless_drawn(handler_class.emit)  # type: ignore[method-assign]
@@ -132,10 +135,16 @@ def _is_terminal(handler: Any) -> bool:
 
 def _line(handler: logging.Handler, record: logging.LogRecord, log_format: str) -> str:
     message = handler.format(record)
-    own = handler.formatter and getattr(handler.formatter, "_fmt", None)
-    if log_format != "json" and own not in _WITHOUT_FORMAT:
+    if log_format != "json" and _has_own_format(handler.formatter):
         return message
     return LINE_OF[log_format](record, message)
+
+
+def _has_own_format(formatter: logging.Formatter | None) -> bool:
+    if formatter is None:
+        return False
+    is_own = type(formatter).format is not logging.Formatter.format
+    return is_own or getattr(formatter, "_fmt", None) not in _WITHOUT_FORMAT
 
 
 def _time(record: logging.LogRecord) -> str:

@@ -21,6 +21,9 @@ _EVERY_S = 0.02
 _MAX_WAITING = 10_000
 _MAX_TOGETHER = 500
 
+# What is the same when it is written.
+_LASTING = (str, int, float, bool, type(None))
+
 _Waiting = tuple[logging.Logger, logging.LogRecord]
 
 
@@ -42,16 +45,24 @@ class LogWriter(logging.Handler):
 
     def start(self) -> None:
         """Take the records of this process from now on."""
+        if _Active.writer is self:
+            return
         call = logging.Logger.callHandlers
         if not hasattr(call, "__wrapped__"):
+            remove = logging.Logger.removeHandler
             logging.Logger.callHandlers = _handing_over(call)  # type: ignore[method-assign]
+            logging.Logger.removeHandler = _flushing(remove)  # type: ignore[method-assign]
             if hasattr(os, "register_at_fork"):
-                os.register_at_fork(after_in_child=_Active.forget)
+                os.register_at_fork(after_in_child=_Active.forget_in_child)
         self._thread.start()
         _Active.writer = self
 
     def take(self, logger: logging.Logger, record: logging.LogRecord) -> None:
         """Take a record that a logger is to hand to its handlers."""
+        arguments = record.args if isinstance(record.args, tuple) else (record.args,)
+        if not all(isinstance(each, _LASTING) for each in arguments):
+            # What it says now; rich's handler at Kedro's colours arguments that are text.
+            record.msg, record.args = record.getMessage(), None
         self._waiting.append((logger, record))
         is_closing = _Active.writer is not self
         if is_closing or record.levelno >= logging.ERROR or len(self._waiting) > _MAX_WAITING:
@@ -65,7 +76,13 @@ class LogWriter(logging.Handler):
             while self._waiting:
                 with written_together():
                     for _ in range(min(len(self._waiting), _MAX_TOGETHER)):
-                        _call_handlers(*self._waiting.popleft())
+                        self._write(*self._waiting.popleft())
+
+    def _write(self, logger: logging.Logger, record: logging.LogRecord) -> None:
+        try:
+            logging.Logger.callHandlers.__wrapped__(logger, record)  # type: ignore[attr-defined]
+        except Exception:  # a handler's or a filter's, and none of those that log
+            self.handleError(record)
 
     def close(self) -> None:
         """Write all that has come, and leave what comes to those who log it."""
@@ -95,6 +112,14 @@ class _Active:
     def forget(cls) -> None:
         cls.writer = None
 
+    @classmethod
+    def forget_in_child(cls) -> None:
+        """Leave what waits to the parent, and whatever it is about."""
+        if cls.writer is not None:
+            cls.writer._waiting.clear()
+            cls.writer._writing = threading.RLock()
+        cls.forget()
+
 
 def _handing_over(call: Callable[[logging.Logger, logging.LogRecord], None]) -> Any:
     @wraps(call)
@@ -108,5 +133,11 @@ def _handing_over(call: Callable[[logging.Logger, logging.LogRecord], None]) -> 
     return hand_over
 
 
-def _call_handlers(logger: logging.Logger, record: logging.LogRecord) -> None:
-    logging.Logger.callHandlers.__wrapped__(logger, record)  # type: ignore[attr-defined]
+def _flushing(remove: Callable[[logging.Logger, logging.Handler], None]) -> Any:
+    @wraps(remove)
+    def flush_and_remove(logger: logging.Logger, handler: logging.Handler) -> None:
+        if _Active.writer is not None:
+            _Active.writer.flush()  # with what came while the handler was there
+        remove(logger, handler)
+
+    return flush_and_remove

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 
 # A folder with more in it is no configuration's.
 _MAX_ENTRIES = 2_000
@@ -55,6 +56,20 @@ def bytes_in(path: str) -> bytes | None:
     except OSError:
         return None
     return found if len(found) < _MAX_BYTES else None
+
+
+def stamps_in(folder: str) -> tuple[tuple[str, int, int, int], ...]:
+    """Return, of all that is in a folder, when it was changed, and which file it is.
+
+    Returns:
+        For each path that there is, two times in nanoseconds and the number of its inode.
+    """
+    found = []
+    for path, _ in listing_of(folder) or ():
+        with suppress(OSError):
+            status = os.stat(path)  # noqa: PTH116  for each of many files
+            found.append((path, status.st_mtime_ns, status.st_ctime_ns, status.st_ino))
+    return tuple(found)
 
 
 class View:

@@ -27,6 +27,7 @@ from kedro_flask_server.logs import logs_of
 from kedro_flask_server.project.config_loader import isolated, unescaped
 from kedro_flask_server.project.failures import describe, describe_run, safe, trace
 from kedro_flask_server.project.fingerprint import changed_since, fingerprint_of, sources_in
+from kedro_flask_server.project.folders import stamps_in
 from kedro_flask_server.project.hooks import report_nodes, watch_tasks
 from kedro_flask_server.project.keeping import (
     KeepingConfigLoader,
@@ -231,7 +232,7 @@ class KedroProject:
         try:
             runtime_params = self._params(_parse_params(params) if params else None)
             self._loaded_session()
-            began_ns, before = time.time_ns(), self.fingerprint(())
+            began_ns, before = time.time_ns(), self._state_of_files()
             with noting_what_is_left_to_kedro() as left:
                 found = get_project_snapshot(
                     env=self._env,
@@ -242,7 +243,7 @@ class KedroProject:
             content = dataclasses.asdict(found)
             sources = sources_in(content, self.path)
             # What was edited meanwhile, or depends on more than that, is not to be found again.
-            is_lasting = not left and before == self.fingerprint(())
+            is_lasting = not left and before == self._state_of_files()
             if not is_lasting or changed_since(sources, began_ns):
                 return Snapshot(content=content)
             shown = tuple(map(str, sources))
@@ -270,6 +271,12 @@ class KedroProject:
         """
         folders = self._configuration_folders()
         return fingerprint_of(folders, map(Path, sources)) if folders else None
+
+    def _state_of_files(self) -> object:
+        """Return what also changes when a file is edited, and edited back."""
+        return self.fingerprint(()), [
+            stamps_in(str(each)) for each in self._configuration_folders()
+        ]
 
     def _configuration_folders(self) -> list[Path]:
         if not issubclass(settings.CONFIG_LOADER_CLASS, KeepingConfigLoader):

@@ -43,6 +43,8 @@ from kedro_flask_server.project.resolvers import (
     noting_resolvers,
 )
 from kedro_flask_server.project.stencils import (
+    STAND_IN,
+    NotCutError,
     cut,
     note_variable,
     put_in,
@@ -102,6 +104,7 @@ class KeepingConfigLoader(OmegaConfigLoader):
     def __getitem__(self, key: str) -> dict[str, Any]:
         if key == "catalog":
             self._catalog_parts = []
+            self._last_view = None  # a run's hooks may have written files since it was made
         return super().__getitem__(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -110,6 +113,7 @@ class KeepingConfigLoader(OmegaConfigLoader):
         super().__setitem__(key, value)
 
     _are_globals_replaced = False
+    _last_view: View | None = None
 
     def _read_dir_configs(
         self,
@@ -122,7 +126,7 @@ class KeepingConfigLoader(OmegaConfigLoader):
         """Return what is in the files of a folder that some patterns find."""
         patterns = tuple(patterns)
         configs = None
-        if self._protocol == "file":
+        if self._protocol == "file" and Path(conf_path).is_absolute():
             configs = self._look_into(conf_path, patterns, key)
         if configs is None:
             read = super()._read_dir_configs
@@ -137,10 +141,9 @@ class KeepingConfigLoader(OmegaConfigLoader):
 
     def _view(self) -> View:
         """Return what is in the folders: the same of all that a run reads at its beginning."""
-        view = self.__dict__.get("_last_view")
-        if view is None or not view.is_fresh:
-            view = self.__dict__["_last_view"] = View()
-        return cast("View", view)
+        if self._last_view is None or not self._last_view.is_fresh:
+            self._last_view = View()
+        return self._last_view
 
     def _register_globals_resolver(self) -> None:
         self._layer.put(GLOBALS, _globals_resolver())
@@ -308,18 +311,21 @@ class KeepingConfigLoader(OmegaConfigLoader):
             group: What is resolved.
             resolve: Resolves it.
         """
+        try:
+            return self._fill_in(stencils, group, resolve)
+        except NotCutError:
+            return resolve()
+
+    def _fill_in(self, stencils: Stencils, group: Any, resolve: Callable[[], Any]) -> Any:
         params = self.runtime_params
         for key, stencil in stencils.items():
-            texts = stencil.texts(params) if stencil and key[0] == group else None
-            if stencil is not None and texts is not None:
+            texts = stencil.texts(params) if key[0] == group else None
+            if texts is not None:
                 self._runtime_params_hits.update(stencil.found)
                 return put_in(stencil.content, texts)
-            if key == (group, None):
-                return resolve()
-        made = cut(resolve, params)
+        made = None if holds(self._globals, STAND_IN) else cut(resolve, params)
         texts = None if made is None else made.texts(params)
         if made is None or texts is None:
-            stencils.put((group, None), None)  # it is not tried again
             return resolve()
         about = (*made.stand_ins.items(), *made.environ.items())
         stencils.put((group, about), made)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from kedro_flask_server.project.stencils import STAND_IN, Stencil
+from kedro_flask_server.project.stencils import STAND_IN, Stencil, texts_in
 from kedro_flask_server.recent import Recent
 
 GLOBALS, RUNTIME_PARAMS = "globals", "runtime_params"
@@ -23,8 +23,9 @@ _MAX_FOLDERS = 64
 _MAX_RESOLUTIONS = 8
 
 _MISSING = "???"
+_REFUSED = (_MISSING, STAND_IN)
 
-Stencils = Recent[Any, Stencil | None]
+Stencils = Recent[Any, Stencil]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +80,9 @@ class KeptConfigs(dict[Path, DictConfig]):
         self.merged = cast("DictConfig", OmegaConf.merge(*self.values()) if self else None)
         raw: Any = OmegaConf.to_container(self.merged, resolve=False) if self else {}
         self.can_be_split = isinstance(raw, dict) and all(
-            isinstance(name, str) and not holds(each, _MISSING) and not holds(each, STAND_IN)
+            isinstance(name, str)
+            and not holds([name, each], STAND_IN)
+            and not holds(each, _MISSING)
             for name, each in raw.items()
         )
         self.raw: dict[str, Any] = raw if self.can_be_split else {}
@@ -160,19 +163,6 @@ def copied(content: Any) -> Any:
     if isinstance(content, list):
         return [copied(each) for each in content]
     return content
-
-
-def texts_in(content: Any) -> Iterator[str]:
-    """Yield every text in plain data, those of keys included."""
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, dict):
-        for name, each in content.items():
-            yield from texts_in(name)
-            yield from texts_in(each)
-    elif isinstance(content, list):
-        for each in content:
-            yield from texts_in(each)
 
 
 def holds(content: Any, part: str) -> bool:

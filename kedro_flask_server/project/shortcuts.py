@@ -69,7 +69,7 @@ def _knowing_signatures(bind: Callable[..., dict[str, Any]]) -> Callable[..., di
     signature_of = lru_cache(_MAX_CLASSES)(partial(inspect.signature, follow_wrapped=False))
 
     @wraps(bind)
-    def bind_to_known(function: Callable[..., Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    def bind_to_known(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> dict[str, Any]:
         bound = signature_of(function).bind(*args, **kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +18,14 @@ from typing import Any
 # Characters that Unicode leaves to programs.
 STAND_IN = "\ufdd2"
 _END = "\ufdd3"
+_ESCAPED = STAND_IN.encode("unicode_escape").decode()
 
 _PATH = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
 _UNRESOLVED = "???"
 _NOTHING = object()
 
 
-class _NotCutError(Exception):
+class NotCutError(Exception):
     """Raised where more depends on a parameter than the text that is put in."""
 
 
@@ -40,7 +41,7 @@ class _Cutting:
         """Return what stands for a parameter's text; None where there is no such parameter.
 
         Raises:
-            _NotCutError: If it is no text.
+            NotCutError: If it is no text.
         """
         if variable not in self.stand_ins:
             text = _text_of(self._params, variable)
@@ -79,7 +80,7 @@ class Stencil:
         for variable, stand_in in self.stand_ins.items():
             try:
                 text = _text_of(params, variable)
-            except _NotCutError:
+            except NotCutError:
                 return None
             if (text is None) != (stand_in is None):
                 return None
@@ -111,6 +112,8 @@ def cut(resolve: Callable[[], Any], params: Mapping[str, Any]) -> Stencil | None
         return None
     finally:
         _cutting.reset(token)
+    if any(_ESCAPED in text for text in texts_in(content)):  # of a list that has become text
+        return None
     return Stencil(content, cutting.stand_ins, cutting.environ)
 
 
@@ -134,7 +137,7 @@ def refuse_stand_in(name: str) -> None:
         Exception: If that is so.
     """
     if STAND_IN in name and _cutting.get() is not None:
-        raise _NotCutError
+        raise NotCutError
 
 
 def note_variable(name: str) -> None:
@@ -142,15 +145,23 @@ def note_variable(name: str) -> None:
     cutting = _cutting.get()
     if cutting is not None:
         refuse_stand_in(name)
-        cutting.environ[name] = os.environ.get(name)
+        value = os.environ.get(name)
+        refuse_stand_in(value or "")
+        cutting.environ[name] = value
 
 
 def put_in(content: Any, texts: Mapping[str, str]) -> Any:
-    """Return a copy of plain data with texts in the places of what stands for them."""
+    """Return a copy of plain data with texts in the places of what stands for them.
+
+    Raises:
+        NotCutError: If that comes to what is more than a text to OmegaConf.
+    """
     if isinstance(content, str):
         if STAND_IN in content:
             for stand_in, text in texts.items():
                 content = content.replace(stand_in, text)
+            if content == _UNRESOLVED:
+                raise NotCutError
         return content
     if isinstance(content, dict):
         return {put_in(name, texts): put_in(each, texts) for name, each in content.items()}
@@ -159,21 +170,34 @@ def put_in(content: Any, texts: Mapping[str, str]) -> Any:
     return content
 
 
+def texts_in(content: Any) -> Iterator[str]:
+    """Yield every text in plain data, those of keys included."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for name, each in content.items():
+            yield from texts_in(name)
+            yield from texts_in(each)
+    elif isinstance(content, list):
+        for each in content:
+            yield from texts_in(each)
+
+
 def _text_of(params: Mapping[str, Any], variable: str) -> str | None:
     """Return the text of a parameter by its path; None where there is none.
 
     Raises:
-        _NotCutError: If it is no text.
+        NotCutError: If it is no text.
     """
     if not _PATH.fullmatch(variable):
-        raise _NotCutError
+        raise NotCutError
     value: Any = params
     for name in variable.split("."):
         if not isinstance(value, dict):
-            raise _NotCutError
+            raise NotCutError
         value = value.get(name, _NOTHING)
         if value is _NOTHING:
             return None
     if not isinstance(value, str) or _UNRESOLVED in value or STAND_IN in value:
-        raise _NotCutError
+        raise NotCutError
     return value

@@ -32,7 +32,8 @@ logger = logging.getLogger(__name__)
 # How often it looks for runs that other servers have queued.
 _POLL_S = 0.5
 
-# How often it compares what it executes with what the store takes it to execute.
+# How often it compares what it executes with what the store takes it to execute: no answer of the
+# store takes longer.
 _CHECK_EVERY_S = 5.0
 
 # How long those who wait for a run do so while its end cannot be stored.
@@ -71,13 +72,6 @@ class Place:
         self._dispatcher = dispatcher
         self.is_free = is_free
         """Whether the run may start at once, if no other is queued."""
-        self.run_ids: set[str] = set()
-
-    def may_start(self, run_id: str) -> None:
-        """Say by which id the run may be stored."""
-        if self.is_free:
-            self.run_ids.add(run_id)
-            self._dispatcher.starting.add(run_id)
 
     def start(self, claim: Claim, server_id: str) -> bool:
         """Start a run that was taken up for this place.
@@ -125,8 +119,8 @@ class Dispatcher:
         self._changed = threading.Condition()
         self._executing: dict[str, _Execution] = {}
         self._reserved = 0
-        self.starting: set[str] = set()
-        """The ids of runs that may be stored as taken up, and do not execute yet."""
+        # What the store takes for running here, and did not at the last look.
+        self._unknown: set[str] = set()
         self._unrecorded: dict[str, _Unrecorded] = {}
         self._thread = BackgroundThread(self._work, name="kedro-dispatcher")
 
@@ -162,7 +156,6 @@ class Dispatcher:
             yield place
         finally:
             if place.is_free:
-                self.starting -= place.run_ids
                 self._release()
 
     def _reserve(self) -> bool:
@@ -231,13 +224,13 @@ class Dispatcher:
         if now < self._check_at or server_id is None:
             return
         self._check_at = now + _CHECK_EVERY_S
-        for run_id in self._store.running_at(server_id):
-            with self._changed:
-                is_known = run_id in self.starting
-                is_known |= run_id in self._executing or run_id in self._unrecorded
-            # One that has just ended is not there any more either, but then its state is another.
-            if not is_known:
-                self._store.put_back(run_id, server_id)
+        running = set(self._store.running_at(server_id))
+        with self._changed:
+            unknown = running - self._executing.keys() - self._unrecorded.keys()
+        # One that is just being taken up has its answer by the next look, or has lost it.
+        for run_id in unknown & self._unknown:
+            self._store.put_back(run_id, server_id)
+        self._unknown = unknown
 
     def _may_start(self) -> bool:
         return (

@@ -82,6 +82,7 @@ class RunService:
         self._config = config
         self._fingerprint = fingerprint
         self._snapshots: Recent[str | None, Snapshot] = Recent(_MAX_SNAPSHOTS)
+        self._inspecting = threading.Lock()
         self._ids = RunIds()
         self._watches = Watches()
         self._news = Watches()
@@ -329,13 +330,23 @@ class RunService:
         if self._is_stopping:
             raise ServerStoppingError
         self.start()
-        kept = self._snapshots.get(params)
-        if kept is not None and kept.fingerprint == self._fingerprint(kept.sources):
+        kept = self._kept_snapshot(params)
+        if kept is not None:
             return kept
-        snapshot = self._executor.snapshot(params)
-        if isinstance(snapshot, Snapshot) and snapshot.fingerprint is not None:
-            self._snapshots.put(params, snapshot)
-        return snapshot
+        with self._inspecting:
+            kept = self._kept_snapshot(params)  # somebody may have made it meanwhile
+            if kept is not None:
+                return kept
+            snapshot = self._executor.snapshot(params)
+            if isinstance(snapshot, Snapshot) and snapshot.fingerprint is not None:
+                self._snapshots.put(params, snapshot)
+            return snapshot
+
+    def _kept_snapshot(self, params: str | None) -> Snapshot | None:
+        kept = self._snapshots.get(params)
+        if kept is None or kept.fingerprint != self._fingerprint(kept.sources):
+            return None
+        return kept
 
     def faults(self) -> dict[str, str]:
         """Return why no runs can be taken in: what is at fault, and how; empty where they can."""
@@ -414,7 +425,6 @@ class RunService:
                 def next_id() -> str:
                     run_id = self._ids.next()
                     watch.attach(run_id)
-                    place.may_start(run_id)
                     return run_id
 
                 found = self._store.add(

@@ -60,7 +60,7 @@ def test_exception_with_a_huge_message_is_logged_with_its_traceback(
     except ValueError:
         logging.getLogger("somebody.else").exception("failed", extra={"markup": True})
     assert "Traceback" in text_of(drawn)
-    assert "test_logs.py" in text_of(drawn)
+    assert "test_records.py" in text_of(drawn)
     assert len(text_of(drawn)) < 20_000
 
 

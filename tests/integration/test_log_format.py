@@ -1,0 +1,153 @@
+"""How a server writes what it and its runs log: plainly, as JSON, or drawn for a terminal."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import httpx
+import pexpect
+import pytest
+
+from tests.servers import (
+    EXECUTORS,
+    PROJECTS,
+    RunningServer,
+    copy_project,
+    environment,
+    eventually,
+    kedro_flask_server,
+    start_command,
+)
+
+PLAIN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) +"
+
+LAST = "succeeded in"
+"""Of a run that succeeds, what its last line says."""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return copy_project(PROJECTS / "probe", tmp_path)
+
+
+def started(project: Path, executor: str, **env: str) -> RunningServer:
+    return kedro_flask_server(project, "--executor", executor, "--workers", "1", **env)
+
+
+def logged_by_a_run(server: RunningServer) -> tuple[str, list[str]]:
+    """Return a run's id, and the lines that the server has written of it."""
+    run_id = str(server.run(pipeline_names=["one"], params={"tag": "a"})["run_id"])
+    server.wait_for_line(LAST)
+    return run_id, [line for line in server.lines if run_id in line]
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_line_of_a_run_is_plain_where_there_is_no_terminal(project: Path, executor: str) -> None:
+    with started(project, executor) as server:
+        run_id, lines = logged_by_a_run(server)
+        assert server.stop() == 0
+    assert all(re.match(rf"{PLAIN}{run_id} [\w.]+: .", line) for line in lines)
+    texts = [line.partition(": ")[2] for line in lines]
+    begun = [text for text in texts if text.startswith(("Loading data", "Running node", "Saving"))]
+    assert begun == [
+        "Loading data from params:tag (MemoryDataset)...\n",
+        "Running node: start: start([params:tag]) -> [started]\n",
+        "Saving data to started (MemoryDataset)...\n",
+    ]
+    assert LAST in texts[-1]
+    assert "\x1b" not in server.log
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_every_line_is_json_where_that_is_asked_for(project: Path, executor: str) -> None:
+    with started(project, executor, KEDRO_SERVER_LOG_FORMAT="json") as server:
+        run_id, lines = logged_by_a_run(server)
+        server.run(pipeline_names=["fail"], params={"what": "error"})
+        eventually(lambda: "Traceback" in server.log)
+        assert server.stop() == 0
+    records = [json.loads(line) for line in lines]
+    assert {record["run_id"] for record in records} == {run_id}
+    assert {"time", "level", "logger", "message"} <= set(records[0])
+    failed = [json.loads(line) for line in server.lines if "Traceback" in line]
+    assert {(each["level"], each["run_id"] != run_id) for each in failed} == {("ERROR", True)}
+
+
+@pytest.mark.parametrize(
+    ("executor", "log_format", "drawn"),
+    [("processes", "auto", True), ("threads", "auto", True), ("processes", "plain", False)],
+)
+@pytest.mark.once
+def test_line_is_drawn_on_a_terminal_unless_a_plain_one_is_asked_for(
+    project: Path, executor: str, log_format: str, drawn: bool
+) -> None:
+    variables = {"TERM": "xterm-256color", "KEDRO_SERVER_LOG_FORMAT": log_format}
+    program, *arguments = start_command("--executor", executor, "--workers", "1")
+    terminal = pexpect.spawn(
+        program,
+        arguments,
+        cwd=str(project),
+        env=environment(**variables),
+        encoding="utf-8",
+        timeout=60,
+        dimensions=(50, 200),
+    )
+    try:
+        terminal.expect(r"Address: +(http://\S+)")
+        url = terminal.match[1]
+        body = {"pipeline_names": ["one"], "params": {"tag": "a"}}
+        run_id = httpx.post(f"{url}/run", json=body, timeout=60).json()["run_id"]
+        terminal.expect("Running node(.*)Completed node(.*)" + LAST)
+        text = terminal.after
+        assert ("\x1b[" in text) is drawn
+        plain = re.search(rf"(?m){PLAIN}{run_id} .*: Saving data to started", text)
+        assert (plain is None) is drawn
+    finally:
+        terminal.sendintr()
+        terminal.expect(pexpect.EOF)
+        terminal.close()
+    assert terminal.exitstatus == 0
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_logging_configuration_of_the_project_is_honoured(project: Path, executor: str) -> None:
+    own = (PROJECTS / "plain_logging.yml").read_text().replace("%(name)s", "%(name)s <%(run_id)s>")
+    (project / "conf/logging.yml").write_text(own)
+    path = str(project / "conf/logging.yml")
+    with started(
+        project, executor, KEDRO_LOGGING_CONFIG=path, KEDRO_SERVER_LOG_FORMAT="json"
+    ) as server:
+        run_id, lines = logged_by_a_run(server)
+        assert server.stop() == 0
+    assert f"INFO kedro.io.data_catalog <{run_id}> Saving data to started (MemoryDataset)...\n" in (
+        lines
+    )
+    assert all(re.match(rf"INFO [\w.]+ <{run_id}> ", line) for line in lines if "Run " not in line)
+
+
+@pytest.mark.once
+def test_level_of_the_project_s_logging_configuration_is_honoured(project: Path) -> None:
+    quiet = "loggers:\n  kedro:\n    level: WARNING\n"
+    path = project / "conf/logging.yml"
+    path.write_text((PROJECTS / "plain_logging.yml").read_text() + quiet)
+    with started(project, "threads", KEDRO_LOGGING_CONFIG=str(path)) as server:
+        logged_by_a_run(server)
+        assert server.stop() == 0
+    assert "Running node" not in server.log
+
+
+@pytest.mark.once
+def test_format_that_does_not_exist_is_refused(project: Path) -> None:
+    ended = subprocess.run(
+        start_command(),
+        cwd=project,
+        env=environment(KEDRO_SERVER_LOG_FORMAT="xml"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert "'xml'" in ended.stderr
+    assert "json" in ended.stderr

@@ -1,0 +1,282 @@
+"""Each shortcut leads where Kedro's own way leads."""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import functools
+import inspect
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import kedro.io.core
+import kedro.io.memory_dataset
+import numpy as np
+import pandas as pd
+import pytest
+from kedro.io import DatasetError, MemoryDataset
+from kedro.pipeline import node
+from kedro.validation.type_extractor import TypeExtractor
+
+from kedro_flask_server.project import shortcuts
+
+PLACES = (
+    (kedro.io.core, "_load_obj"),
+    (kedro.io.core, "getcallargs"),
+    (kedro.io.memory_dataset, "_infer_copy_mode"),
+    (TypeExtractor, "_extract_types_from_node"),
+)
+
+
+@pytest.fixture
+def _kedros(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have Kedro's own functions in their places, and put back what was there."""
+    for module, name in PLACES:
+        function = getattr(module, name)
+        monkeypatch.setattr(module, name, getattr(function, "__wrapped__", function))
+
+
+@pytest.mark.usefixtures("_kedros")
+def test_names_relied_on_are_there_and_called() -> None:
+    source = inspect.getsource(kedro.io.core)
+    assert list(inspect.signature(kedro.io.core._load_obj).parameters) == ["class_path"]
+    assert kedro.io.core.getcallargs is inspect.getcallargs
+    assert "getcallargs(init_func, self, *args, **kwargs)" in source
+    assert "_load_obj(" in source.replace("def _load_obj(", "")
+    infer = inspect.signature(kedro.io.memory_dataset._infer_copy_mode)
+    assert list(infer.parameters) == ["data"]
+    assert list(inspect.signature(TypeExtractor._extract_types_from_node).parameters) == [
+        "self",
+        "node",
+    ]
+    assert "._extract_types_from_node(" in inspect.getsource(TypeExtractor)
+
+
+@pytest.mark.usefixtures("_kedros")
+def test_shortcuts_are_taken_once() -> None:
+    shortcuts.take_shortcuts()
+    taken = [getattr(module, name) for module, name in PLACES]
+    assert all(hasattr(each, "__wrapped__") for each in taken)
+    shortcuts.take_shortcuts()
+    assert [getattr(module, name) for module, name in PLACES] == taken
+
+
+@pytest.mark.usefixtures("_kedros")
+def test_dataset_is_made_and_described_as_before() -> None:
+    config = {"type": "MemoryDataset", "data": 1, "metadata": {"a": 1}}
+    before = kedro.io.core.AbstractDataset.from_config("a", dict(config))
+    shortcuts.take_shortcuts()
+    after = kedro.io.core.AbstractDataset.from_config("a", dict(config))
+    assert after._init_args == before._init_args
+    assert after.load() == 1
+
+
+# Signatures
+
+
+class Plain:
+    def __init__(self, path: str, mode: str = "r", *, version: int | None = None) -> None: ...
+
+
+class Inheriting(Plain):
+    pass
+
+
+class Wide:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+class Mixed:
+    def __init__(self, a: int, /, b: int = 2, *more: int, c: int = 3, **others: Any) -> None: ...
+
+
+class Wrapping:
+    @functools.wraps(Plain.__init__)
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+
+class Bare:
+    pass
+
+
+CALLS: list[tuple[type, tuple[Any, ...], dict[str, Any]]] = [
+    (Plain, ("p",), {}),
+    (Plain, (), {"path": "p", "version": 1}),
+    (Inheriting, ("p", "w"), {"version": None}),
+    (Wide, (), {}),
+    (Wide, (1, 2), {"a": 1, "args": 2, "bind": 3}),
+    (Mixed, (1,), {}),
+    (Mixed, (1, 2, 3, 4), {"c": 5, "d": 6}),
+    (Wrapping, ("p",), {"mode": "w"}),
+    (Bare, (), {}),
+]
+
+
+@pytest.mark.parametrize(("owner", "args", "kwargs"), CALLS)
+def test_arguments_get_the_names_that_getcallargs_gives(
+    owner: type, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    bind = shortcuts._knowing_signatures(inspect.getcallargs)
+    for _ in range(2):
+        found = bind(owner.__init__, owner, *args, **kwargs)  # type: ignore[misc]
+        expected = inspect.getcallargs(owner.__init__, owner, *args, **kwargs)  # type: ignore[misc]
+        assert found == expected
+
+
+def test_argument_may_have_any_name() -> None:
+    bind = shortcuts._knowing_signatures(inspect.getcallargs)
+    assert bind(Wide.__init__, None, function=1)["kwargs"] == {"function": 1}
+
+
+def test_arguments_that_do_not_fit_are_refused() -> None:
+    bind = shortcuts._knowing_signatures(inspect.getcallargs)
+    for args, kwargs in (((), {}), ((1, 2, 3), {}), ((1,), {"path": 2}), ((1,), {"x": 2})):
+        with pytest.raises(TypeError):
+            bind(Plain.__init__, None, *args, **kwargs)
+
+
+def test_signature_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[Any] = []
+    signature = inspect.signature
+    monkeypatch.setattr(
+        inspect, "signature", lambda *args, **kwargs: looks.append(1) or signature(*args, **kwargs)
+    )
+    bind = shortcuts._knowing_signatures(inspect.getcallargs)
+    for _ in range(3):
+        bind(Plain.__init__, None, "p")
+    assert len(looks) == 1
+
+
+# Classes
+
+
+def test_class_is_looked_for_once_and_so_is_what_is_not_installed() -> None:
+    asked: list[str] = []
+
+    def load(path: str) -> Any:
+        asked.append(path)
+        return (MemoryDataset, None) if path == "own.There" else (None, f"no {path}")
+
+    find = shortcuts._finding_again(load)
+    for path in ("own.There", "kedro.io.Gone", "kedro_datasets.x.Gone"):
+        assert [find(path) for _ in range(3)] == [load(path)] * 3
+        assert asked == [path] * 2
+        asked.clear()
+    for _ in range(2):  # a module of the project's may come
+        assert find("own.Gone") == (None, "no own.Gone")
+    assert len(asked) == 2
+
+
+def test_class_of_a_module_that_comes_later_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = kedro.io.core._load_obj
+    find = shortcuts._finding_again(getattr(function, "__wrapped__", function))
+    assert find("comes_later.Some")[0] is None
+    module = ModuleType("comes_later")
+    module.Some = MemoryDataset  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "comes_later", module)
+    assert find("comes_later.Some")[0] is MemoryDataset
+
+
+def test_failure_to_load_a_class_is_not_kept() -> None:
+    asked: list[str] = []
+
+    def fail(path: str) -> Any:
+        asked.append(path)
+        raise DatasetError(path)
+
+    find = shortcuts._finding_again(fail)
+    for _ in range(2):
+        with pytest.raises(DatasetError):
+            find("kedro_datasets.x.Y")
+    assert len(asked) == 2
+
+
+# Copy modes
+
+
+class DataFrame:
+    """Of a library that Kedro does not know."""
+
+
+class Words(str):
+    __slots__ = ()
+
+
+DATA = [1, 1.5, "x", b"x", None, True, [1], (1,), {"a": 1}, {1}, object(), int, len, range(3)]
+DATA += [pd.DataFrame({"a": [1]}), pd.Series([1]), np.array([1]), np.float64(1), DataFrame()]
+DATA += [type("Frame", (pd.DataFrame,), {})(), OrderedDict(), Words("x"), ValueError("x")]
+
+
+@pytest.mark.parametrize("data", DATA, ids=lambda data: type(data).__name__)
+def test_data_is_copied_as_before(data: Any) -> None:
+    function = kedro.io.memory_dataset._infer_copy_mode
+    kedros = getattr(function, "__wrapped__", function)
+    assert shortcuts._knowing_builtins(kedros)(data) == kedros(data)
+
+
+def test_nothing_is_imported_for_what_is_builtin(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = kedro.io.memory_dataset._infer_copy_mode
+    infer = shortcuts._knowing_builtins(getattr(function, "__wrapped__", function))
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    modes = [infer(data) for data in (1, "x", {}, None)]
+    monkeypatch.undo()
+    assert modes == ["deepcopy"] * 4
+
+
+# Types of parameters
+
+
+@dataclasses.dataclass
+class Options:
+    a: int = 1
+
+
+def untyped(x, y): ...  # type: ignore[no-untyped-def]
+def typed(x: Options, y: int) -> None: ...
+def half_typed(x, y: Options | None = None): ...  # type: ignore[no-untyped-def]
+def returning(x, y) -> int: ...  # type: ignore[no-untyped-def, empty-body]
+
+
+@functools.wraps(typed)
+def wrapping(*args, **kwargs): ...  # type: ignore[no-untyped-def]
+
+
+@functools.wraps(typed, assigned=())
+def wrapping_in_part(*args, **kwargs): ...  # type: ignore[no-untyped-def]
+
+
+class Callee:
+    def __call__(self, x: Options, y: int) -> None: ...
+
+    def method(self, x: Options, y: int) -> None: ...
+
+
+FUNCTIONS: list[Callable[..., Any]] = [untyped, typed, half_typed, returning, wrapping]
+FUNCTIONS += [wrapping_in_part, Callee(), Callee().method, functools.partial(typed), max]
+FUNCTIONS += [functools.partial(untyped), lambda x, y: x]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("inputs", [["params:x", "params:y"], {"x": "params:x", "y": "params:y"}])
+def test_types_of_parameters_are_those_that_kedro_finds(
+    function: Callable[..., Any], inputs: Any
+) -> None:
+    extract = TypeExtractor._extract_types_from_node
+    kedros = getattr(extract, "__wrapped__", extract)
+    try:
+        made = node(function, inputs, "z", name="n")
+    except Exception:
+        pytest.skip("no node is made of it")
+    extractor = TypeExtractor({})
+    found = shortcuts._knowing_untyped(kedros)(extractor, made)
+    assert found == kedros(extractor, made)

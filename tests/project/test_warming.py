@@ -1,0 +1,46 @@
+"""What a first run does is done before it."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from pathlib import Path
+
+import pytest
+from kedro.framework.context import KedroContext
+
+from kedro_flask_server.project import warming
+from kedro_flask_server.project.warming import _rehearse, warm_up
+
+
+def test_rehearsal_comes_to_its_end(tmp_path: Path) -> None:
+    _rehearse(tmp_path)
+    assert [each.name for each in (tmp_path / "conf/base").iterdir()]
+
+
+def test_names_relied_on_are_there() -> None:
+    assert hasattr(KedroContext, "_get_catalog")
+    assert "_pipelines_to_validate" in inspect.getsource(KedroContext)
+
+
+def test_warming_up_says_nothing_and_leaves_logging_as_it_was(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.root.manager, "disable", logging.DEBUG)
+    with caplog.at_level(0):
+        warm_up()
+    assert caplog.records == []
+    assert logging.root.manager.disable == logging.DEBUG
+
+
+def test_kedro_that_cannot_be_rehearsed_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Path] = []
+
+    def fail(folder: Path) -> None:
+        tried.append(folder)
+        raise AttributeError("of another Kedro")
+
+    monkeypatch.setattr(warming, "_rehearse", fail)
+    warm_up()
+    assert len(tried) == 2
+    assert not any(folder.exists() for folder in tried)
