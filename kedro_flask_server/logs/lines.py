@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import wraps
 from typing import IO, Any
@@ -83,27 +83,31 @@ class _Chosen:
     log_format = "rich"
 
 
-_batch: ContextVar[dict[IO[str], list[str]] | None] = ContextVar("batch_of_lines", default=None)
+class _Batch(threading.local):
+    """The lines that a thread has collected, by the file that they go to."""
+
+    lines: dict[IO[str], list[str]] | None = None
+
+
+_batch = _Batch()
 
 
 @contextmanager
 def written_together() -> Iterator[None]:
-    """Within, in this context, collect the lines, and write them at the end."""
-    batch: dict[IO[str], list[str]] = {}
-    token = _batch.set(batch)
+    """Within, in this thread, collect the lines, and write them at the end."""
+    batch = _batch.lines = {}
     try:
         yield
     finally:
-        _batch.reset(token)
+        _batch.lines = None
         for file, lines in batch.items():
             with suppress(OSError, ValueError):  # nobody reads it any more
                 _write(file, "".join(lines))
 
 
 def _write(file: IO[str], text: str) -> None:
-    batch = _batch.get()
-    if batch is not None:
-        batch.setdefault(file, []).append(text)
+    if _batch.lines is not None:
+        _batch.lines.setdefault(file, []).append(text)
         return
     file.write(text)
     file.flush()

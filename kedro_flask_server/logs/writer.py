@@ -7,6 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from functools import wraps
 from typing import Any
 
@@ -24,7 +25,7 @@ _MAX_TOGETHER = 500
 # What is the same when it is written.
 _LASTING = (str, int, float, bool, type(None))
 
-_Waiting = tuple[logging.Logger, logging.LogRecord]
+_Waiting = tuple[Context, logging.Logger, logging.LogRecord]
 
 
 class LogWriter(logging.Handler):
@@ -63,7 +64,7 @@ class LogWriter(logging.Handler):
         if not all(isinstance(each, _LASTING) for each in arguments):
             # What it says now; rich's handler at Kedro's colours arguments that are text.
             record.msg, record.args = record.getMessage(), None
-        self._waiting.append((logger, record))
+        self._waiting.append((copy_context(), logger, record))
         is_closing = _Active.writer is not self
         if is_closing or record.levelno >= logging.ERROR or len(self._waiting) > _MAX_WAITING:
             self.flush()
@@ -76,7 +77,8 @@ class LogWriter(logging.Handler):
             while self._waiting:
                 with written_together():
                     for _ in range(min(len(self._waiting), _MAX_TOGETHER)):
-                        self._write(*self._waiting.popleft())
+                        context, logger, record = self._waiting.popleft()
+                        context.run(self._write, logger, record)
 
     def _write(self, logger: logging.Logger, record: logging.LogRecord) -> None:
         try:
