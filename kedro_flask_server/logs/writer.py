@@ -22,6 +22,9 @@ _EVERY_S = 0.02
 _MAX_WAITING = 10_000
 _MAX_TOGETHER = 500
 
+# So long is waited for handlers that are at work before one is removed.
+_PATIENCE_S = 0.5
+
 # What is the same when it is written.
 _LASTING = (str, int, float, bool, type(None))
 
@@ -138,8 +141,13 @@ def _handing_over(call: Callable[[logging.Logger, logging.LogRecord], None]) -> 
 def _flushing(remove: Callable[[logging.Logger, logging.Handler], None]) -> Any:
     @wraps(remove)
     def flush_and_remove(logger: logging.Logger, handler: logging.Handler) -> None:
-        if _Active.writer is not None:
-            _Active.writer.flush()  # with what came while the handler was there
+        writer = _Active.writer
+        # What came while the handler was there is its own; but others may be slow.
+        if writer is not None and writer._writing.acquire(timeout=_PATIENCE_S):
+            try:
+                writer.flush()
+            finally:
+                writer._writing.release()
         remove(logger, handler)
 
     return flush_and_remove
