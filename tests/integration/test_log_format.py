@@ -27,6 +27,8 @@ PLAIN = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) +"
 LAST = "succeeded in"
 """Of a run that succeeds, what its last line says."""
 
+pytestmark = pytest.mark.once
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
@@ -79,7 +81,6 @@ def test_every_line_is_json_where_that_is_asked_for(project: Path, executor: str
     ("executor", "log_format", "drawn"),
     [("processes", "auto", True), ("threads", "auto", True), ("processes", "plain", False)],
 )
-@pytest.mark.once
 def test_line_is_drawn_on_a_terminal_unless_a_plain_one_is_asked_for(
     project: Path, executor: str, log_format: str, drawn: bool
 ) -> None:
@@ -127,7 +128,6 @@ def test_logging_configuration_of_the_project_is_honoured(project: Path, executo
     assert all(re.match(rf"INFO [\w.]+ <{run_id}> ", line) for line in lines if "Run " not in line)
 
 
-@pytest.mark.once
 def test_level_of_the_project_s_logging_configuration_is_honoured(project: Path) -> None:
     quiet = "loggers:\n  kedro:\n    level: WARNING\n"
     path = project / "conf/logging.yml"
@@ -138,7 +138,6 @@ def test_level_of_the_project_s_logging_configuration_is_honoured(project: Path)
     assert "Running node" not in server.log
 
 
-@pytest.mark.once
 def test_format_that_does_not_exist_is_refused(project: Path) -> None:
     ended = subprocess.run(
         start_command(),

@@ -16,6 +16,9 @@ from tests.integration.test_access import ask, server_with_keys
 from tests.servers import EXECUTORS, PROJECTS, RunningServer, copy_project, kedro_flask_server
 from tests.test_app import python
 
+# Kedro before 1.7 has not what is needed to keep one.
+pytestmark = pytest.mark.once
+
 Edit = Callable[[Path], None]
 
 
@@ -206,7 +209,6 @@ def test_requests_at_once_while_a_file_is_edited_have_one_state_or_the_other(
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)
-@pytest.mark.once
 def test_loader_of_the_project_s_own_is_asked_each_time(project: Path, executor: str) -> None:
     with kedro_flask_server(
         project, "--executor", executor, "--workers", "1", PROBE_LOADER="OwnResolversLoader"
@@ -218,7 +220,6 @@ def test_loader_of_the_project_s_own_is_asked_each_time(project: Path, executor:
         assert "data/echo/mine.json" in get(server, params="tag=mine").text
 
 
-@pytest.mark.once
 def test_keys_with_pipelines_have_answers_of_their_own(project: Path) -> None:
     with server_with_keys(project, "--executor", "threads") as server:
         answers = {}
@@ -263,6 +264,5 @@ app.extensions["kedro_flask_server"].runs.drain(5)
 """
 
 
-@pytest.mark.once
 def test_edit_that_is_undone_meanwhile_is_not_kept(project: Path) -> None:
     assert python(FLIPPED, project.parent) == "False"

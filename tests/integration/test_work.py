@@ -9,6 +9,8 @@ import pytest
 from tests.servers import PROJECTS, copy_project
 from tests.test_app import python
 
+pytestmark = pytest.mark.once
+
 RUNS = 10
 
 COUNTING = """
