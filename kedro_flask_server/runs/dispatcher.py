@@ -205,12 +205,11 @@ class Dispatcher:
     def _start_all(self) -> None:
         """Start the queued runs for which there are places."""
         while self._reserve():
-            has_started = False
             try:
                 # Whoever queues another from now on says so.
                 self._may_be_queued = False
-                has_started = self._start_one()
-                self._may_be_queued |= has_started
+                if self._start_one():  # there may be more
+                    self._may_be_queued = True
             finally:
                 with self._changed:
                     self._reserved -= 1
