@@ -121,6 +121,8 @@ _FINISH = update(runs).where(
     runs.c.owner == bindparam("by"),
 )
 
+_CANCEL_REQUESTED_AT = select(runs.c.cancel_requested_at).where(runs.c.run_id == bindparam("of"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
@@ -474,8 +476,10 @@ class RunStore(RunReader):
                 kind = EventType.RUN_FINISHED.value
                 last = (run_id, last_id + 1, finished_at, kind, json.dumps(what))
                 self.events.append(connection, run_id, told, last)
+                asked_at = connection.execute(_CANCEL_REQUESTED_AT, {"of": run_id}).scalar_one()
                 return replace(
                     run,
+                    cancel_requested_at=rows.from_ms(asked_at),
                     status=outcome.status,
                     request=RunRequest(**json.loads(kept)),
                     finished_at=rows.from_ms(finished_at),
