@@ -28,6 +28,8 @@ from kedro_flask_server.app import EXTENSION, KedroServer
 from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.descriptors import allow_descriptors
 from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.web.gate import Gate
+from kedro_flask_server.web.health import QUICK_PATHS
 
 DRAINED = 0
 """The exit code of a server all of whose runs came to their end."""
@@ -115,6 +117,7 @@ class Server:
                 _Channel,
                 max_body_bytes=config.max_body_bytes,
                 receive_timeout_s=config.receive_timeout_s,
+                quick_paths=QUICK_PATHS if _has_own_code_alone(app) else (),
             )
         try:
             self._parts.access.listen(is_loopback=all(map(_is_loopback, self._listeners)))
@@ -218,6 +221,10 @@ class _Dispatcher(ThreadedTaskDispatcher):
         super().__init__()
         self.queue_cv = _LastIsFirst(self.lock)
 
+    def add_task(self, task: _Channel) -> None:
+        if not task.answers_itself():
+            super().add_task(task)
+
 
 class _JsonErrorTask(ErrorTask):
     """Refuses in JSON, as the application does, what waitress itself refuses."""
@@ -274,23 +281,51 @@ class _Channel(HTTPChannel):
 
     error_task_class = _JsonErrorTask
     _is_asked_for = False
+    _is_receiving = False
+    _is_quick = False
 
     def __init__(
-        self, *args: Any, max_body_bytes: int, receive_timeout_s: float, **options: Any
+        self,
+        *args: Any,
+        max_body_bytes: int,
+        receive_timeout_s: float,
+        quick_paths: tuple[str, ...],
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         self.parser_class = partial(_RequestParser, max_body_bytes=max_body_bytes)
         self._receive_timeout_s = receive_timeout_s
+        self._quick_paths = quick_paths
         # Since when a request is on its way; None where none is.
         self._receiving_since: float | None = time.monotonic()
 
     def received(self, data: bytes) -> bool:
         if self._receiving_since is None:
             self._receiving_since = time.monotonic()
+        self._is_receiving = True
         taken = bool(super().received(data))
+        self._is_receiving = False
         if self.requests and self.request is None:  # all that has come in is whole
             self._receiving_since = None
+        if self._is_quick:
+            self._is_quick = False
+            self.service()
         return taken
+
+    def answers_itself(self) -> bool:
+        """Whether a request is answered where it was received, in the thread of all connections.
+
+        What waits for nothing takes less time than to wake another thread for it.
+        """
+        request = self.requests[0]
+        self._is_quick = (
+            self._is_receiving
+            and request.error is None
+            and request.command == "GET"
+            and request.path in self._quick_paths
+            and "AUTHORIZATION" not in request.headers
+        )
+        return self._is_quick
 
     def _is_too_slow(self) -> bool:
         if self._receiving_since is None:
@@ -313,6 +348,24 @@ class _Channel(HTTPChannel):
             return bool(super().readable())
         is_ending = self.will_close or self.close_when_flushed
         return not is_ending and len(self.requests) <= 1
+
+
+def _has_own_code_alone(app: Flask) -> bool:
+    """Whether nothing of the project's is called for every request."""
+    parts: KedroServer = app.extensions[EXTENSION]
+    callbacks = (
+        app.before_request_funcs,
+        app.after_request_funcs,
+        app.teardown_request_funcs,
+        app.url_value_preprocessors,
+    )
+    functions = [each for found in callbacks for each in found.get(None, ())]
+    return (
+        isinstance(app.wsgi_app, Gate)
+        and not parts.access.has_other_scheme
+        and not app.teardown_appcontext_funcs
+        and all(each.__module__.startswith("kedro_flask_server.") for each in functions)
+    )
 
 
 def _is_loopback(listener: BaseWSGIServer) -> bool:

@@ -69,7 +69,7 @@ class Keyring:
         Raises:
             StoreUnavailableError: If it is not in the file, and the store was never read.
         """
-        self._refresh()
+        self.refresh()
         sha256 = hash_secret(secret)
         # Of the hash, a caller can choose nothing but the beginning, by trying.
         for key in self._by_hash.get(sha256[:8], ()):
@@ -79,20 +79,24 @@ class Keyring:
             raise StoreUnavailableError(_KEYS_UNREAD) from self._error
         return None
 
-    def is_empty(self) -> bool:
+    def is_empty(self, *, may_look: bool = True) -> bool:
         """Whether there is no key, nor ever was one that was not forgotten.
+
+        Args:
+            may_look: Whether to read what may have changed, if it was read before.
 
         Raises:
             StoreUnavailableError: If the store was never read.
         """
-        self._refresh()
+        if may_look or (self._stored is None and self._error is None):
+            self.refresh()
         if self._file is not None:
             return False
         if self._stored is None:
             raise StoreUnavailableError(_KEYS_UNREAD) from self._error
         return not self._stored
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
         """Read what may have changed; what cannot be read stays as it was."""
         if time.monotonic() < self._fresh_until:
             return
@@ -162,7 +166,8 @@ class AccessControl:
         self._store = store
         self._keyring = Keyring(store, key_file)
         self._allows_anonymous = allow_anonymous
-        self._has_other_scheme = has_other_scheme
+        self.has_other_scheme = has_other_scheme
+        """Whether callers may say who they are in another way than by a key."""
         self._is_reached_through_proxy = is_reached_through_proxy
         self._exposes_messages = expose_messages
         self._is_local = False
@@ -193,7 +198,7 @@ class AccessControl:
             )
 
     def _knows_callers(self, *, default: bool) -> bool:
-        if self._has_other_scheme:
+        if self.has_other_scheme:
             return True
         try:
             return not self._keyring.is_empty()
@@ -218,16 +223,19 @@ class AccessControl:
         """Return a caller, who sees no more of errors than the settings allow."""
         return caller if self._exposes_messages else replace(caller, sees_messages=False)
 
-    def anonymous(self) -> Caller:
+    def anonymous(self, *, may_look: bool = True) -> Caller:
         """Return who a caller is that does not say so.
+
+        Args:
+            may_look: Whether to see if a key was made meanwhile.
 
         Raises:
             UnauthorizedError: If they have to.
             StoreUnavailableError: If the keys cannot be read.
         """
         is_open = self._allows_anonymous
-        if not is_open and self._is_local and not self._has_other_scheme:
-            is_open = self._keyring.is_empty()
+        if not is_open and self._is_local and not self.has_other_scheme:
+            is_open = self._keyring.is_empty(may_look=may_look)
         if is_open:
             sees_messages = self._is_local and self._exposes_messages
             return Caller(name="", scopes=ALL_SCOPES, sees_messages=sees_messages)
@@ -255,6 +263,7 @@ class AccessControl:
         Raises:
             StoreUnavailableError: If that cannot be done now; nothing is lost.
         """
+        self._keyring.refresh()  # so that those who ask find it fresh
         with self._lock:
             is_time_for_uses = self._used_at and time.monotonic() >= self._write_uses_at
             if not self._refusals and not is_time_for_uses:

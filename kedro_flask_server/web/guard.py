@@ -90,7 +90,7 @@ def register_guard(
         if request.endpoint in public:
             g.kedro_server_caller = None
             with suppress(ServerError):
-                caller = _identify(access, authenticator)
+                caller = _identify(access, authenticator, may_look=False)
                 if not request.environ.get(UNKNOWN_HOST):
                     g.kedro_server_caller = caller
             return
@@ -133,7 +133,9 @@ def runs_of_caller(runs: RunService) -> RunsOfCaller:
     return RunsOfCaller(runs, caller, address=request.remote_addr or "")
 
 
-def _identify(access: AccessControl, authenticator: Authenticator | None) -> Caller:
+def _identify(
+    access: AccessControl, authenticator: Authenticator | None, *, may_look: bool = True
+) -> Caller:
     if authenticator is not None:
         caller = _ask(authenticator)
         if caller is not None:
@@ -146,7 +148,7 @@ def _identify(access: AccessControl, authenticator: Authenticator | None) -> Cal
         secret = authorization.password
     if secret is not None and secret.startswith(PREFIX):
         return access.caller_with(secret.encode("utf-8", "surrogatepass"))
-    return access.anonymous()  # what else is sent may be for a proxy in front
+    return access.anonymous(may_look=may_look)  # what else is sent may be for a proxy in front
 
 
 def _ask(authenticator: Authenticator) -> Caller | None:

@@ -13,6 +13,9 @@ HEALTH_BLUEPRINT = "kedro_server_health"
 HEALTH_PATHS = ("/health", "/health/live", "/health/ready")
 """What answers everybody, under any host's name: those that ask know the address alone."""
 
+QUICK_PATHS = HEALTH_PATHS[:2]
+"""What is answered without waiting for anything, the database included."""
+
 HEALTH_ENDPOINTS = tuple(f"{HEALTH_BLUEPRINT}.{name}" for name in ("health", "live", "ready"))
 
 
