@@ -21,6 +21,8 @@ _SHORTEST = 8
 
 _MAX_RECENT = 256
 
+_BEGINNING_CHARS = 5
+
 _MAX_NAME_CHARS = 100
 
 _SECRET_NAME = re.compile(
@@ -60,6 +62,7 @@ class Secrets:
         # In the order in which they were last learnt.
         self._recent: dict[str, None] = {}
         self._forms: tuple[str, ...] = ()
+        self._beginnings: set[str] = set()
         self._version = 0
         self.announce: Callable[[list[str]], None] | None = None
         """Is told of each that becomes known."""
@@ -94,6 +97,7 @@ class Secrets:
             forms = {form for value in (*self._lasting, *self._recent) for form in _forms(value)}
             # The longest first, so that nothing is left of one that contains another.
             self._forms = tuple(sorted(forms, key=len, reverse=True))
+            self._beginnings = {form[:_BEGINNING_CHARS] for form in forms}
             self._version += 1
         if self.announce is not None:
             self.announce(new)
@@ -129,9 +133,11 @@ class Secrets:
 
     def redact(self, text: str) -> str:
         """Return text without the secrets that are known, and without what looks like one."""
-        for form in self._forms:
-            if form in text:
-                text = text.replace(form, REDACTED)
+        # Secrets of a kind begin alike, and most texts have none of their beginnings.
+        if any(beginning in text for beginning in self._beginnings):
+            for form in self._forms:
+                if form in text:
+                    text = text.replace(form, REDACTED)
         if "kfs_" in text:
             text = _API_KEY.sub(REDACTED, text)
         return _ASSIGNED.sub(_without_value, text) if "=" in text or ":" in text else text
