@@ -374,7 +374,9 @@ def test_workers_that_die_while_their_template_is_stopped_cost_nobody_a_run(proj
 
 @pytest.mark.once
 def test_template_that_is_paused_while_it_starts_costs_nobody_a_run(project: Path) -> None:
-    with serve(project, "--workers", "1") as server:
+    slow = project / "slow.py"
+    slow.write_text("import time; time.sleep(3)")  # or the template might be ready by then
+    with serve(project, "--workers", "1", PROBE_BROKEN=str(slow)) as server:
         assert server.client.get("/health/ready").status_code == 503
         template_of(server).suspend()
         assert server.run(pipeline_names=["one"])["status"] == "success"
