@@ -61,10 +61,11 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
     gc.collect()
     gc.freeze()  # or the first collection in each worker copies every page
     template = Template(control, replace(settings, start_method=method), project, outputs)
-    control.send(
-        "ready",
-        {"is_loaded": project.is_loaded, "start_method": method, "secrets": SECRETS.known},
-    )
+    with suppress(OSError):  # the server has not come to be; so is this process, in a moment
+        control.send(
+            "ready",
+            {"is_loaded": project.is_loaded, "start_method": method, "secrets": SECRETS.known},
+        )
     return template
 
 
