@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from kedro_flask_server.logs.lines import LOG_FORMATS, draw_for_terminals_only
+from kedro_flask_server.logs.lines import draw_for_terminals_only
 from kedro_flask_server.logs.records import logs_of, logs_of_process, make_records_safe
 from kedro_flask_server.logs.writer import LogWriter
 
 __all__ = [
-    "LOG_FORMATS",
     "LogWriter",
     "draw_for_terminals_only",
     "logs_of",

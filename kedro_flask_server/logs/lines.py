@@ -55,8 +55,6 @@ LINE_OF: dict[str, Callable[[logging.LogRecord, str], str]] = {
     "plain": plain_line,
     "json": json_line,
 }
-LOG_FORMATS = ("auto", "rich", "plain", "json")
-"""How a record is written: ``auto`` is drawn by rich on a terminal, and plain elsewhere."""
 
 
 def draw_for_terminals_only(log_format: str) -> None:
@@ -66,7 +64,8 @@ def draw_for_terminals_only(log_format: str) -> None:
     filters, and a formatter that a handler of rich's was given.
 
     Args:
-        log_format: One of `LOG_FORMATS`; ``plain`` and ``json`` count on a terminal, too.
+        log_format: ``auto`` has rich draw on a terminal alone, ``rich`` everywhere; ``plain`` and
+            ``json`` count on a terminal, too.
     """
     _Chosen.log_format = log_format
     classes: list[type[RichHandler]] = [RichHandler]
