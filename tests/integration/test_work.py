@@ -50,21 +50,21 @@ def note_format(record):
 
 count(logging.Formatter, "format", lambda formatter, record: note_format(record))
 
-@event.listens_for(Engine, "before_cursor_execute")
-def count_statement(connection, cursor, statement, *_):
+def count_statement(statement):
     thread = threading.current_thread().name
     if thread in ("kedro-recorder", "kedro-keeper"):  # they work from time to time
         return
-    counts["transactions that write"] += statement.startswith("BEGIN IMMEDIATE")
+    counts["transactions that write"] += statement == "BEGIN IMMEDIATE"
     if thread != "kedro-dispatcher":  # looks for runs of others, from time to time
         counts["statements"] += 1
-
-@event.listens_for(Engine, "commit")
-def count_commit(connection):
-    if not threading.current_thread().name.startswith("kedro-"):
-        counts["commits of who asks"] += 1
-    elif threading.current_thread().name.startswith("kedro-run"):
+    if statement == "COMMIT" and thread.startswith("kedro-run"):
         counts["commits of who runs"] += 1
+    elif statement == "COMMIT" and not thread.startswith("kedro-"):
+        counts["commits of who asks"] += 1
+
+@event.listens_for(Engine, "connect")
+def trace(connection, _):
+    connection.set_trace_callback(count_statement)
 
 app = create_http_server("probe", executor="threads", allow_anonymous=True, workers=1)
 client = app.test_client()
@@ -139,7 +139,7 @@ def test_run_is_stored_in_two_transactions_of_few_statements(work: list[dict[str
     what = "transactions that write"
     assert costs(work, what).count(2) >= MOST_RUNS, changed(work, what)
     fewest = sorted(costs(work, "statements"))[:MOST_RUNS]  # type: ignore[type-var]
-    assert fewest[-1] <= 12, changed(work, "statements")  # type: ignore[operator]
+    assert fewest[-1] <= 14, changed(work, "statements")  # type: ignore[operator]
 
 
 def test_run_formats_each_record_once(work: list[dict[str, object]]) -> None:

@@ -21,6 +21,7 @@ from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.runs.store.prepared import driver_of
 from kedro_flask_server.runs.store.schema import now_ms
 from kedro_flask_server.text import bounded, printable
 
@@ -219,7 +220,11 @@ class Database:
             statement = _insert_statement(table.name, tuple(columns), len(some), place)
             if or_ignore:
                 statement += " ON CONFLICT DO NOTHING"
-            connection.exec_driver_sql(statement, tuple(chain.from_iterable(some)))
+            values = tuple(chain.from_iterable(some))
+            if self.is_sqlite:
+                driver_of(connection).execute(statement, values)
+            else:
+                connection.exec_driver_sql(statement, values)
 
     def now_ms(self, connection: Connection) -> int:
         """Return the time by the database's clock: milliseconds since 1970-01-01T00:00:00Z."""
@@ -399,7 +404,7 @@ def _write_ahead(connection: Any) -> str:
 def _begin_in_sqlite(connection: Connection) -> None:
     # A transaction that reads first and then writes would be refused if another has written.
     writes = connection.get_execution_options().get("writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    driver_of(connection).execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _limit_statements(connection: Any, _: object) -> None:
@@ -424,7 +429,10 @@ def _unavailable_where_it_fails() -> Iterator[None]:
         yield
     except IntegrityError:
         raise
-    except (SQLAlchemyError, OSError) as error:  # the latter: a socket that has timed out
+    except sqlite3.IntegrityError as error:
+        raise IntegrityError(None, None, error) from error
+    # The last: a socket that has timed out.
+    except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         reason = getattr(error, "orig", None) or error
         raise StoreUnavailableError(printable(bounded(_reason(reason), 300))) from error
 

@@ -49,6 +49,7 @@ from kedro_flask_server.runs.store.events import (
     tell,
     tell_cancelled,
 )
+from kedro_flask_server.runs.store.prepared import Prepared
 from kedro_flask_server.runs.store.reading import RunReader
 from kedro_flask_server.runs.store.schema import (
     events,
@@ -69,13 +70,12 @@ _STEP_RUNS = 100
 _STEP_EVENTS = 2_000
 
 
-# What every run needs, put together once: that takes longer than to execute it.
 _IN_SCOPE = (runs.c.project == bindparam("project"), runs.c.env == bindparam("env"))
 _IS_QUEUED = (*_IN_SCOPE, runs.c.status == RunStatus.QUEUED)
 _IS_RUNNING = (*_IN_SCOPE, runs.c.status == RunStatus.RUNNING)
-_QUEUED = select(func.count()).select_from(runs).where(*_IS_QUEUED)
+_QUEUED = Prepared(select(func.count()).select_from(runs).where(*_IS_QUEUED))
 _RUNNING_SUBMITTERS = select(runs.c.submitted_by).where(*_IS_RUNNING)
-_SERVER = (
+_SERVER = Prepared(
     select(servers.c.server_id)
     .where(servers.c.server_id == bindparam("server_id"))
     .with_for_update(read=True)
@@ -113,15 +113,22 @@ _OLDEST = (
     .order_by(runs.c.run_id)
     .limit(1)
 )
-# The columns that change are those of which values are given.
-_TAKE_UP = update(runs).where(runs.c.run_id == bindparam("of"), runs.c.status == RunStatus.QUEUED)
-_FINISH = update(runs).where(
+_NEXT = Prepared(_OLDEST)
+_TAKE_UP = Prepared(
+    update(runs).where(runs.c.run_id == bindparam("of"), runs.c.status == RunStatus.QUEUED),
+    changes=("status", "owner", "started_at"),
+)
+_IS_EXECUTED = update(runs).where(
     runs.c.run_id == bindparam("of"),
     runs.c.status == RunStatus.RUNNING,
     runs.c.owner == bindparam("by"),
 )
-
-_CANCEL_REQUESTED_AT = select(runs.c.cancel_requested_at).where(runs.c.run_id == bindparam("of"))
+_END = ("status", "duration_ms", "finished_at", "error", "request")
+_FINISH = Prepared(_IS_EXECUTED, changes=_END)
+_FINISH_COUNTED = Prepared(_IS_EXECUTED, changes=(*_END, "nodes_done", "nodes_total"))
+_CANCEL_REQUESTED_AT = Prepared(
+    select(runs.c.cancel_requested_at).where(runs.c.run_id == bindparam("of"))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -336,11 +343,12 @@ class RunStore(RunReader):
                 raise QuotaError(submitter.name, limit, kind)
 
     def _count_queued(self, connection: Connection) -> int:
-        return int(connection.execute(_QUEUED, self._place).scalar_one())
+        [(queued,)] = _QUEUED.rows(connection, self._place)
+        return int(queued)
 
     def _is_known(self, connection: Connection, server_id: str) -> bool:
         """Whether a server is known; nobody can take it for dead before the transaction ends."""
-        return connection.execute(_SERVER, {"server_id": server_id}).first() is not None
+        return bool(_SERVER.rows(connection, {"server_id": server_id}))
 
     def _refuse_beyond(
         self,
@@ -379,10 +387,8 @@ class RunStore(RunReader):
             now = self._database.now_ms(connection)
             started_at = max(now, rows.to_ms(time_of(found.run_id)))
             change = {"status": RunStatus.RUNNING, "owner": server_id, "started_at": started_at}
-            if (
-                connection.execute(_TAKE_UP, {"of": found.run_id, **change}).rowcount == 0
-            ):  # cancelled in this moment
-                return None
+            if not _TAKE_UP.changed(connection, {"of": found.run_id, **change}):
+                return None  # cancelled in this moment
             event_id = found.newest_id + 1
             started = (found.run_id, event_id, started_at, EventType.RUN_STARTED.value, "{}")
             add_rows(self._database, connection, [started])
@@ -395,13 +401,15 @@ class RunStore(RunReader):
 
     def _next(self, connection: Connection, server_id: str, full: list[str]) -> Any:
         """Return the row of the run whose turn it is, of those that may run."""
-        turn, oldest_first = _TURN, _OLDEST
+        turn, values = _TURN, {**self._place, "server_id": server_id}
         if full:
             is_of_run = run_pipelines.c.run_id == runs.c.run_id
-            of_full = select(1).where(is_of_run, run_pipelines.c.pipeline.in_(full))
-            turn, oldest_first = (each.where(~of_full.exists()) for each in (turn, oldest_first))
-        values = {**self._place, "server_id": server_id}
-        oldest = connection.execute(oldest_first, values).first()
+            of_full = select(1).where(is_of_run, run_pipelines.c.pipeline.in_(full)).exists()
+            turn = turn.where(~of_full)
+            found = connection.execute(_OLDEST.where(~of_full), values).all()
+        else:
+            found = _NEXT.rows(connection, values)
+        oldest = found[0] if found else None
         if oldest is None or not (oldest.has_running and oldest.has_others):
             return oldest
         running = Counter(connection.execute(_RUNNING_SUBMITTERS, self._place).scalars())
@@ -465,18 +473,20 @@ class RunStore(RunReader):
                 "error": error,
                 "request": kept,
             }
+            finish = _FINISH
             if progress is not None:
+                finish = _FINISH_COUNTED
                 change |= {"nodes_done": progress.done, "nodes_total": progress.total}
             what = ended_with(outcome, progress)
             of_run = {"of": run_id, "by": told.server_id}
-            if connection.execute(_FINISH, {**of_run, **change}).rowcount:
+            if finish.changed(connection, {**of_run, **change}):
                 last_id = told.events[-1].id if told.events else told.last_id
                 if last_id is None:
                     last_id = newest_id(connection, run_id)
                 kind = EventType.RUN_FINISHED.value
                 last = (run_id, last_id + 1, finished_at, kind, json.dumps(what))
                 self.events.append(connection, run_id, told, last)
-                asked_at = connection.execute(_CANCEL_REQUESTED_AT, {"of": run_id}).scalar_one()
+                [(asked_at,)] = _CANCEL_REQUESTED_AT.rows(connection, {"of": run_id})
                 return replace(
                     run,
                     cancel_requested_at=rows.from_ms(asked_at),
