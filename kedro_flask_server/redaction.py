@@ -32,6 +32,9 @@ _SECRET_NAME = re.compile(
 )
 _USER_INFO = re.compile(r"://[^/?#@\s]*(?:@[^/?#@\s]*)*@")
 
+# Each name that `_ASSIGNED` finds has one of these.
+_IN_NAMES = ("passw", "pwd", "secret", "token", "key")
+
 # A key of this server's (`access.keys`).
 _API_KEY = re.compile(r"kfs_[\w-]{43}")
 
@@ -140,7 +143,9 @@ class Secrets:
                     text = text.replace(form, REDACTED)
         if "kfs_" in text:
             text = _API_KEY.sub(REDACTED, text)
-        return _ASSIGNED.sub(_without_value, text) if "=" in text or ":" in text else text
+        if ("=" in text or ":" in text) and _may_assign(text):
+            text = _ASSIGNED.sub(_without_value, text)
+        return text
 
 
 SECRETS = Secrets()
@@ -204,6 +209,11 @@ def _is_secret_name(name: str) -> bool:
 @lru_cache(4096)
 def _is_short_secret_name(name: str) -> bool:
     return bool(_SECRET_NAME.search(name))
+
+
+def _may_assign(text: str) -> bool:
+    folded = text.casefold()  # which tells no letters apart that `re.IGNORECASE` does not
+    return any(part in folded for part in _IN_NAMES)
 
 
 def _without_value(found: re.Match[str]) -> str:

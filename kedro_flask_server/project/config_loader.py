@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from kedro.config import AbstractConfigLoader, OmegaConfigLoader
 from omegaconf.errors import InterpolationResolutionError
 
 from kedro_flask_server.project.keeping import KeepingConfigLoader
-from kedro_flask_server.project.kept import CatalogSource, KeptFolders
+from kedro_flask_server.project.kept import CatalogSource, KeptFolders, types_in
 from kedro_flask_server.project.parsing import noting_what_is_read
 from kedro_flask_server.project.resolvers import ResolverLayer
 from kedro_flask_server.redaction import SECRETS
@@ -56,7 +56,7 @@ class IsolatedConfigLoader(AbstractConfigLoader):
             self._has_marks = kwargs["runtime_params"] != given
         self._arguments = args, dict(kwargs)
         self._is_guarded = is_guarded
-        if is_guarded and _GUARD in inspect.signature(self._project_class.__init__).parameters:
+        if is_guarded and _takes_guard(self._project_class):
             kwargs[_GUARD] = True
         with self._layer.active():
             super().__init__(*args, **kwargs)
@@ -91,7 +91,7 @@ class IsolatedConfigLoader(AbstractConfigLoader):
         """
         dynamic = self.dynamic_names if isinstance(self, KeepingConfigLoader) else None
         names = [name for name in config if dynamic is None or name in dynamic]
-        found = dict(_types({name: config[name] for name in names}))
+        found = dict(types_in({name: config[name] for name in names}))
         if self._project_class is OmegaConfigLoader:
             found = {
                 path: each for path, each in found.items() if not _is_literal(texts, path, each)
@@ -126,9 +126,14 @@ class IsolatedConfigLoader(AbstractConfigLoader):
         args, kwargs = self._arguments
         try:
             other = type(self)(*args, **{**kwargs, "runtime_params": runtime_params})
-            return dict(_types(other["catalog"])), _source_of(other)
+            return dict(types_in(other["catalog"])), _source_of(other)
         except Exception:  # whatever the project's class raises for a parameter it misses
             return None, None
+
+
+@lru_cache
+def _takes_guard(loader_class: type[AbstractConfigLoader]) -> bool:
+    return _GUARD in inspect.signature(loader_class.__init__).parameters
 
 
 def _source_of(loader: object) -> CatalogSource | None:
@@ -210,13 +215,3 @@ def _is_literal(texts: list[Any], path: tuple[Any, ...], value: Any) -> bool:
         if isinstance(content, str) and "${" in content:  # it, or what it would be a part of
             return False
     return is_there
-
-
-def _types(config: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Yield where each ``type`` stands in a catalog's configuration, and what it is."""
-    entries = config.items() if isinstance(config, dict) else enumerate(config)
-    for key, value in entries:
-        if key == "type":
-            yield (*path, key), value
-        elif isinstance(value, (dict, list)):
-            yield from _types(value, (*path, key))

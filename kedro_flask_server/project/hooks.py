@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import wraps
+from functools import lru_cache, wraps
+from types import MethodType
 from typing import Any
 
 import kedro.runner.task
@@ -47,7 +48,7 @@ def report_nodes(runner: AbstractRunner, report: Report) -> None:
     if is_parallel and not (report.is_shared and _forks()):
         return
     run = runner._run
-    signature = inspect.signature(run)
+    signature = _signature_of(run)
 
     # What is to run is known here, where Kedro has left out the nodes that need not.
     def run_and_tell(*args: Any, **kwargs: Any) -> Any:
@@ -62,6 +63,18 @@ def report_nodes(runner: AbstractRunner, report: Report) -> None:
         return run(*bound.args, **bound.kwargs)
 
     runner._run = run_and_tell  # type: ignore[method-assign]
+
+
+def _signature_of(run: Callable[..., Any]) -> inspect.Signature:
+    method = inspect.unwrap(run)
+    is_bound = isinstance(method, MethodType)
+    return _signature_without_self(method.__func__) if is_bound else inspect.signature(run)
+
+
+@lru_cache
+def _signature_without_self(function: Callable[..., Any]) -> inspect.Signature:
+    signature = inspect.signature(function)
+    return signature.replace(parameters=[*signature.parameters.values()][1:])
 
 
 def _forks() -> bool:

@@ -151,6 +151,11 @@ class KeepingConfigLoader(OmegaConfigLoader):
     def _register_runtime_params_resolver(self) -> None:
         self._layer.put(RUNTIME_PARAMS, _runtime_params_resolver())
 
+    def _get_conf_env_path(self, env: str) -> str:
+        if self._protocol == "file":
+            return _folder_of(str(self.conf_source), env)
+        return super()._get_conf_env_path(env)
+
     def _look_into(self, conf_path: str, patterns: tuple[str, ...], key: str) -> KeptConfigs | None:
         place = (conf_path, patterns, key, str(self.conf_source), self.ignore_hidden)
         listing = self._view().listing_of(conf_path)
@@ -293,7 +298,9 @@ class KeepingConfigLoader(OmegaConfigLoader):
         if not used <= {GLOBALS, RUNTIME_PARAMS}:
             return None
         if key == "catalog":
-            if resolution.guarded is not None:
+            # It objects to a type that names a parameter which was found, and to no other.
+            chosen = resolution.chosen_types
+            if any(name in each for name in self._runtime_params_hits for each in chosen):
                 self._guard_runtime_params_in_catalog_type([resolution.guarded], dynamic)
             if self._catalog_parts is not None:
                 self._catalog_parts.append((configs, resolution))
@@ -343,6 +350,11 @@ class KeepingConfigLoader(OmegaConfigLoader):
             found = _resolution(configs, may_use)
             configs.resolutions.put(having, found)
         return found
+
+
+@lru_cache
+def _folder_of(conf_source: str, env: str) -> str:
+    return str(Path(conf_source) / env)
 
 
 def _resolution(configs: KeptConfigs, may_use: set[str]) -> Resolution:

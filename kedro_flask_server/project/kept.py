@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
@@ -36,32 +37,32 @@ class Resolution:
         static: Those that depend on nothing else, not to be changed.
         dynamic: The names of those that depend on runtime parameters.
         guarded: Of the latter, those whose type may depend on them, as they are in the files.
+        chosen_types: Those types, as they are in the files.
         stencils: What is known of the latter, whatever the parameters' texts.
     """
 
     static: dict[str, Any]
     dynamic: frozenset[str]
     guarded: DictConfig | None
+    chosen_types: tuple[str, ...]
     stencils: dict[str, Stencils]
 
     @classmethod
     def of(cls, configs: KeptConfigs, static: dict[str, Any]) -> Resolution:
         """Return the resolution of some files, of which some entries are static."""
         dynamic = configs.raw.keys() - static.keys()
-        guarded = {
-            name: configs.raw[name]
-            for name in dynamic
-            if any(RUNTIME_PARAMS in text for text in texts_in(configs.raw[name]))
-        }
+        types = {name: _chosen_types(configs.raw[name]) for name in dynamic}
+        guarded = {name: configs.raw[name] for name, chosen in types.items() if chosen}
         return cls(
             static=static,
             dynamic=frozenset(dynamic),
             guarded=OmegaConf.create(guarded) if guarded else None,
+            chosen_types=tuple(chain.from_iterable(types.values())),
             stencils={name: Recent(_MAX_RESOLUTIONS) for name in dynamic},
         )
 
 
-NOT_KEPT = Resolution(static={}, dynamic=frozenset(), guarded=None, stencils={})
+NOT_KEPT = Resolution(static={}, dynamic=frozenset(), guarded=None, chosen_types=(), stencils={})
 """The resolution of files that depend on more than files, globals and runtime parameters."""
 
 
@@ -149,6 +150,22 @@ class KeptFolders:
         """Keep the types in a catalog without runtime parameters."""
         if catalog is not None:
             self._types.put(catalog, types)
+
+
+def _chosen_types(entry: Any) -> list[str]:
+    """Return the types in an entry of a catalog that runtime parameters may choose."""
+    types = (value for _, value in types_in(entry)) if isinstance(entry, (dict, list)) else ()
+    return [each for each in types if isinstance(each, str) and RUNTIME_PARAMS in each]
+
+
+def types_in(config: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Yield where each ``type`` stands in a catalog's configuration, and what it is."""
+    entries = config.items() if isinstance(config, dict) else enumerate(config)
+    for key, value in entries:
+        if key == "type":
+            yield (*path, key), value
+        elif isinstance(value, (dict, list)):
+            yield from types_in(value, (*path, key))
 
 
 def is_scalar(value: Any) -> bool:

@@ -1,25 +1,35 @@
 """What Kedro looks up again and again in each run, and always finds the same.
 
 For each dataset it imports modules that are not there, for which Python searches all of its path,
-and has Python analyse the signature of the dataset's class.
+has Python analyse the signature of the dataset's class, and compiles the catalog's patterns; for
+each node it splits the names of all datasets that the pipeline begins with.
 """
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
+from inspect import Parameter
 from types import FunctionType
 from typing import Any
 
+import kedro.framework.context.context
+import kedro.io.catalog_config_resolver
 import kedro.io.core
 import kedro.io.memory_dataset
+import parse as parse_library
+from kedro.pipeline import Pipeline
 from kedro.validation.type_extractor import TypeExtractor
 
 # Kedro looks for a dataset's class in these first, which do not change while a process lives.
 _INSTALLED = ("kedro.io.", "kedro_datasets.")
 
+_BOUND_BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
 _MAX_CLASSES = 1_000
+_MAX_TEXTS = 10_000
 
 
 def take_shortcuts() -> None:
@@ -30,6 +40,9 @@ def take_shortcuts() -> None:
     for module, name, shortcut in (
         (kedro.io.core, "_load_obj", _finding_again),
         (kedro.io.core, "getcallargs", _knowing_signatures),
+        (kedro.framework.context.context, "_is_relative_path", lru_cache(_MAX_TEXTS)),
+        (sys.modules[Pipeline.__module__], "_strip_transcoding", lru_cache(_MAX_TEXTS)),
+        (kedro.io.catalog_config_resolver, "parse", _knowing_patterns),
         (kedro.io.memory_dataset, "_infer_copy_mode", _knowing_builtins),
         (TypeExtractor, "_extract_types_from_node", _knowing_untyped),
     ):
@@ -68,13 +81,40 @@ def _knowing_signatures(bind: Callable[..., dict[str, Any]]) -> Callable[..., di
     """Return what gives arguments their names, as `inspect.getcallargs` does."""
     signature_of = lru_cache(_MAX_CLASSES)(partial(inspect.signature, follow_wrapped=False))
 
+    @lru_cache(_MAX_CLASSES)
+    def defaults_of(function: Callable[..., Any]) -> tuple[list[str], dict[str, Any]]:
+        """Return the names of what may be given by its place, and the defaults of all."""
+        parameters = signature_of(function).parameters.values()
+        if not all(each.kind in _BOUND_BY_NAME for each in parameters):
+            return [], {}
+        by_place = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
+        return by_place, {each.name: each.default for each in parameters}
+
     @wraps(bind)
     def bind_to_known(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        by_place, defaults = defaults_of(function)
+        first = dict(zip(by_place, args, strict=False))
+        if len(first) == len(args) and first.keys().isdisjoint(kwargs):
+            found = {**defaults, **first, **kwargs}
+            is_complete = not any(each is Parameter.empty for each in found.values())
+            if is_complete and len(found) == len(defaults):
+                return found
         bound = signature_of(function).bind(*args, **kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
 
     return bind_to_known
+
+
+def _knowing_patterns(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what compiles a pattern once (https://github.com/r1chardj0n3s/parse)."""
+    parser_of = lru_cache(_MAX_CLASSES)(parse_library.compile)
+
+    @wraps(parse)
+    def parse_with_known(pattern: str, text: str) -> Any:
+        return parser_of(pattern).parse(text)
+
+    return parse_with_known
 
 
 def _knowing_untyped(extract: Callable[..., Any]) -> Callable[..., Any]:

@@ -13,13 +13,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import kedro.framework.context.context
+import kedro.io.catalog_config_resolver
 import kedro.io.core
 import kedro.io.memory_dataset
 import numpy as np
 import pandas as pd
+import parse
 import pytest
 from kedro.io import DatasetError, MemoryDataset
-from kedro.pipeline import node
+from kedro.pipeline import Pipeline, node
 from kedro.validation.type_extractor import TypeExtractor
 
 from kedro_flask_server.project import shortcuts
@@ -27,6 +30,9 @@ from kedro_flask_server.project import shortcuts
 PLACES = (
     (kedro.io.core, "_load_obj"),
     (kedro.io.core, "getcallargs"),
+    (kedro.framework.context.context, "_is_relative_path"),
+    (sys.modules[Pipeline.__module__], "_strip_transcoding"),
+    (kedro.io.catalog_config_resolver, "parse"),
     (kedro.io.memory_dataset, "_infer_copy_mode"),
     (TypeExtractor, "_extract_types_from_node"),
 )
@@ -46,6 +52,14 @@ def test_names_relied_on_are_there_and_called() -> None:
     assert list(inspect.signature(kedro.io.core._load_obj).parameters) == ["class_path"]
     assert kedro.io.core.getcallargs is inspect.getcallargs
     assert "getcallargs(init_func, self, *args, **kwargs)" in source
+    context = kedro.framework.context.context
+    assert [*inspect.signature(context._is_relative_path).parameters] == ["path_string"]
+    assert "_is_relative_path(conf_value)" in inspect.getsource(context)
+    pipeline = inspect.getsource(sys.modules[Pipeline.__module__])
+    assert "_strip_transcoding(ds)" in pipeline
+    patterns = inspect.getsource(kedro.io.catalog_config_resolver)
+    assert kedro.io.catalog_config_resolver.parse is parse.parse
+    assert patterns.count("parse(") == patterns.count("parse(pattern, ds_name)")
     assert "_load_obj(" in source.replace("def _load_obj(", "")
     infer = inspect.signature(kedro.io.memory_dataset._infer_copy_mode)
     assert list(infer.parameters) == ["data"]
@@ -280,3 +294,37 @@ def test_types_of_parameters_are_those_that_kedro_finds(
     extractor = TypeExtractor({})
     found = shortcuts._knowing_untyped(kedros)(extractor, made)
     assert found == kedros(extractor, made)
+
+
+# Patterns
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        ("{name}#csv", "cars#csv"),
+        ("{name}#csv", "cars"),
+        ("{space}.{name:d}", "a.12"),
+        ("{name}", ""),
+        ("a{name}{name}", "abb"),
+    ],
+)
+def test_pattern_finds_the_same_each_time(pattern: str, text: str) -> None:
+    find = shortcuts._knowing_patterns(parse.parse)
+    expected = parse.parse(pattern, text)
+    for found in (find(pattern, text), find(pattern, text)):
+        assert (found is None) == (expected is None)
+        assert found is None or (found.named, found.fixed) == (expected.named, expected.fixed)
+    assert find(pattern, text) is None or find(pattern, text) is not find(pattern, text)
+
+
+def test_path_and_name_come_to_the_same() -> None:
+    shortcuts.take_shortcuts()
+    context = kedro.framework.context.context
+    for path in ("data/a.csv", "/tmp/a.csv", "C:\\a.csv", "s3://a/b", "", "c:/a"):
+        own = context._is_relative_path.__wrapped__
+        assert [context._is_relative_path(path)] * 2 == [own(path)] * 2
+    strip = sys.modules[Pipeline.__module__]._strip_transcoding  # type: ignore[attr-defined]
+    assert [strip("a@b"), strip("a@b"), strip("a")] == ["a", "a", "a"]
+    with pytest.raises(ValueError, match="transcoding"):
+        strip("a@b@c")
