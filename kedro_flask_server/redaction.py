@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -64,8 +65,7 @@ class Secrets:
         self._lasting: set[str] = set()
         # In the order in which they were last learnt.
         self._recent: dict[str, None] = {}
-        self._forms: tuple[str, ...] = ()
-        self._beginnings: set[str] = set()
+        self._forms: _Forms = {}
         self._version = 0
         self.announce: Callable[[list[str]], None] | None = None
         """Is told of each that becomes known."""
@@ -86,6 +86,7 @@ class Secrets:
                 for value in dict.fromkeys(long_enough)
                 if value not in self._lasting and value not in self._recent
             ]
+            forgotten: list[str] = []
             if is_lasting:
                 self._lasting.update(new)
             else:
@@ -93,14 +94,12 @@ class Secrets:
                     if value not in self._lasting:
                         self._recent.pop(value, None)
                         self._recent[value] = None
-                for value in [*self._recent][:-_MAX_RECENT]:
+                forgotten = [*self._recent][:-_MAX_RECENT]
+                for value in forgotten:
                     del self._recent[value]
             if not new:
                 return
-            forms = {form for value in (*self._lasting, *self._recent) for form in _forms(value)}
-            # The longest first, so that nothing is left of one that contains another.
-            self._forms = tuple(sorted(forms, key=len, reverse=True))
-            self._beginnings = {form[:_BEGINNING_CHARS] for form in forms}
+            self._forms = _changed(self._forms, new, forgotten)
             self._version += 1
         if self.announce is not None:
             self.announce(new)
@@ -137,10 +136,13 @@ class Secrets:
     def redact(self, text: str) -> str:
         """Return text without the secrets that are known, and without what looks like one."""
         # Secrets of a kind begin alike, and most texts have none of their beginnings.
-        if any(beginning in text for beginning in self._beginnings):
-            for form in self._forms:
-                if form in text:
-                    text = text.replace(form, REDACTED)
+        by_beginning = self._forms
+        begun = [beginning for beginning in by_beginning if beginning in text]
+        if begun:
+            found = [form for each in begun for form in by_beginning[each] if form in text]
+            # The longest first, so that nothing is left of one that contains another.
+            for form in sorted(found, key=len, reverse=True):
+                text = text.replace(form, REDACTED)
         if "kfs_" in text:
             text = _API_KEY.sub(REDACTED, text)
         if ("=" in text or ":" in text) and _may_assign(text):
@@ -238,6 +240,24 @@ def _forms(value: str) -> frozenset[str]:
         quote_plus(value, errors="replace"),
     }
     return frozenset((value, in_json, in_ascii, repr(value)[1:-1], *in_urls))
+
+
+# How secrets may be written, by how that begins; of each, how many secrets are written so.
+_Forms = dict[str, dict[str, int]]
+
+
+def _changed(by_beginning: _Forms, new: Iterable[str], forgotten: Iterable[str]) -> _Forms:
+    """Return a copy that has the forms of some secrets, and no longer those of others."""
+    changes = Counter(form for value in new for form in _forms(value))
+    changes.subtract(form for value in forgotten for form in _forms(value))
+    changed, fresh = dict(by_beginning), {form[:_BEGINNING_CHARS] for form in changes}
+    changed |= {beginning: dict(by_beginning.get(beginning, {})) for beginning in fresh}
+    for form, change in changes.items():
+        forms = changed[form[:_BEGINNING_CHARS]]
+        forms[form] = forms.get(form, 0) + change
+        if not forms[form]:
+            del forms[form]
+    return {beginning: forms for beginning, forms in changed.items() if forms}
 
 
 def _leaves(content: Any) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import json
 import logging
@@ -156,6 +157,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
         self._parts.runs.start()
+        gc.freeze()  # what is there by now stays: no collection need look at it again
         threading.Thread(target=self._waitress.run, name="waitress", daemon=True).start()
         stop.wait()
         drained = self._parts.runs.drain(self._parts.config.drain_timeout_s)

@@ -63,6 +63,25 @@ def test_what_a_run_brings_does_not_push_out_what_is_the_process_s(secrets: Secr
         secrets.learn([f"of-the-run-{number}"])
     assert secrets.redact("the-server-s-own") == "<redacted>"
     assert secrets.redact("of-the-run-999") == "<redacted>"
+    assert secrets.redact("of-the-run-0 is over") == "of-the-run-0 is over"
+
+
+def test_what_is_forgotten_is_known_still_where_another_is_written_so(secrets: Secrets) -> None:
+    secrets.learn(["of the run"], is_lasting=True)  # in a URL, of+the+run
+    secrets.learn(["of+the+run"])
+    for number in range(1000):
+        secrets.learn([f"another-{number}"])
+    assert not secrets.knows("of+the+run")
+    assert secrets.redact("of+the+run") == "<redacted>"
+    secrets.learn([f"at-once-{number:04}" for number in range(1000)])
+    assert secrets.redact("at-once-0000, at-once-0999") == "at-once-0000, <redacted>"
+
+
+@pytest.mark.parametrize("name", ["password", "pwd", "SECRET", "to\u212aen", "api\u017fecret", "key"])
+def test_names_are_found_in_any_case_that_they_are_assigned_in(
+    secrets: Secrets, name: str
+) -> None:
+    assert secrets.redact(f"{name}=value") == f"{name}=<redacted>"
 
 
 @pytest.mark.parametrize(

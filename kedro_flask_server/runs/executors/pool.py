@@ -240,7 +240,7 @@ class WorkerPool:
             if (is_loaded and not template.is_loaded) or (is_worth_it and self._renewals > 0):
                 self._renewals -= is_worth_it
                 self._start_next()
-        self._kick()
+                self._kick()
 
     def _start_next(self) -> None:
         """Start a template that is to take the place of this one when it is ready."""
