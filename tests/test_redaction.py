@@ -77,10 +77,8 @@ def test_what_is_forgotten_is_known_still_where_another_is_written_so(secrets: S
     assert secrets.redact("at-once-0000, at-once-0999") == "at-once-0000, <redacted>"
 
 
-@pytest.mark.parametrize("name", ["password", "pwd", "SECRET", "to\u212aen", "api\u017fecret", "key"])
-def test_names_are_found_in_any_case_that_they_are_assigned_in(
-    secrets: Secrets, name: str
-) -> None:
+@pytest.mark.parametrize("name", ["PASSWD", "pwd", "Secret", "to\u212aen", "\u017fecret", "key"])
+def test_names_are_found_in_any_case(secrets: Secrets, name: str) -> None:
     assert secrets.redact(f"{name}=value") == f"{name}=<redacted>"
 
 

@@ -157,6 +157,8 @@ class Dispatcher:
         finally:
             if place.is_free:
                 self._release()
+                if self._may_be_queued:
+                    self._wake.set()
 
     def _reserve(self) -> bool:
         with self._changed:
@@ -167,8 +169,7 @@ class Dispatcher:
     def _release(self) -> None:
         with self._changed:
             self._reserved -= 1
-        if self._may_be_queued:
-            self._wake.set()
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """Take up no more runs; those that execute go on."""
@@ -211,8 +212,7 @@ class Dispatcher:
                 if self._start_one():  # there may be more
                     self._may_be_queued = True
             finally:
-                with self._changed:
-                    self._reserved -= 1
+                self._release()
             if not self._may_be_queued:
                 return
 
@@ -232,11 +232,13 @@ class Dispatcher:
         self._unknown = unknown
 
     def _may_start(self) -> bool:
-        return (
-            not self._is_stopping
-            and len(self._executing) + self._reserved < self._config.workers
-            and self._membership.may_start()
-        )
+        is_place = len(self._executing) + self._reserved < self._config.workers
+        return is_place and not self._is_stopping and self._membership.may_start()
+
+    def _may_go_on(self, server_id: str) -> bool:
+        """Whether the place of a run that ends is for another."""
+        is_known = self._membership.server_id == server_id
+        return is_known and not self._is_stopping and self._membership.may_start()
 
     def _start_one(self) -> bool:
         """Start the run whose turn it is, and return whether there was one."""
@@ -293,30 +295,33 @@ class Dispatcher:
 
     def _on_end(self, execution: _Execution) -> Callable[[Future[RunOutcome]], None]:
         def record_and_go_on(future: Future[RunOutcome]) -> None:
-            record(future)
-            # Whoever has had the place takes up the next: another thread would have to be woken.
-            if self._may_be_queued:
-                with self._told_of_faults():
-                    self._start_all()
-
-        def record(future: Future[RunOutcome]) -> None:
             fault = future.exception()
             if fault is not None:
                 logger.error("Run %s could not be executed", execution.run_id, exc_info=fault)
-                self._record(execution, _failure_of_the_server(execution, fault))
+                outcome = _failure_of_the_server(execution, fault)
             else:
-                self._record(execution, future.result())
+                outcome = future.result()
+            # Whoever has had the place takes up the next: another thread would have to be woken.
+            with self._told_of_faults():
+                self._record(execution, outcome, goes_on=True)
+                if self._may_be_queued:
+                    self._start_all()
 
         return record_and_go_on
 
-    def _record(self, execution: _Execution, outcome: RunOutcome) -> bool:
+    def _record(self, execution: _Execution, outcome: RunOutcome, *, goes_on: bool = False) -> bool:
         """Store how a run ended, or keep it in mind where that cannot be done now.
+
+        Args:
+            execution: The run.
+            outcome: How it ended.
+            goes_on: Whether its place is for the next run, if one is queued.
 
         Returns:
             Whether it is stored.
         """
-        is_stored, ended = self._finish(execution, outcome)
         run_id = execution.run_id
+        is_stored, ended, claim = self._finish(execution, outcome, claims=goes_on)
         with self._changed:
             if is_stored:
                 self._unrecorded.pop(run_id, None)
@@ -324,21 +329,36 @@ class Dispatcher:
                 self._unrecorded[run_id] = _Unrecorded(
                     execution=execution, outcome=outcome, since=time.monotonic()
                 )
+            self._reserved += claim is not None
         self._forget(execution)
         if is_stored:
             self._watches.wake(run_id, ended=ended)
+        if claim is not None:
+            try:
+                self.start_claimed(claim, execution.server_id)
+            finally:
+                self._release()
         return is_stored
 
-    def _finish(self, execution: _Execution, outcome: RunOutcome) -> tuple[bool, Run | None]:
-        """Store how a run ended.
+    def _finish(
+        self, execution: _Execution, outcome: RunOutcome, *, claims: bool
+    ) -> tuple[bool, Run | None, Claim | None]:
+        """Store how a run ended, and which is the next.
 
         Returns:
-            Whether it is stored, and the run, if that is its end.
+            Whether it is stored; the run, if that is its end; and the run that is taken up for
+            its place.
         """
-        run_id = execution.run_id
-        told = self._recorder.take(run_id, execution.server_id)
+        run_id, server_id = execution.run_id, execution.server_id
+        told = self._recorder.take(run_id, server_id)
+        claim = None
         try:
-            ended = self._store.finish(execution.run, outcome, told)
+            with self._store.together():  # which takes less than one after the other
+                ended = self._store.finish(execution.run, outcome, told)
+                if claims and self._may_be_queued and self._may_go_on(server_id):
+                    self._may_be_queued = False  # as in `_start_all`
+                    claim = self._store.claim(server_id, self._config.concurrency)
+                    self._may_be_queued = self._may_be_queued or claim is not None
             if ended is None:
                 logger.warning("Run %s has another end in the store", run_id)
         except Exception as error:  # the slot must be free again, and the run have its end
@@ -347,9 +367,9 @@ class Dispatcher:
                 self._membership.note(error)
             else:
                 logger.exception("The end of run %s could not be stored", run_id)
-            return False, None
+            return False, None, None
         self._recorder.close(run_id)
-        return True, ended
+        return True, ended, claim
 
     def _forget(self, execution: _Execution) -> None:
         with self._changed:
@@ -390,7 +410,7 @@ class Dispatcher:
         self._executor.stop(run_id, StopReason.CANCEL, "The run was cancelled.")
 
     def wait_until_idle(self, timeout_s: float) -> bool:
-        """Wait until every run that executes here has ended, and its end is stored.
+        """Wait until every run that executes here, or is to, has ended, and its end is stored.
 
         Args:
             timeout_s: How many seconds to wait at most.
@@ -400,7 +420,7 @@ class Dispatcher:
         """
         with self._changed:
             return self._changed.wait_for(
-                lambda: not self._executing and not self._unrecorded, timeout_s
+                lambda: not (self._executing or self._reserved or self._unrecorded), timeout_s
             )
 
     def give_up(self) -> list[str]:

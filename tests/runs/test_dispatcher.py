@@ -150,9 +150,10 @@ def test_place_of_a_run_that_is_refused_is_free_again(make_service, project) -> 
 
 
 class StoreThatForgetsToAnswer(RunStore):
-    """Takes a run in, and has the answer lost."""
+    """Takes a run in or up, or takes its end, and has the answer lost."""
 
     is_deaf = False
+    forgets = ""
 
     def add(self, *args, **kwargs) -> Run | Claim:
         added = super().add(*args, **kwargs)
@@ -161,9 +162,16 @@ class StoreThatForgetsToAnswer(RunStore):
 
     def claim(self, *args, **kwargs) -> Claim | None:
         claim = super().claim(*args, **kwargs)
-        if claim is not None:
+        if claim is not None and self.forgets == "claim":
             self._forget_to_answer()
         return claim
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        with super().together():
+            yield
+        if self.forgets == "together":
+            self._forget_to_answer()
 
     def _forget_to_answer(self) -> None:
         if self.is_deaf:
@@ -172,18 +180,19 @@ class StoreThatForgetsToAnswer(RunStore):
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("is_queued_first", [False, True])
+@pytest.mark.parametrize("forgets", ["add", "claim", "together"])
 def test_run_whose_taking_up_has_no_answer_is_executed_all_the_same_and_once(
-    make_service, project, is_queued_first: bool
+    make_service, project, forgets: str
 ) -> None:
     service = make_service(StoreThatForgetsToAnswer)
     service.start()
     store = service._store
-    if is_queued_first:
+    store.forgets = forgets
+    if forgets != "add":
         service.submit(RunRequest())
         service.submit(RunRequest())
     store.is_deaf = True
-    if not is_queued_first:
+    if forgets == "add":
         with pytest.raises(StoreUnavailableError):
             service.submit(RunRequest())
     project.may_end.set()

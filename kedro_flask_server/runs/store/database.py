@@ -81,7 +81,8 @@ class Database:
         self._turn_to_write = threading.Lock()
         self._is_open = False
         self._engine = self._create_engine()
-        self._writing_engine = self._engine.execution_options(writes=True)
+        self._writer: Connection | None = None
+        self._of_thread = _OfThread()
 
     @property
     def shown(self) -> str:
@@ -166,16 +167,34 @@ class Database:
     def writing(self) -> Iterator[Connection]:
         """Return a connection, in a transaction, that writes; it is committed at the end.
 
+        Within, this thread writes in the same transaction.
+
         Raises:
             StoreUnavailableError: If the database cannot be reached or written.
             sqlalchemy.exc.IntegrityError: If a row is there already.
         """
-        with (
-            self._turn(),
-            _unavailable_where_it_fails(),
-            self._writing_engine.begin() as connection,
-        ):
-            yield connection
+        if self._of_thread.writing is not None:
+            with _unavailable_where_it_fails():
+                yield self._of_thread.writing
+            return
+        with self._turn(), _unavailable_where_it_fails(), self._begun() as connection:
+            self._of_thread.writing = connection
+            try:
+                yield connection
+            finally:
+                self._of_thread.writing = None
+
+    @contextmanager
+    def _begun(self) -> Iterator[Connection]:
+        if not self.is_sqlite:
+            with self._engine.begin() as connection:
+                yield connection
+            return
+        # One at a time writes: to keep its connection halves what an empty transaction takes.
+        if self._writer is None:
+            self._writer = self._engine.connect().execution_options(writes=True)
+        with self._writer.begin():
+            yield self._writer
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -244,7 +263,18 @@ class Database:
 
     def close(self) -> None:
         """Close the connections; whoever asks again opens new ones."""
+        if self._turn_to_write.acquire(timeout=_TURN_S):  # or somebody writes still
+            writer, self._writer = self._writer, None
+            if writer is not None:
+                writer.close()
+            self._turn_to_write.release()
         self._engine.dispose()
+
+
+class _OfThread(threading.local):
+    """What a thread has open."""
+
+    writing: Connection | None = None
 
 
 def locate(database_url: str | None, state_dir: Path) -> URL:

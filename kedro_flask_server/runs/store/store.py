@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -183,6 +184,12 @@ class RunStore(RunReader):
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Have what this thread changes within be stored at the end, or nothing of it."""
+        with self._database.writing():
+            yield
 
     def add(
         self,
