@@ -158,6 +158,7 @@ class Server:
             signal.signal(number, on_signal)
         self._parts.runs.start()
         gc.freeze()  # what is there by now stays: no collection need look at it again
+        gc.enable()
         threading.Thread(target=self._waitress.run, name="waitress", daemon=True).start()
         stop.wait()
         drained = self._parts.runs.drain(self._parts.config.drain_timeout_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,7 @@ def start(metadata: ProjectMetadata, /, reload: bool, **settings: Any) -> None:
 
 
 def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
+    gc.disable()  # until it serves: what is made meanwhile stays
     from kedro_flask_server import __version__
     from kedro_flask_server.opening import open_project, start_template
 

@@ -1,11 +1,17 @@
-"""What is known of plugins: whether their hooks bear several runs in one process."""
+"""What is known of plugins: whose hooks do not bear several runs, or are not for them."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from functools import wraps
 from importlib.metadata import entry_points
+from typing import Any
 
 from kedro.framework.project import settings
+from kedro.framework.session import service_session
+from kedro.runner import task
+from pluggy import PluginManager
 
 logger = logging.getLogger(__name__)
 
@@ -17,16 +23,29 @@ _WITH_STATE = ("kedro-mlflow", "kedro-viz")
 # project once for each; in a server that would be a request over the network inside every run.
 _TELEMETRY = "kedro-telemetry"
 
+_REGISTER = "_register_hooks_entry_points"
+
 
 def have_commands_tracked_and_no_runs() -> None:
     """Have Kedro's usage telemetry told of the command that starts a server, and not of its runs.
 
     Whether it is told anything is for the project's users to decide, as with every command
-    (https://docs.kedro.org/en/stable/about/telemetry/).
+    (https://docs.kedro.org/en/stable/about/telemetry/). It is not imported: Kedro imports also
+    those whose hooks are disabled, and this one brings a library for HTTP.
     """
-    disabled = tuple(settings.DISABLE_HOOKS_FOR_PLUGINS)
-    if _TELEMETRY not in disabled:
-        settings.set("DISABLE_HOOKS_FOR_PLUGINS", (*disabled, _TELEMETRY))
+    for module in (service_session, task):
+        register = getattr(module, _REGISTER)
+        if not hasattr(register, "__wrapped__"):
+            setattr(module, _REGISTER, _but_for_telemetry(register))
+
+
+def _but_for_telemetry(register: Callable[..., None]) -> Callable[..., None]:
+    @wraps(register)
+    def register_others(hook_manager: PluginManager, *args: Any, **kwargs: Any) -> None:
+        hook_manager.set_blocked(_TELEMETRY)  # its entry point is called as it is
+        register(hook_manager, *args, **kwargs)
+
+    return register_others
 
 
 def warn_of_plugins_with_state() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import signal
 import sys
@@ -13,6 +14,7 @@ def _run_template(settings: WorkerSettings, control: int) -> None:
     # Of a service manager that sends it to all processes of a service, the server decides.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+    gc.disable()
     from kedro_flask_server.workers.boot import boot_template
 
     boot_template(Channel.of(control), settings).serve()

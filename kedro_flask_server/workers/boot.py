@@ -51,15 +51,22 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
         project = _open(settings)
     method = _start_method(settings)
     if method == "fork":
-        found = _scout(project, control) if project.is_loaded else {}
-        SECRETS.learn(found.get("secrets", ()), is_lasting=True)
+        if settings.max_rss_mb is not None:
+            _import(["psutil"])
+        scout = _Scout(project) if project.is_loaded else None
         with _EndWithServer(control):
-            _import([*found.get("modules", ()), *settings.modules])
+            _import(settings.modules)
             warm_up()
             project.read_ahead()
+            found = scout.found() if scout else {}
+            SECRETS.learn(found.get("secrets", ()), is_lasting=True)
+            modules = [name for name in found.get("modules", ()) if name not in sys.modules]
+            if modules:
+                _import(modules)
+                warm_up()  # whatever changes the filters of warnings has each given again
         method = _start_method(settings)
-    gc.collect()
     gc.freeze()  # or the first collection in each worker copies every page
+    gc.enable()
     template = Template(control, replace(settings, start_method=method), project, outputs)
     with suppress(OSError):  # the server has not come to be; so is this process, in a moment
         control.send(
@@ -127,41 +134,47 @@ def _start_method(settings: WorkerSettings) -> str:
     return "spawn"
 
 
-def _scout(project: KedroProject, control: Channel) -> dict[str, list[str]]:
-    """Return what can be told of a project before a run: ``modules`` and ``secrets``.
+class _Scout:
+    """Finds out what can be told of a project before a run: ``modules`` and ``secrets``.
 
     The modules are those that its datasets need, to be imported once for all. A process of its
     own looks: to read the configuration may execute code of the project's, and the template is
     to be as it is before a run.
     """
-    reading, writing = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        with suppress(BaseException), os.fdopen(writing, "w") as file:
-            logging.disable()  # what cannot be read without parameters is no fault
-            before = set(sys.modules)
-            project.import_datasets()
-            modules = sorted(set(sys.modules) - before)
-            project.learn_credentials()
-            file.write(json.dumps({"modules": modules, "secrets": SECRETS.known}) + _END)
-        os._exit(0)
-    os.close(writing)
-    found = b""
-    with _EndWithServer(control), os.fdopen(reading, "rb", buffering=0) as file:
-        # Processes that the project's code has started may hold the other end, too.
-        while (
-            not found.endswith(_END.encode())
-            and select.select([file], [], [], _SCOUT_TIMEOUT_S)[0]
-            and (data := file.read(65_536))
-        ):
-            found += data
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    with suppress(ValueError):
-        told: dict[str, list[str]] = json.loads(found)
-        return told
-    return {}
+
+    def __init__(self, project: KedroProject) -> None:
+        """Begin to look."""
+        self._reading, writing = os.pipe()
+        self._pid = os.fork()
+        if self._pid == 0:
+            with suppress(BaseException), os.fdopen(writing, "w") as file:
+                logging.disable()  # what cannot be read without parameters is no fault
+                before = set(sys.modules)
+                project.import_datasets()
+                modules = sorted(set(sys.modules) - before)
+                project.learn_credentials()
+                file.write(json.dumps({"modules": modules, "secrets": SECRETS.known}) + _END)
+            os._exit(0)
+        os.close(writing)
+
+    def found(self) -> dict[str, list[str]]:
+        """Return what it has found, as soon as it is there."""
+        found = b""
+        with os.fdopen(self._reading, "rb", buffering=0) as file:
+            # Processes that the project's code has started may hold the other end, too.
+            while (
+                not found.endswith(_END.encode())
+                and select.select([file], [], [], _SCOUT_TIMEOUT_S)[0]
+                and (data := file.read(65_536))
+            ):
+                found += data
+        with suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        with suppress(ValueError):
+            told: dict[str, list[str]] = json.loads(found)
+            return told
+        return {}
 
 
 def _import(modules: Iterable[str]) -> None:

@@ -6,8 +6,6 @@ import os
 import signal
 from contextlib import suppress
 
-import psutil
-
 _TASKS = "/proc/self/task"
 
 # What is killed may start more until it is dead.
@@ -24,12 +22,8 @@ def kill_tree(pid: int) -> None:
         with suppress(OSError):
             os.kill(pid, signal.SIGSTOP)
     for _ in range(_ROUNDS):
-        left = _descendants(pid)
-        if not left:
+        if not _kill_descendants(pid):
             break
-        for process in left:
-            with suppress(psutil.Error):
-                process.kill()
     with suppress(OSError):
         if os.getpgid(pid) == pid:
             os.killpg(pid, signal.SIGKILL)
@@ -37,14 +31,20 @@ def kill_tree(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
-def _descendants(pid: int) -> list[psutil.Process]:
+def _kill_descendants(pid: int) -> bool:
+    """Kill those that are there, and return whether there were any."""
+    import psutil  # which takes a template as long as all else that it needs here
+
     found = []
     with suppress(psutil.Error):
         for process in psutil.Process(pid).children(recursive=True):
             with suppress(psutil.Error):
                 if process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
-    return found
+    for process in found:
+        with suppress(psutil.Error):
+            process.kill()
+    return bool(found)
 
 
 def children_of_this() -> list[int]:
@@ -53,6 +53,8 @@ def children_of_this() -> list[int]:
         tasks = [*map(int, os.listdir(_TASKS))]  # noqa: PTH208  as below
         return [int(pid) for task in tasks for pid in _content_of(f"{_TASKS}/{task}/children")]
     except OSError:  # no Linux, a kernel without CONFIG_PROC_CHILDREN, or a thread that has ended
+        import psutil
+
         return [child.pid for child in psutil.Process().children()]
 
 

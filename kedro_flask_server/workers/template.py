@@ -16,8 +16,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 
-import psutil
-
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.workers.killing import children_of_this
 from kedro_flask_server.workers.output import Output
@@ -71,7 +69,7 @@ class Template:
         self._lease_ends_at = math.inf
         self._modules = frozenset(sys.modules)
         self._forks = settings.start_method == "fork"
-        self._not_ours = {child.pid for child in psutil.Process().children()}
+        self._not_ours = set(children_of_this())
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
             os.set_blocking(end, False)

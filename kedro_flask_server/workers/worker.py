@@ -14,8 +14,6 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from kedro_flask_server.logs import logs_of_process
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.redaction import SECRETS
@@ -150,7 +148,7 @@ class Worker:
 
     def _is_too_large(self) -> bool:
         limit = self._settings.max_rss_mb
-        return limit is not None and psutil.Process().memory_info().rss > limit * _MB
+        return limit is not None and _memory_bytes() > limit * _MB
 
     def _snapshot(self, params: str | None) -> dict[str, Any]:
         snapshot = self._project.snapshot(params)
@@ -163,6 +161,13 @@ class Worker:
             "sources": snapshot.sources,
             "is_loaded": is_loaded,
         }
+
+
+def _memory_bytes() -> int:
+    """Return how much memory this process has (resident)."""
+    import psutil  # imported by the template where it is needed
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def _redirect(output: int) -> None:
