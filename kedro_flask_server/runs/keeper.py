@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _TICK_S = 0.25
 _BURY_EVERY_S = 1.0
+_TIDY_EVERY_S = 1.0
 _FORGET_EVERY_S = 60.0
 
 
@@ -66,6 +67,7 @@ class Keeper:
         self._chores = chores
         self._stopped = threading.Event()
         self._bury_at = 0.0
+        self._tidy_at = 0.0
         self._forget_at = 0.0
         self._thread = BackgroundThread(self._work, name="kedro-keeper")
 
@@ -93,6 +95,7 @@ class Keeper:
                 self._tell_of_changes_elsewhere()
                 self._do_chores()
                 self._bury()
+                self._tidy()
                 self._forget()
             except StoreUnavailableError as error:
                 self._membership.note(error)
@@ -120,6 +123,12 @@ class Keeper:
         if now >= self._bury_at:
             self._bury_at = now + _BURY_EVERY_S
             self._membership.bury_the_dead()
+
+    def _tidy(self) -> None:
+        now = time.monotonic()
+        if now >= self._tidy_at:
+            self._tidy_at = now + _TIDY_EVERY_S
+            self._store.tidy()
 
     def _forget(self) -> None:
         now = time.monotonic()

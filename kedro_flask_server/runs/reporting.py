@@ -102,11 +102,13 @@ class RunReport:
             message: What it says, safe to store and show.
             time: When it was said; now by default.
         """
-        data = {"level": _word(level), "logger": _word(logger), "message": message}
+        level, logger = _word(level), _word(logger)
+        data = {"level": level, "logger": logger, "message": message}
+        size_bytes = _OVERHEAD_BYTES + _size_bytes(level + logger + message)
         with self._lock:
             if self._is_log_cut or self._is_closed:
                 return
-            self._room_bytes -= _OVERHEAD_BYTES + sum(map(_size_bytes, data.values()))
+            self._room_bytes -= size_bytes
             if self._room_bytes < 0:
                 self._is_log_cut = True
                 data = self._mark()

@@ -25,6 +25,7 @@ class Interruption(StopRequest):
         super().__init__()
         self._is_enforced = False
         self._holds = 0
+        self._main_thread = threading.get_ident()
         signal.signal(signal.SIGTERM, self._on_signal)
 
     @classmethod
@@ -46,17 +47,24 @@ class Interruption(StopRequest):
         finally:
             self._is_enforced = False
 
-    @contextmanager
-    def deferred(self) -> Iterator[None]:
-        """Within, in the main thread, wait with the exception until the end."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        was_asked = self.reason is not None
+    def hold(self) -> bool:
+        """In the main thread, wait with the exception until `release`, which must follow.
+
+        Returns:
+            Whether this is the main thread, and the run was not asked to stop before.
+        """
+        if threading.get_ident() != self._main_thread:
+            return False
         self._holds += 1
-        try:
-            yield
-        finally:
+        return self.reason is None
+
+    def release(self, *, raises: bool) -> None:
+        """End what `hold` began.
+
+        Args:
+            raises: What it returned: whether the exception is raised that has had to wait.
+        """
+        if threading.get_ident() == self._main_thread:
             self._holds -= 1
-        if not was_asked and self.reason is not None and self._is_enforced and not self._holds:
-            raise RunInterrupted
+            if raises and self.reason is not None and self._is_enforced and not self._holds:
+                raise RunInterrupted

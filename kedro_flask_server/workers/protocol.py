@@ -135,6 +135,26 @@ class Channel:
         for descriptor in found:
             os.set_inheritable(descriptor, False)
         self.descriptors += found
+        return self._messages_with(data)
+
+    def receive_now(self) -> list[Message] | None:
+        """Return the messages that are whole by now, as `receive` does; no descriptors come.
+
+        Returns:
+            The messages; None where nothing has come.
+
+        Raises:
+            EOFError: As for `receive`.
+        """
+        try:
+            data = self._socket.recv(_CHUNK_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise EOFError from error
+        return self._messages_with(data)
+
+    def _messages_with(self, data: bytes) -> list[Message]:
         self._received += data
         if not data or len(self._received) > _MAX_LINE_BYTES:
             raise EOFError

@@ -7,8 +7,6 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from kedro_flask_server.runs.events import EventType
@@ -57,25 +55,30 @@ class ChannelReport:
 
     def send(self, kind: str, body: dict[str, Any]) -> None:
         """Send a message, whole, whoever else sends."""
-        with self.stop.deferred() if self.stop else nullcontext(), self._alone():
-            try:
-                self._channel.send(kind, body)
-            except OSError:
-                return  # the server is gone: so is this process, in a moment
+        stop = self.stop
+        if stop is None:
+            self._send_alone(kind, body)
+            return
+        raises = stop.hold()
+        try:
+            self._send_alone(kind, body)
+        finally:
+            stop.release(raises=raises)
 
     def _prepare_to_fork(self) -> None:
         self._threads.acquire()
         self._has_forked = True
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _send_alone(self, kind: str, body: dict[str, Any]) -> None:
         with self._threads:
             self._depth += 1
             is_locked = self._depth == 1 and self._has_forked
             if is_locked:
                 fcntl.lockf(self._processes, fcntl.LOCK_EX)
             try:
-                yield
+                self._channel.send(kind, body)
+            except OSError:
+                pass  # the server is gone: so is this process, in a moment
             finally:
                 self._depth -= 1
                 if is_locked:

@@ -126,15 +126,15 @@ class Worker:
         Raises:
             EOFError: If nothing more will come.
         """
-        return self.channel.receive() if _has_come(self.channel) else []
+        return self.channel.receive_now() or []
 
     def told(self) -> list[Message]:
         """Return what its runs have told and is there, up to the moment of the call."""
         found: list[Message] = []
         size = 0
         with suppress(EOFError):
-            while size < _MAX_TOLD and _has_come(self.reports):
-                found += self.reports.receive()
+            while size < _MAX_TOLD and (some := self.reports.receive_now()) is not None:
+                found += some
                 size += 1
         self.is_talkative = size > 1
         return found
@@ -255,12 +255,6 @@ class Template:
         with suppress(OSError):
             os.killpg(self.process.pid, signal.SIGKILL)  # what the project started at import, too
         return self.process.wait()
-
-
-def _has_come(channel: Channel) -> bool:
-    poll = select.poll()
-    poll.register(channel, select.POLLIN)
-    return bool(poll.poll(0))
 
 
 def how_it_ended(body: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
@@ -52,6 +52,9 @@ _MAX_ROWS = 150
 _SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
 _FILE_NAME = "runs.db"
 
+# Of SQLite's write-ahead log: so large it becomes where nobody tidies it.
+_MAX_LOG_PAGES = 10_000
+
 # "KeFlSv" in ASCII: PostgreSQL's advisory locks are numbers that programs agree upon.
 _MIGRATION_LOCK = 0x4B65466C5376
 
@@ -82,6 +85,7 @@ class Database:
         self._is_open = False
         self._engine = self._create_engine()
         self._writer: Connection | None = None
+        self._has_written = False
         self._of_thread = _OfThread()
 
     @property
@@ -195,6 +199,7 @@ class Database:
             self._writer = self._engine.connect().execution_options(writes=True)
         with self._writer.begin():
             yield self._writer
+        self._has_written = True
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -260,6 +265,25 @@ class Database:
         """
         if not self.is_sqlite:  # there, whoever writes is alone
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
+
+    def tidy(self) -> None:
+        """Write what SQLite's write-ahead log holds into the file, so that it does not grow.
+
+        SQLite does so by itself, at every thousandth page, and has whoever commits then wait for
+        the disk, and all that wait for their turn.
+
+        Raises:
+            StoreUnavailableError: If the database cannot be reached or written.
+        """
+        if self._has_written:
+            self._has_written = False
+            self._write_back()  # most of it, while others write
+            with self._turn():
+                self._write_back()  # the rest, after which the log begins anew
+
+    def _write_back(self) -> None:
+        with _unavailable_where_it_fails(), closing(self._engine.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def close(self) -> None:
         """Close the connections; whoever asks again opens new ones."""
@@ -410,6 +434,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
         )
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {_MAX_LOG_PAGES}")
     # What is redacted or deleted is overwritten where that costs no further write.
     connection.execute("PRAGMA secure_delete = FAST")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +14,9 @@ from kedro_flask_server.runs.model import ErrorDetail, Progress, RunOutcome, Run
 from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.database import Database
 from kedro_flask_server.runs.store.schema import events, runs
+
+EventRow = tuple[str, int, int, str, str]
+"""An event's run, number, time, type and data."""
 
 _COLUMNS = ("run_id", "id", "time", "type", "data")
 
@@ -55,6 +58,7 @@ class EventStore:
         Args:
             told: What was told, by the run's id.
         """
+        new = {run_id: rows_of(run_id, each.events) for run_id, each in told.items()}
         with self._database.writing() as connection:
             # Locked: while its server is taken for dead, nothing is added after its end.
             running = select(runs.c.run_id, runs.c.owner).where(
@@ -65,35 +69,24 @@ class EventStore:
                 told_by_run = told[row.run_id]
                 if row.owner != told_by_run.server_id:
                     continue
-                self.append(connection, row.run_id, told_by_run)
+                add_rows(self._database, connection, new[row.run_id])
                 progress = told_by_run.progress
                 if progress is not None:
                     numbers = {"nodes_done": progress.done, "nodes_total": progress.total}
                     of_run = update(runs).where(runs.c.run_id == row.run_id)
                     connection.execute(of_run.values(numbers))
 
-    def append(
-        self, connection: Connection, run_id: str, told: Told, *more: tuple[str, int, int, str, str]
-    ) -> None:
-        """Store what a run has told, in a transaction that has seen that it executes.
 
-        Args:
-            connection: The transaction.
-            run_id: The run.
-            told: What it has told.
-            more: Rows of events that follow.
-        """
-        new = [
-            (run_id, event.id, rows.to_ms(event.time), str(event.type), json.dumps(event.data))
-            for event in told.events
-        ]
-        add_rows(self._database, connection, [*new, *more])
+def rows_of(run_id: str, told: Iterable[Event]) -> list[EventRow]:
+    """Return the rows of what a run has told."""
+    return [
+        (run_id, event.id, rows.to_ms(event.time), str(event.type), json.dumps(event.data))
+        for event in told
+    ]
 
 
-def add_rows(
-    database: Database, connection: Connection, rows: Sequence[tuple[str, int, int, str, str]]
-) -> None:
-    """Add events that are not there: for each its run, number, time, type and data."""
+def add_rows(database: Database, connection: Connection, rows: Sequence[EventRow]) -> None:
+    """Add events that are not there, in a transaction that has seen that their runs execute."""
     database.insert(connection, events, _COLUMNS, rows, or_ignore=True)
 
 

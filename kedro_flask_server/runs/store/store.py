@@ -47,6 +47,7 @@ from kedro_flask_server.runs.store.events import (
     add_rows,
     ended_with,
     newest_id,
+    rows_of,
     tell,
     tell_cancelled,
 )
@@ -181,6 +182,10 @@ class RunStore(RunReader):
         """
         self._database.open()
 
+    def tidy(self) -> None:
+        """Do what the database needs from time to time, while others use it."""
+        self._database.tidy()
+
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
@@ -231,6 +236,9 @@ class RunStore(RunReader):
             found = self._sent_before(request, submitter.name, key, key_hours)
             if found is not None:
                 return found
+        some = request.pipelines[:_MAX_PIPELINES]
+        names = dict.fromkeys(rows.ascii_name(SECRETS.redact(name)) for name in some)
+        pipelines = [name for name in names if len(name) <= _MAX_NAME_CHARS]
         while True:
             new_id = run_id()
             values = {
@@ -256,49 +264,46 @@ class RunStore(RunReader):
                     queued = self._count_queued(connection)
                     self._refuse_beyond(connection, queued, server_id, workers, max_queued)
                     self._note(connection, submitter, "run.submitted", new_id)
-                    if may_start and not queued and self._is_known(connection, server_id):
-                        return self._insert_started(connection, values, request, server_id)
-                    run = self._insert(connection, values, request)
-                    return replace(run, position=queued + 1)
+                    starts = may_start and not queued and self._is_known(connection, server_id)
+                    if starts:
+                        values |= self._started(connection, new_id, server_id)
+                    self._insert(connection, values, pipelines)
+                run = self._inserted(values)
+                return Claim(run=run, event_id=2) if starts else replace(run, position=queued + 1)
             except IntegrityError:
                 # The id was given out by another server within the same millisecond. Were it
                 # anything else, this would not end.
                 if not self._exists(new_id):
                     raise
 
-    def _insert_started(
-        self, connection: Connection, values: dict[str, Any], request: RunRequest, server_id: str
-    ) -> Claim:
+    def _started(self, connection: Connection, run_id: str, server_id: str) -> dict[str, Any]:
+        """Return what is different in the row of a run that starts as it is taken in."""
         now = self._database.now_ms(connection)
-        started_at = max(now, rows.to_ms(time_of(values["run_id"])))
-        values |= {
+        return {
             "status": RunStatus.RUNNING.value,
             "owner": server_id,
-            "started_at": started_at,
+            "started_at": max(now, rows.to_ms(time_of(run_id))),
         }
-        run = self._insert(connection, values, request)
-        return Claim(run=run, event_id=2)
 
-    def _insert(self, connection: Connection, values: dict[str, Any], request: RunRequest) -> Run:
+    def _insert(self, connection: Connection, values: dict[str, Any], pipelines: list[str]) -> None:
         self._database.insert(connection, runs, [*values], [tuple(values.values())])
-        run_id = values["run_id"]
-        some = request.pipelines[:_MAX_PIPELINES]
-        names = dict.fromkeys(rows.ascii_name(SECRETS.redact(name)) for name in some)
-        of_run = [(run_id, name) for name in names if len(name) <= _MAX_NAME_CHARS]
+        run_id, started_at = values["run_id"], values.get("started_at")
+        of_run = [(run_id, name) for name in pipelines]
         self._database.insert(connection, run_pipelines, ("run_id", "pipeline"), of_run)
-        created_at, started_at = time_of(run_id), values.get("started_at")
-        told = [(run_id, 1, rows.to_ms(created_at), EventType.RUN_QUEUED.value, "{}")]
+        told = [(run_id, 1, rows.to_ms(time_of(run_id)), EventType.RUN_QUEUED.value, "{}")]
         if started_at is not None:
             told.append((run_id, 2, started_at, EventType.RUN_STARTED.value, "{}"))
         add_rows(self._database, connection, told)
+
+    def _inserted(self, values: dict[str, Any]) -> Run:
         return Run(
-            run_id=run_id,
+            run_id=values["run_id"],
             project=self._project,
             env=self._env,
             status=RunStatus(values["status"]),
             request=RunRequest(**json.loads(values["request"])),
-            created_at=created_at,
-            started_at=rows.from_ms(started_at),
+            created_at=time_of(values["run_id"]),
+            started_at=rows.from_ms(values.get("started_at")),
             submitted_by=values["submitted_by"] or None,
         )
 
@@ -470,6 +475,7 @@ class RunStore(RunReader):
         """
         error, kept = rows.dump_error(outcome.error), rows.dump_ended_request(run.request)
         progress, run_id = told.progress, run.run_id
+        what, new = ended_with(outcome, progress), rows_of(run_id, told.events)
         with self._database.writing() as connection:
             started_at = run.started_at or run.created_at
             finished_at = max(self._database.now_ms(connection), rows.to_ms(started_at))
@@ -484,7 +490,6 @@ class RunStore(RunReader):
             if progress is not None:
                 finish = _FINISH_COUNTED
                 change |= {"nodes_done": progress.done, "nodes_total": progress.total}
-            what = ended_with(outcome, progress)
             of_run = {"of": run_id, "by": told.server_id}
             if finish.changed(connection, {**of_run, **change}):
                 last_id = told.events[-1].id if told.events else told.last_id
@@ -492,7 +497,7 @@ class RunStore(RunReader):
                     last_id = newest_id(connection, run_id)
                 kind = EventType.RUN_FINISHED.value
                 last = (run_id, last_id + 1, finished_at, kind, json.dumps(what))
-                self.events.append(connection, run_id, told, last)
+                add_rows(self._database, connection, [*new, last])
                 [(asked_at,)] = _CANCEL_REQUESTED_AT.rows(connection, {"of": run_id})
                 return replace(
                     run,
