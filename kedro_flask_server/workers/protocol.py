@@ -7,9 +7,10 @@ server     template              ``start`` with three descriptors, ``stop``, ``r
                                  ``lease``, ``read``
 template   server                ``ready``
 server     worker                ``run``, ``snapshot``
-worker     server                ``ready``, ``started``, ``outcome``, ``snapshot``
-worker     server, on a channel  ``expect``, ``event``, ``log``, ``secrets``: what its runs tell,
-           of their own          which is read from time to time, and before what ends a run
+worker     server                ``ready``, ``outcome``, ``snapshot``
+worker     server, on a channel  ``started``, ``expect``, ``event``, ``log``, ``secrets``: what its
+           of their own          runs tell, which is read from time to time, and before what ends
+                                 a run
 template   server                ``ended``, on the worker's channel, after all that it has said
 =========  ====================  =========================================================
 

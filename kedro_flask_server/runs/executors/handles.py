@@ -60,6 +60,7 @@ class Worker:
         pid: Its process; None until it says so.
         is_ready: Whether it has the project, and can take a run.
         end: How it ended, if its template has not said so.
+        has_printed: Whether there is something to read from `output`, when it was last waited.
         is_silent: Whether nothing more will come from `output`.
         is_talkative: Whether more was told since the last look than one reading takes.
         in_flight: Descriptors of this process that are on their way to the worker.
@@ -74,6 +75,7 @@ class Worker:
     pid: int | None = None
     is_ready: bool = False
     end: str = "how is not known."
+    has_printed: bool = False
     is_silent: bool = False
     is_talkative: bool = False
     in_flight: list[int] = field(default_factory=list)
@@ -106,7 +108,9 @@ class Worker:
             poll.register(self.output, select.POLLIN)
         if self.is_talkative:
             poll.register(self.reports, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
+        ready = poll.poll(seconds * 1000)
+        self.has_printed = any(descriptor == self.output for descriptor, _ in ready)
+        return bool(ready)
 
     def read_output(self) -> bytes:
         """Return what it has written past Python and is there, up to some kilobytes."""

@@ -146,6 +146,7 @@ class ProcessExecutor:
                 if patience.is_over(worker.has_ended):
                     self._workers.give_up(worker.template)
         except (OSError, EOFError, ValueError):  # the last where the server ends, and has closed it
+            has_started = has_started or any(kind == "started" for kind, _ in worker.told())
             self._inspector = None
             self._workers.discard(worker)
             return (
@@ -270,7 +271,7 @@ class _Execution:
             worker.channel.send("run", {"run_id": self._run_id, "request": self._request.given()})
             while not self._is_over:
                 is_quiet = not worker.wait(_TOLD_EVERY_S)
-                printed = worker.read_output()
+                printed = worker.read_output() if worker.has_printed else b""
                 messages = worker.messages()
                 # What was told first: it comes before the end, and may say what is secret.
                 self._take_all(worker.told(), printed)
