@@ -78,6 +78,7 @@ def worker_settings(opened: OpenedProject) -> WorkerSettings:
         log_format=config.log_format,
         memory_limit_mb=config.worker_memory_limit_mb,
         python_path=[*sys.path],
+        processors=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
     )
 
 

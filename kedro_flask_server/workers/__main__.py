@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import signal
 import sys
+from contextlib import suppress
 
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings
 
@@ -13,6 +15,9 @@ from kedro_flask_server.workers.protocol import Channel, WorkerSettings
 def _run_template(settings: WorkerSettings, control: int) -> None:
     # Of a service manager that sends it to all processes of a service, the server decides.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if settings.processors is not None:
+        with suppress(OSError):  # it may have others by now
+            os.sched_setaffinity(0, settings.processors)
 
     gc.disable()
     from kedro_flask_server.workers.boot import boot_template
