@@ -63,6 +63,30 @@ def test_line_of_a_run_is_plain_where_there_is_no_terminal(project: Path, execut
     assert "\x1b" not in server.log
 
 
+def test_process_that_is_used_again_has_written_all_of_a_run_when_it_ends(project: Path) -> None:
+    with started(project, "processes", KEDRO_SERVER_MAX_RUNS_PER_WORKER="20") as server:
+        run_ids = [str(server.run(pipeline_names=["one"])["run_id"]) for _ in range(10)]
+        assert server.stop() == 0
+    lines = [line for line in server.lines if any(run_id in line for run_id in run_ids)]
+    ends = [line for line in lines if LAST in line]
+    assert [run_id for run_id in run_ids for line in ends if run_id in line] == run_ids
+    for run_id in run_ids:
+        of_run = [line for line in lines if run_id in line]
+        assert LAST in of_run[-1]
+        assert len(of_run) == len(lines) / len(run_ids)
+
+
+def test_process_that_is_used_again_writes_while_a_run_goes_on(project: Path) -> None:
+    with started(project, "processes", KEDRO_SERVER_MAX_RUNS_PER_WORKER="20") as server:
+        run_id = str(server.submit(pipeline_names=["sleep"], params={"seconds": 30}))
+        eventually(lambda: f"{run_id} kedro.pipeline.node: Running node" in server.log, 10)
+        assert server.client.post(f"/runs/{run_id}/cancel").status_code == 202
+        server.show(run_id, wait=10)
+        kept = server.client.get(f"/runs/{run_id}/logs").text
+        assert kept.count("Running node") == 1, kept
+        assert " output: " not in kept
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_every_line_is_json_where_that_is_asked_for(project: Path, executor: str) -> None:
     with started(project, executor, KEDRO_SERVER_LOG_FORMAT="json") as server:

@@ -74,6 +74,13 @@ def test_kedro_s_own_server_posts_in_each_run(agreed: Path, proxy: Proxy) -> Non
         assert len(proxy.requests) == 5
 
 
+def test_worker_does_not_import_it(agreed: Path) -> None:
+    code = "assert 'kedro_telemetry.plugin' not in sys.modules, 'it is imported'"
+    with kedro_flask_server(agreed) as server:
+        answer = server.run(pipeline_names=["execute"], params={"what": f"import sys; {code}"})
+    assert answer["status"] == "success", answer
+
+
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_no_run_posts_and_the_command_does_once(agreed: Path, proxy: Proxy, executor: str) -> None:
     with kedro_flask_server(agreed, "--executor", executor, **variables(proxy)) as server:

@@ -425,6 +425,30 @@ if os.fork() == 0:
 
 
 @pytest.mark.once
+def test_server_stays_on_one_processor_and_its_workers_use_all(project: Path) -> None:
+    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("there is one processor, or no choice")
+    all_of_them = os.sched_getaffinity(0)
+    code = "Path(os.environ['PROBE_MARKS'], 'used').write_text(str(os.sched_getaffinity(0)))"
+
+    def used_by_a_run() -> str:
+        assert execute(server, code)["status"] == "success"
+        return (marks_of(server) / "used").read_text()
+
+    with serve(project, KEDRO_SERVER_MAX_RUNS_PER_WORKER="9") as server:
+        assert used_by_a_run() == str(all_of_them)
+        template = template_of(server)
+        template.kill()
+        template.wait(5)
+        assert used_by_a_run() == str(all_of_them)
+        threads = psutil.Process(server.process.pid).threads()
+        [processors] = {frozenset(os.sched_getaffinity(thread.id)) for thread in threads}
+        assert len(processors) == 1
+    with serve(project) as server:
+        assert os.sched_getaffinity(server.process.pid) == all_of_them
+
+
+@pytest.mark.once
 def test_template_that_is_busy_keeps_nobody_waiting_who_limits_it(project: Path) -> None:
     settings = WorkerSettings(
         project_path=str(project),

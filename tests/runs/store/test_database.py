@@ -22,11 +22,19 @@ from alembic.script import ScriptDirectory
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.runs.store import Database, database, locate
 from kedro_flask_server.runs.store.database import NEWEST_REVISION
-from kedro_flask_server.runs.store.schema import metadata, runs
+from kedro_flask_server.runs.store.schema import metadata, runs, servers
 from tests.conftest import fill, small_disk
 from tests.postgresql import PostgreSQL
 
 LIMIT_S = 5
+
+SERVER = {
+    "server_id": "a",
+    "machine": "here",
+    "pid": 1,
+    "pid_started_at": 0.0,
+    "lease_ends_at": 0,
+}
 
 
 @contextmanager
@@ -196,6 +204,54 @@ def test_full_disk_is_told_and_over_when_it_is(tmp_path: Path) -> None:
         read(made)
         ballast.unlink()
         write(made)
+
+
+def test_what_is_written_within_another_transaction_is_stored_with_it_or_not_at_all(
+    database_url: str,
+) -> None:
+    def fill_in(made: Database, *, fails: bool) -> None:
+        with made.writing():
+            with made.writing() as inner:
+                inner.execute(sqlalchemy.insert(servers).values(SERVER))
+            if fails:
+                raise ZeroDivisionError
+
+    with opened(database_url) as made:
+        with pytest.raises(ZeroDivisionError):
+            fill_in(made, fails=True)
+        fill_in(made, fails=False)
+        with pytest.raises(sqlalchemy.exc.IntegrityError), made.writing() as connection:
+            made.insert(connection, servers, [*SERVER], [tuple(SERVER.values())])
+        with made.writing() as connection:
+            assert len(connection.execute(sqlalchemy.select(servers)).all()) == 1
+
+
+def test_log_of_sqlite_does_not_grow_where_it_is_tidied(tmp_path: Path) -> None:
+    path = tmp_path / "runs.db"
+    sizes = []
+    with opened(f"sqlite:///{path}") as made:
+        for number in range(9):
+            for _ in range(30):
+                with made.writing() as connection:
+                    row = {**SERVER, "server_id": f"{number}-{time.monotonic_ns()}"}
+                    made.insert(connection, servers, [*row], [tuple(row.values())])
+            made.tidy()
+            sizes.append(Path(f"{path}-wal").stat().st_size)
+    assert 0 < max(sizes[1:]) <= 1.5 * sizes[1]
+
+
+def test_log_of_sqlite_is_tidied_while_another_has_its_turn_to_write(tmp_path: Path) -> None:
+    with opened(f"sqlite:///{tmp_path}/runs.db") as made:
+        write(made)
+        with made.writing() as connection:
+            connection.execute(sqlalchemy.insert(servers).values(SERVER))
+            tidying = threading.Thread(target=made.tidy)
+            tidying.start()
+            tidying.join(0.2)
+        tidying.join(LIMIT_S)
+        assert not tidying.is_alive()
+        with made.reading() as connection:
+            assert len(connection.execute(sqlalchemy.select(servers)).all()) == 1
 
 
 @pytest.mark.parametrize("mode", ["disable", "prefer", "require", "verify-ca", "verify-full"])
