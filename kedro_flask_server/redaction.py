@@ -88,7 +88,9 @@ class Secrets:
             ]
             forgotten: list[str] = []
             if is_lasting:
-                self._lasting.update(new)
+                self._lasting.update(long_enough)
+                for value in long_enough:
+                    self._recent.pop(value, None)
             else:
                 for value in long_enough:
                     if value not in self._lasting:

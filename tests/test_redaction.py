@@ -66,6 +66,14 @@ def test_what_a_run_brings_does_not_push_out_what_is_the_process_s(secrets: Secr
     assert secrets.redact("of-the-run-0 is over") == "of-the-run-0 is over"
 
 
+def test_what_a_run_has_brought_may_be_the_process_s_as_well(secrets: Secrets) -> None:
+    secrets.learn(["the-server-s-own"])
+    secrets.learn(["the-server-s-own"], is_lasting=True)
+    for number in range(1000):
+        secrets.learn([f"of-the-run-{number}"])
+    assert secrets.redact("the-server-s-own") == "<redacted>"
+
+
 def test_what_is_forgotten_is_known_still_where_another_is_written_so(secrets: Secrets) -> None:
     secrets.learn(["of the run"], is_lasting=True)  # in a URL, of+the+run
     secrets.learn(["of+the+run"])

@@ -163,7 +163,7 @@ def _silent(event: Event) -> Event:
     if not isinstance(error, dict):
         return event
     shown = {name: value for name, value in error.items() if name == "type"}
-    return event._replace(data={**event.data, "error": {**shown, "message": _NOT_SHOWN}})
+    return replace(event, data={**event.data, "error": {**shown, "message": _NOT_SHOWN}})
 
 
 def _of_pipelines(snapshot: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:

@@ -66,7 +66,8 @@ def report_nodes(runner: AbstractRunner, report: Report) -> None:
 
 
 def _signature_of(run: Callable[..., Any]) -> inspect.Signature:
-    method = inspect.unwrap(run)
+    """Return what `inspect.signature` does, which has each function analysed once."""
+    method = inspect.unwrap(run, stop=lambda each: hasattr(each, "__signature__"))
     is_bound = isinstance(method, MethodType)
     return _signature_without_self(method.__func__) if is_bound else inspect.signature(run)
 
@@ -74,7 +75,9 @@ def _signature_of(run: Callable[..., Any]) -> inspect.Signature:
 @lru_cache
 def _signature_without_self(function: Callable[..., Any]) -> inspect.Signature:
     signature = inspect.signature(function)
-    return signature.replace(parameters=[*signature.parameters.values()][1:])
+    first, *others = signature.parameters.values()
+    takes_more = first.kind is first.VAR_POSITIONAL
+    return signature if takes_more else signature.replace(parameters=others)
 
 
 def _forks() -> bool:

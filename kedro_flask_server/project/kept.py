@@ -164,7 +164,7 @@ def types_in(config: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[An
     for key, value in entries:
         if key == "type":
             yield (*path, key), value
-        elif isinstance(value, (dict, list)):
+        if isinstance(value, (dict, list)):
             yield from types_in(value, (*path, key))
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from kedro.framework.project import settings
-from kedro.framework.session import service_session
+from kedro.framework.session import service_session, session
 from kedro.runner import task
 from pluggy import PluginManager
 
@@ -33,7 +33,7 @@ def have_commands_tracked_and_no_runs() -> None:
     (https://docs.kedro.org/en/stable/about/telemetry/). It is not imported: Kedro imports also
     those whose hooks are disabled, and this one brings a library for HTTP.
     """
-    for module in (service_session, task):
+    for module in (service_session, session, task):
         register = getattr(module, _REGISTER)
         if not hasattr(register, "__wrapped__"):
             setattr(module, _REGISTER, _but_for_telemetry(register))

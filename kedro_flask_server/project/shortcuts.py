@@ -82,22 +82,24 @@ def _knowing_signatures(bind: Callable[..., dict[str, Any]]) -> Callable[..., di
     signature_of = lru_cache(_MAX_CLASSES)(partial(inspect.signature, follow_wrapped=False))
 
     @lru_cache(_MAX_CLASSES)
-    def defaults_of(function: Callable[..., Any]) -> tuple[list[str], dict[str, Any]]:
+    def defaults_of(function: Callable[..., Any]) -> tuple[list[str], dict[str, Any]] | None:
         """Return the names of what may be given by its place, and the defaults of all."""
         parameters = signature_of(function).parameters.values()
         if not all(each.kind in _BOUND_BY_NAME for each in parameters):
-            return [], {}
+            return None
         by_place = [each.name for each in parameters if each.kind is not each.KEYWORD_ONLY]
         return by_place, {each.name: each.default for each in parameters}
 
     @wraps(bind)
     def bind_to_known(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        by_place, defaults = defaults_of(function)
-        first = dict(zip(by_place, args, strict=False))
-        if len(first) == len(args) and first.keys().isdisjoint(kwargs):
+        known = defaults_of(function)
+        if known is not None:
+            by_place, defaults = known
+            first = dict(zip(by_place, args, strict=False))
             found = {**defaults, **first, **kwargs}
             is_complete = not any(each is Parameter.empty for each in found.values())
-            if is_complete and len(found) == len(defaults):
+            is_each_given_once = len(first) == len(args) and first.keys().isdisjoint(kwargs)
+            if is_complete and is_each_given_once and len(found) == len(defaults):
                 return found
         bound = signature_of(function).bind(*args, **kwargs)
         bound.apply_defaults()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from kedro_flask_server.text import rfc3339
 
@@ -36,7 +36,8 @@ OUTPUT = "output"
 """The logger under whose name a run's log has what is printed."""
 
 
-class Event(NamedTuple):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
     """One fact about a run.
 
     Attributes:

@@ -74,11 +74,24 @@ def test_kedro_s_own_server_posts_in_each_run(agreed: Path, proxy: Proxy) -> Non
         assert len(proxy.requests) == 5
 
 
-def test_worker_does_not_import_it(agreed: Path) -> None:
-    code = "assert 'kedro_telemetry.plugin' not in sys.modules, 'it is imported'"
-    with kedro_flask_server(agreed) as server:
-        answer = server.run(pipeline_names=["execute"], params={"what": f"import sys; {code}"})
-    assert answer["status"] == "success", answer
+SESSION = """
+import sys
+from kedro.framework.session import KedroSession
+with KedroSession.create(project_path=Path.cwd()) as session:
+    session.run(pipeline_names=["one"])
+    plugins = [each.project_name for _, each in session._hook_manager.list_plugin_distinfo()]
+assert "kedro-telemetry" not in plugins, plugins
+assert "kedro_telemetry.plugin" not in sys.modules
+"""
+
+
+def test_worker_does_not_import_it_whoever_opens_a_session(agreed: Path, proxy: Proxy) -> None:
+    with kedro_flask_server(agreed, **variables(proxy)) as server:
+        answer = server.run(pipeline_names=["execute"], params={"what": SESSION})
+        assert answer["status"] == "success", answer
+        parallel = server.run(pipeline_names=["one"], runner="ParallelRunner")
+        assert parallel["status"] == "success", parallel
+        assert proxy.requests == []
 
 
 @pytest.mark.parametrize("executor", EXECUTORS)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,9 +20,11 @@ from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner, Task,
 
 from kedro_flask_server.logs import logs_of, make_records_safe
 from kedro_flask_server.project.hooks import report_nodes, watch_tasks
+from kedro_flask_server.project.runner import stop_between_nodes
 from kedro_flask_server.runs.events import Event
 from kedro_flask_server.runs.model import Progress
 from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.runs.stopping import StopRequest
 
 logger = logging.getLogger("probe")
 
@@ -278,3 +281,46 @@ def test_kedro_is_as_these_hooks_take_it_to_be() -> None:
         assert issubclass(module.ThreadPoolExecutor, ThreadPoolExecutor)
         assert module.ThreadPoolExecutor is not ThreadPoolExecutor
     assert callable(AbstractRunner._run)
+
+
+def undecorated(run: Callable[..., Any]) -> Callable[..., Any]:
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        return run(*args, **kwargs)
+
+    return timed
+
+
+class DecoratedRunner(SequentialRunner):
+    _run = undecorated(SequentialRunner._run)  # type: ignore[assignment]
+
+
+class WrappedRunner(SequentialRunner):
+    _run = functools.wraps(SequentialRunner._run)(undecorated(SequentialRunner._run))
+
+
+class ForwardingRunner(SequentialRunner):
+    def _run(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return super()._run(*args, **kwargs)
+
+
+class StaticRunner(SequentialRunner):
+    @staticmethod
+    def _run(*args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        return SequentialRunner()._run(*args, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("runner_class", "told"),
+    [(DecoratedRunner, 0), (WrappedRunner, 8), (ForwardingRunner, 0), (StaticRunner, 0)],
+)
+def test_runner_may_take_its_arguments_in_any_way(
+    runner_class: type[AbstractRunner], told: int
+) -> None:
+    for _ in range(2):
+        events, _ = execute(runner_class(), TWO)
+        assert len(shown(events)) == told  # whose arguments have no names, is not looked into
+        own = runner_class()
+        stop_between_nodes(own, StopRequest())
+        catalog = DataCatalog({"raw": MemoryDataset(1)})
+        report_nodes(own, RunReport(after=0, max_log_bytes=0))
+        assert [*own.run(TWO, catalog, _create_hook_manager())] == ["whole"]

@@ -651,6 +651,7 @@ GUARDED = {
     "by globals": "a: {type: '${runtime_params:gone, ${globals:g}}'}",
     "in part": "a: {type: 'x.${runtime_params:t}'}",
     "nested": "a: {type: x, inner: {type: '${runtime_params:t}'}}",
+    "in a type": "a: {type: x, inner: {type: {type: '${runtime_params:t, y}'}}}",
     "elsewhere": "a: {type: x, path: '${runtime_params:t}'}",
     "hit elsewhere": "a: {type: '${runtime_params:gone, x}'}\nb: {p: '${runtime_params:t}'}",
 }

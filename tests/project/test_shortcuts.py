@@ -117,6 +117,10 @@ class Bare:
     pass
 
 
+class Many:
+    def __init__(*args: Any, **kwargs: Any) -> None: ...
+
+
 CALLS: list[tuple[type, tuple[Any, ...], dict[str, Any]]] = [
     (Plain, ("p",), {}),
     (Plain, (), {"path": "p", "version": 1}),
@@ -127,6 +131,7 @@ CALLS: list[tuple[type, tuple[Any, ...], dict[str, Any]]] = [
     (Mixed, (1, 2, 3, 4), {"c": 5, "d": 6}),
     (Wrapping, ("p",), {"mode": "w"}),
     (Bare, (), {}),
+    (Many, (), {}),
 ]
 
 
@@ -323,7 +328,8 @@ def test_path_and_name_come_to_the_same() -> None:
     context = kedro.framework.context.context
     for path in ("data/a.csv", "/tmp/a.csv", "C:\\a.csv", "s3://a/b", "", "c:/a"):
         own = context._is_relative_path.__wrapped__
-        assert [context._is_relative_path(path)] * 2 == [own(path)] * 2
+        found = [context._is_relative_path(path) for _ in range(2)]
+        assert found == [own(path), own(path)]
     strip = sys.modules[Pipeline.__module__]._strip_transcoding  # type: ignore[attr-defined]
     assert [strip("a@b"), strip("a@b"), strip("a")] == ["a", "a", "a"]
     with pytest.raises(ValueError, match="transcoding"):
