@@ -8,6 +8,7 @@ import json
 import logging
 import multiprocessing
 import os
+import secrets
 import signal
 import sys
 import threading
@@ -384,7 +385,7 @@ def _stay_on_one_processor() -> None:
     if hasattr(os, "sched_setaffinity"):
         processors = sorted(os.sched_getaffinity(0))
         with suppress(OSError):
-            os.sched_setaffinity(0, {processors[os.getpid() % len(processors)]})
+            os.sched_setaffinity(0, {secrets.choice(processors)})  # not where all others are
 
 
 def _is_loopback(listener: BaseWSGIServer) -> bool:

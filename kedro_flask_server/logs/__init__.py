@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from kedro_flask_server.logs.lines import draw_for_terminals_only, is_logging
+from kedro_flask_server.logs.lines import draw_for_terminals_only
 from kedro_flask_server.logs.records import logs_of, logs_of_process, make_records_safe
 from kedro_flask_server.logs.writer import LogWriter
 
 __all__ = [
     "LogWriter",
     "draw_for_terminals_only",
-    "is_logging",
     "logs_of",
     "logs_of_process",
     "make_records_safe",

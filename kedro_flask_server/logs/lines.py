@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
 from datetime import datetime, timezone
 from functools import wraps
 from typing import IO, Any
@@ -23,10 +22,6 @@ from kedro_flask_server.text import rfc3339
 _KEDRO = "kedro.logging"
 _ATTRIBUTE = "_kedro_server_is_terminal"
 _WITHOUT_FORMAT = (None, "%(message)s")
-
-
-is_logging: ContextVar[bool] = ContextVar("kedro_server_is_logging", default=False)
-"""Whether what is written here and now are log lines, and nothing that is printed."""
 
 
 def plain_line(record: logging.LogRecord, message: str) -> str:
@@ -104,11 +99,9 @@ def written_together() -> Iterator[None]:
         yield
     finally:
         _batch.lines = None
-        token = is_logging.set(True)
         for file, lines in batch.items():
             with suppress(OSError, ValueError):  # nobody reads it any more
                 _write(file, "".join(lines))
-        is_logging.reset(token)
 
 
 def _write(file: IO[str], text: str) -> None:

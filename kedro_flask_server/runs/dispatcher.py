@@ -352,13 +352,13 @@ class Dispatcher:
         run_id, server_id = execution.run_id, execution.server_id
         told = self._recorder.take(run_id, server_id)
         claim = None
+        # Several servers would wait for each other: with locks on both runs, for the other's.
+        claims = claims and self._store.is_local
         try:
             with self._store.together():  # which takes less than one after the other
                 ended = self._store.finish(execution.run, outcome, told)
                 if claims and self._may_be_queued and self._may_go_on(server_id):
-                    self._may_be_queued = False  # as in `_start_all`
-                    claim = self._store.claim(server_id, self._config.concurrency)
-                    self._may_be_queued = self._may_be_queued or claim is not None
+                    claim = self._claim_next(server_id)
             if ended is None:
                 logger.warning("Run %s has another end in the store", run_id)
         except Exception as error:  # the slot must be free again, and the run have its end
@@ -370,6 +370,18 @@ class Dispatcher:
             return False, None, None
         self._recorder.close(run_id)
         return True, ended, claim
+
+    def _claim_next(self, server_id: str) -> Claim | None:
+        self._may_be_queued = False  # as in `_start_all`
+        try:
+            claim = self._store.claim(server_id, self._config.concurrency)
+        except StoreUnavailableError:
+            raise
+        except Exception:  # whatever is wrong with the next run, this one has ended
+            logger.exception("A queued run could not be started")
+            return None
+        self._may_be_queued = self._may_be_queued or claim is not None
+        return claim
 
     def _forget(self, execution: _Execution) -> None:
         with self._changed:

@@ -55,8 +55,9 @@ class Interruption(StopRequest):
         """
         if threading.get_ident() != self._main_thread:
             return False
+        was_asked = self.reason is not None  # before: a signal may come between the two
         self._holds += 1
-        return self.reason is None
+        return not was_asked
 
     def release(self, *, raises: bool) -> None:
         """End what `hold` began.

@@ -21,14 +21,16 @@ def kill_tree(pid: int) -> None:
     if pid != os.getpid():
         with suppress(OSError):
             os.kill(pid, signal.SIGSTOP)
-    for _ in range(_ROUNDS):
-        if not _kill_descendants(pid):
-            break
-    with suppress(OSError):
-        if os.getpgid(pid) == pid:
-            os.killpg(pid, signal.SIGKILL)
-    with suppress(OSError):
-        os.kill(pid, signal.SIGKILL)
+    try:
+        for _ in range(_ROUNDS):
+            if not _kill_descendants(pid):
+                break
+    finally:
+        with suppress(OSError):
+            if os.getpgid(pid) == pid:
+                os.killpg(pid, signal.SIGKILL)
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _kill_descendants(pid: int) -> bool:

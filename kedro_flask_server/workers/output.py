@@ -8,13 +8,15 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import wraps
 from typing import Any
 
-from kedro_flask_server.logs import is_logging
 from kedro_flask_server.runs.events import OUTPUT
 from kedro_flask_server.runs.reporting import Report
 from kedro_flask_server.text import MAX_PRINTED_BYTES, shown_line
+
+_is_logging: ContextVar[bool] = ContextVar("kedro_server_is_logging", default=False)
 
 
 class Output(io.RawIOBase):
@@ -59,12 +61,12 @@ class Output(io.RawIOBase):
 
     def isatty(self) -> bool:
         """Whether a person watches: log lines alone are drawn."""
-        return is_logging.get() and os.isatty(self._console)
+        return _is_logging.get() and os.isatty(self._console)
 
     def write(self, data: Any, /) -> int:
         """Write bytes."""
         raw = bytes(data)
-        if self.report is None or is_logging.get():
+        if self.report is None or _is_logging.get():
             with suppress(OSError):  # nobody reads the server's output any more
                 os.write(self._console, raw)
             return len(raw)
@@ -104,10 +106,10 @@ def _mark_handlers() -> None:
 
     @wraps(handle)
     def handle_apart(self: logging.Handler, record: logging.LogRecord) -> Any:
-        token = is_logging.set(True)
+        token = _is_logging.set(True)
         try:
             return handle(self, record)
         finally:
-            is_logging.reset(token)
+            _is_logging.reset(token)
 
     logging.Handler.handle = handle_apart  # type: ignore[method-assign]

@@ -27,7 +27,6 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from itertools import chain
 from typing import Any
 
 Message = tuple[str, dict[str, Any]]
@@ -217,16 +216,25 @@ def _line(kind: str, body: Mapping[str, Any]) -> bytes:
 
 
 def _parsed(lines: Sequence[bytearray]) -> list[Message]:
-    try:
-        found = json.loads(b"[%s]" % b",".join(lines))  # which is faster than one by one
-    except (ValueError, RecursionError):
-        found = [] if len(lines) == 1 else chain.from_iterable(_parsed([line]) for line in lines)
+    found: list[Any] = []
+    with suppress(ValueError, RecursionError):
+        if all(line.startswith(b'["') and line.endswith(b"}]") for line in lines):
+            found = json.loads(b"[%s]" % b",".join(lines))  # which is faster than one by one
+    if len(found) != len(lines):  # some are no messages, and must not make others part of them
+        found = [*map(_parsed_alone, lines)]
     return [(each[0], each[1]) for each in found if _is_message(each)]
+
+
+def _parsed_alone(line: bytearray) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _is_message(content: Any) -> bool:
     return (
-        isinstance(content, (list, tuple))
+        isinstance(content, list)
         and len(content) == 2
         and isinstance(content[0], str)
         and isinstance(content[1], dict)

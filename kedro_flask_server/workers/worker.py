@@ -14,7 +14,7 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
-from kedro_flask_server.logs import LogWriter, logs_of_process
+from kedro_flask_server.logs import logs_of_process
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest
@@ -65,8 +65,6 @@ class Worker:
         self._report = ChannelReport(Channel.of(reports))
         self._pid = os.getpid()
         self._modules = modules
-        # What ends after one run has little to gain from it, and a thread to lose.
-        self._log_writer = LogWriter() if settings.max_runs > 1 else None
         self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._interruption = Interruption()
         Interruption.is_left_to_parents()
@@ -80,8 +78,6 @@ class Worker:
     def work(self) -> None:
         """Execute runs until there have been as many as may be, then end the process."""
         threading.Thread(target=self._listen, name="kedro-worker-orders", daemon=True).start()
-        if self._log_writer is not None:
-            self._log_writer.start()
         self._send("ready", {"pid": os.getpid()})
         SECRETS.announce = lambda values: self._report.send("secrets", {"values": values})
         runs = 0
@@ -131,8 +127,6 @@ class Worker:
                 output.end_line()
         for output in self._outputs:
             output.report = None
-        if self._log_writer is not None:
-            self._log_writer.flush()
         self._send("outcome", self._told(outcome, is_last=is_last))
         if is_last:
             os._exit(0)

@@ -231,3 +231,25 @@ def test_run_that_is_being_taken_up_is_not_put_back(make_service, project) -> No
         eventually(lambda: len(project.started) > 2, timeout_s=1)
     assert set(Counter(project.started).values()) == {1}
     assert not service._store.has_put_back.is_set()
+
+
+class StoreWithARunThatCannotBeRead(RunStore):
+    """Cannot read the next run, where it is asked together with a run's end."""
+
+    failures = 0
+
+    def claim(self, *args, **kwargs) -> Claim | None:
+        if threading.current_thread().name.startswith("kedro-run") and not self.failures:
+            self.failures += 1
+            raise ValueError("this is no run")
+        return super().claim(*args, **kwargs)
+
+
+def test_run_ends_whatever_is_wrong_with_the_next(make_service, project) -> None:
+    service = make_service(StoreWithARunThatCannotBeRead)
+    first, second = (service.submit(RunRequest()) for _ in range(2))
+    project.may_end.set()
+    assert service.wait(first.run_id, 10).status is RunStatus.SUCCESS
+    assert service._store.failures == 1
+    assert service.wait(second.run_id, 10).status is RunStatus.SUCCESS
+    assert not service._dispatcher.has_unrecorded()

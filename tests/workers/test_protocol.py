@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,9 @@ from collections.abc import Iterator
 import pytest
 
 from kedro_flask_server.runs.events import EventType
+from kedro_flask_server.runs.model import StopReason
+from kedro_flask_server.runs.stopping import RunInterrupted
+from kedro_flask_server.workers.interruption import Interruption
 from kedro_flask_server.workers.protocol import Channel
 from kedro_flask_server.workers.report import ChannelReport
 
@@ -65,6 +69,14 @@ def test_what_is_no_message_is_left_out(channels: Channels) -> None:
     ours.close()
     with pytest.raises(EOFError):
         theirs.receive()
+
+
+def test_garbage_makes_no_message_part_of_it(channels: Channels) -> None:
+    ours, theirs = channels
+    ours._socket.sendall(b'[0\n["log", {}]\n["event", {}]\n0]\n["log", {}],["started", {}]\n')
+    ours.send("log", {"message": "x"})
+    found = [("log", {}), ("event", {}), ("log", {"message": "x"})]
+    assert receive(theirs, 3) == found
 
 
 def test_descriptors_come_in_the_order_of_their_messages(channels: Channels) -> None:
@@ -131,3 +143,27 @@ def test_report_does_not_mind_that_the_server_is_gone(channels: Channels) -> Non
     ours, theirs = channels
     theirs.close()
     ChannelReport(ours).log("INFO", "probe", "nobody listens")
+
+
+def test_signal_that_comes_as_a_message_begins_is_not_lost() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        interruption = InterruptedAsItLooks()
+        with interruption.enforced():
+            interruption.is_armed = True
+            raises = interruption.hold()
+            with pytest.raises(RunInterrupted):
+                interruption.release(raises=raises)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class InterruptedAsItLooks(Interruption):
+    is_armed = False
+
+    @property
+    def reason(self) -> StopReason | None:
+        if self.is_armed:
+            self.is_armed = False
+            signal.raise_signal(signal.SIGTERM)
+        return super().reason
