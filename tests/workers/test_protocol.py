@@ -149,13 +149,15 @@ def test_signal_that_comes_as_a_message_begins_is_not_lost() -> None:
     before = signal.getsignal(signal.SIGTERM)
     try:
         interruption = InterruptedAsItLooks()
-        with interruption.enforced():
-            interruption.is_armed = True
-            raises = interruption.hold()
-            with pytest.raises(RunInterrupted):
-                interruption.release(raises=raises)
+        with interruption.enforced(), pytest.raises(RunInterrupted):
+            send_as_sigterm_comes(interruption)
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def send_as_sigterm_comes(interruption: InterruptedAsItLooks) -> None:
+    interruption.is_armed = True
+    interruption.release(raises=interruption.hold())
 
 
 class InterruptedAsItLooks(Interruption):
