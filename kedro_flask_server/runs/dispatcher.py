@@ -352,7 +352,7 @@ class Dispatcher:
         run_id, server_id = execution.run_id, execution.server_id
         told = self._recorder.take(run_id, server_id)
         claim = None
-        # Several servers would wait for each other: with locks on both runs, for the other's.
+        # With PostgreSQL, the end would have to wait for other servers that take up runs.
         claims = claims and self._store.is_local
         try:
             with self._store.together():  # which takes less than one after the other
