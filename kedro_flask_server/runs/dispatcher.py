@@ -233,12 +233,11 @@ class Dispatcher:
 
     def _may_start(self) -> bool:
         is_place = len(self._executing) + self._reserved < self._config.workers
-        return is_place and not self._is_stopping and self._membership.may_start()
+        return is_place and self._takes_up()
 
-    def _may_go_on(self, server_id: str) -> bool:
-        """Whether the place of a run that ends is for another."""
-        is_known = self._membership.server_id == server_id
-        return is_known and not self._is_stopping and self._membership.may_start()
+    def _takes_up(self) -> bool:
+        """Whether runs may start here, if there is a place."""
+        return not self._is_stopping and self._membership.may_start()
 
     def _start_one(self) -> bool:
         """Start the run whose turn it is, and return whether there was one."""
@@ -264,7 +263,7 @@ class Dispatcher:
             self._executing[run.run_id] = execution
             self._membership.set_executing(True)
         # That took longer than there was time, or the server stops.
-        if self._is_stopping or not self._membership.may_start():
+        if not self._takes_up():
             self._put_back(execution)
             return False
         report = self._recorder.open(run.run_id, server_id, after=claim.event_id)
@@ -353,11 +352,12 @@ class Dispatcher:
         told = self._recorder.take(run_id, server_id)
         claim = None
         # With PostgreSQL, the end would have to wait for other servers that take up runs.
-        claims = claims and self._store.is_local
+        is_known = self._membership.server_id == server_id
+        claims = claims and is_known and self._store.is_local
         try:
             with self._store.together():  # which takes less than one after the other
                 ended = self._store.finish(execution.run, outcome, told)
-                if claims and self._may_be_queued and self._may_go_on(server_id):
+                if claims and self._may_be_queued and self._takes_up():
                     claim = self._claim_next(server_id)
             if ended is None:
                 logger.warning("Run %s has another end in the store", run_id)

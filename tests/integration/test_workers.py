@@ -19,6 +19,7 @@ import pytest
 
 from kedro_flask_server.runs.executors.pool import WorkerPool
 from kedro_flask_server.workers.protocol import WorkerSettings
+from tests.conftest import do_without
 from tests.servers import PROJECTS, RunningServer, copy_project, eventually, kedro_flask_server
 
 GRACE_S = 0.5
@@ -427,7 +428,7 @@ if os.fork() == 0:
 @pytest.mark.once
 def test_server_stays_on_one_processor_and_its_workers_use_all(project: Path) -> None:
     if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
-        pytest.skip("there is one processor, or no choice")
+        do_without("there is one processor, or no choice")
     all_of_them = os.sched_getaffinity(0)
     code = "Path(os.environ['PROBE_MARKS'], 'used').write_text(str(os.sched_getaffinity(0)))"
 
