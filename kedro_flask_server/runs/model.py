@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any
@@ -230,6 +230,8 @@ class Run:
         error: Why it did not succeed.
         submitted_by: Who sent it, where that is known.
         position: Its place in the queue, from 1, while it is queued.
+        is_replay: Whether it was sent before, with the same idempotency key: this request has
+            started nothing. It is about the request, and not stored.
     """
 
     run_id: str
@@ -246,6 +248,7 @@ class Run:
     error: ErrorDetail | None = None
     submitted_by: str | None = None
     position: int | None = None
+    is_replay: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.errors import (
@@ -156,7 +157,8 @@ class RunService:
             if wait_s <= 0 or not self._places.acquire(blocking=False):
                 return run
             try:
-                return self._wait(run, watch, _monotonic_end(wait_s))
+                seen = self._wait(run, watch, _monotonic_end(wait_s))
+                return replace(seen, is_replay=run.is_replay)
             except StoreUnavailableError:  # it is taken in all the same
                 return run
             finally:
@@ -195,13 +197,14 @@ class RunService:
         ends_at = _monotonic_end(timeout_s)
         with self._place(), self._watches.watch() as watch:
             run = self._take_in(request, key, submitter, watch, is_held=key is None)
+            is_replay = run.is_replay
             try:
                 run = self._wait_as_asker(run, watch, ends_at, is_held=key is None)
                 if key is None and not run.status.is_final:
                     self._store.let_go(run.run_id)
             except StoreUnavailableError as error:  # it is taken in all the same
                 self._membership.note(error)
-        return run
+        return replace(run, is_replay=is_replay)
 
     def _wait_as_asker(self, run: Run, watch: Watch, ends_at: float, *, is_held: bool) -> Run:
         """Wait as the one who has sent a run, and refuse it if this server stops before it ran."""
@@ -450,7 +453,7 @@ class RunService:
         if key is None or found.status.is_final:
             return found
         watch.attach(found.run_id)  # it may be one that was sent before, and end in this moment
-        return self.get(found.run_id)
+        return replace(self.get(found.run_id), is_replay=found.is_replay)
 
     def _open(self) -> str:
         """Start, if that has not been done, and return by which id the store knows this server.

@@ -28,6 +28,9 @@ from kedro_flask_server.web.schemas import (
 )
 from kedro_flask_server.web.snapshots import SnapshotAnswers
 
+IDEMPOTENT_REPLAYED = "Idempotent-Replayed"
+"""The header that says that an answer is that of an earlier request with the same key."""
+
 _RUN_SUCCESS, _RUN_FAILURE = RunSuccessSchema(), RunFailureSchema()
 
 
@@ -122,11 +125,13 @@ def create_core_blueprint(
           content:
             application/json:
               schema: {$ref: "#/components/schemas/RunRequest"}
+              example: {pipeline_names: [__default__]}
         responses:
           200:
             description: How the run ended.
             headers:
               Preference-Applied: {$ref: "#/components/headers/PreferenceApplied"}
+              Idempotent-Replayed: {$ref: "#/components/headers/IdempotentReplayed"}
             content:
               application/json:
                 schema:
@@ -157,7 +162,10 @@ def create_core_blueprint(
             run = runs_of_caller(runs).submit(wanted, key=key, wait_s=wait_s)
         else:
             run = runs_of_caller(runs).run(wanted, key=key, timeout_s=max_wait_s)
-        return _answer(run, preferences)
+        response = _answer(run, preferences)
+        if run.is_replay:
+            response.headers[IDEMPOTENT_REPLAYED] = "true"
+        return response
 
     return core
 

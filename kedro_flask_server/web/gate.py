@@ -28,7 +28,7 @@ _PREFIX = re.compile(r"((/[A-Za-z0-9._~%-]+)*/?)?")
 _SAFE_METHODS = ("GET", "HEAD")
 _CORS_HEADERS = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer"
 _CORS_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"  # the project's own routes, too
-_CORS_EXPOSED = "Link, Location, Preference-Applied, Retry-After"
+_CORS_EXPOSED = "Idempotent-Replayed, Link, Location, Preference-Applied, Retry-After"
 _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
 _X_FORWARDED = "HTTP_X_FORWARDED_"
 

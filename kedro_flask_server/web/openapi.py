@@ -43,14 +43,14 @@ def _header(meaning: str, kind: str = "string") -> dict[str, Any]:
     return {"description": meaning, "schema": {"type": kind}}
 
 
-def _header_parameter(name: str, meaning: str, example: str, **schema: object) -> dict[str, Any]:
+def _header_parameter(name: str, meaning: str, **schema: object) -> dict[str, Any]:
+    # No example: Swagger UI would send it with each request.
     return {
         "name": name,
         "in": "header",
         "required": False,
         "description": meaning,
         "schema": {"type": "string", **schema},
-        "example": example,
     }
 
 
@@ -91,13 +91,17 @@ _RESPONSES = {
         "description": "To a stream that goes on: the run has ended, and all of it was sent."
     },
     "NotReady": _refusal("They cannot, for the reason that is given."),
-    "StrictFailure": _refusal("The run failed, and `handling=strict` was preferred.", "RunFailure"),
+    "StrictFailure": {
+        **_refusal("The run failed, and `handling=strict` was preferred.", "RunFailure"),
+        "headers": {"Idempotent-Replayed": {"$ref": "#/components/headers/IdempotentReplayed"}},
+    },
     "RunAccepted": {
         "description": "The run is stored and goes on; `Location` is where to ask for it.",
         "headers": {
             **_ASK_AGAIN,
             "Location": {"$ref": "#/components/headers/Location"},
             "Preference-Applied": {"$ref": "#/components/headers/PreferenceApplied"},
+            "Idempotent-Replayed": {"$ref": "#/components/headers/IdempotentReplayed"},
         },
         "content": {
             "application/json": {
@@ -191,28 +195,29 @@ _HEADERS = {
     "RetryAfter": _header("After how many seconds to ask again.", "integer"),
     "Location": _header("Where the run is."),
     "PreferenceApplied": _header("The preferences that made a difference (RFC 7240, section 3)."),
+    "IdempotentReplayed": _header(
+        "`true` where the run was sent before with this `Idempotency-Key`: nothing new runs."
+    ),
 }
 
 _PARAMETERS = {
     "Prefer": _header_parameter(
         "Prefer",
         "`respond-async`, answer before the run has ended; with `wait=N`, after N seconds at the "
-        "latest. `handling=strict`, answer 500 where the run fails.",
-        "respond-async, wait=10",
+        "latest, such as `respond-async, wait=10`. `handling=strict`, answer 500 where the run fails.",
     ),
     "PreferWait": _header_parameter(
-        "Prefer", "`wait=N`: wait up to N seconds for the run's end.", "wait=10"
+        "Prefer", "`wait=N`: wait up to N seconds for the run's end."
     ),
     "LastEventID": _header_parameter(
         "Last-Event-ID",
         "The id of the last event that the client has; a stream goes on after it.",
-        "4",
         pattern=r"^\d{1,9}$",
     ),
     "IdempotencyKey": _header_parameter(
         "Idempotency-Key",
-        "The same key and body again are the same run, whose answer is given again.",
-        "5f0c2b1e",
+        "The same key and body again are the same run: its answer is given again, with "
+        "`Idempotent-Replayed: true`.",
         pattern=f"^{KEY_FORM}$",
     ),
 }

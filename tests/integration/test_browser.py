@@ -103,6 +103,22 @@ def test_reference_works_behind_nginx_under_a_prefix(served: RunningServer, tmp_
         check_the_page(url.replace("127.0.0.1", HOST) + "/kedro")
 
 
+def test_reference_prefills_a_body_that_runs_and_nothing_else(served: RunningServer) -> None:
+    with browse() as (page, _, _):
+        page.goto(f"{served.url.replace('127.0.0.1', HOST)}/docs")
+        block = page.locator("#operations-pipeline-run_pipeline_run_post")
+        block.locator(".opblock-summary").click()
+        block.get_by_role("button", name="Try it out").click()
+        fields = block.locator(".parameters input")
+        assert [fields.nth(each).input_value() for each in range(fields.count())] == ["", ""]
+        run_ids = []
+        for _ in range(2):
+            with page.expect_response("**/run") as answered:
+                block.get_by_role("button", name="Execute").click()
+            run_ids.append(answered.value.json()["run_id"])
+    assert run_ids[0] != run_ids[1]
+
+
 FOLLOW = """path => new Promise(done => {
     const told = [];
     const events = new EventSource(path);

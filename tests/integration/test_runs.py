@@ -181,6 +181,18 @@ def test_same_key_is_the_same_run_and_its_answer(served: RunningServer) -> None:
 
 
 @pytest.mark.once
+def test_answer_that_is_a_replay_says_so(served: RunningServer) -> None:
+    def is_replay(**headers: str) -> bool:
+        response = post(served, {"Idempotency-Key": "a-replay", **headers}, pipeline_names=["one"])
+        assert response.status_code in (200, 202)
+        return response.headers.get("Idempotent-Replayed") == "true"
+
+    first, again, later = is_replay(), is_replay(), is_replay(Prefer="respond-async")
+    assert (first, again, later) == (False, True, True)
+    plain = post(served, {}, pipeline_names=["one"])
+    assert "Idempotent-Replayed" not in plain.headers
+
+
 def test_same_key_two_hundred_times_at_once_is_one_run(served: RunningServer) -> None:
     def send(_: int) -> tuple[int, str | None]:
         headers = {**ASYNC, "Idempotency-Key": "crowd"}

@@ -324,7 +324,7 @@ class RunStore(RunReader):
     def _same(self, connection: Connection, row: Any, request: RunRequest) -> Run:
         if row.request_hash != rows.hash_request(request):
             raise KeyReusedError
-        return rows.load_run(row, self._position(connection, row))
+        return replace(rows.load_run(row, self._position(connection, row)), is_replay=True)
 
     def _of_key(self, connection: Connection, submitter: str, key: str) -> Any:
         """Return the row that was sent with a key; None where there is none."""
