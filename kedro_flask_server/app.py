@@ -126,13 +126,14 @@ def build_app(opened: OpenedProject, *, template: Template | None = None) -> Fla
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.wsgi_app = Gate(  # type: ignore[method-assign]
-        TrustedProxies(app.wsgi_app, config.trusted_proxies),
+    gate = Gate(
+        app.wsgi_app,
         allowed_hosts=config.allowed_hosts,
         allowed_origins=config.allowed_origins,
         any_host_paths=HEALTH_PATHS,
         note_refusal=lambda what, address: access.note_refusal("", what, address),
     )
+    app.wsgi_app = TrustedProxies(gate, config.trusted_proxies)  # type: ignore[method-assign]
     app.extensions[EXTENSION] = KedroServer(
         config=config, project=project, runs=runs, access=access
     )

@@ -31,7 +31,7 @@ from kedro_flask_server.app import EXTENSION, KedroServer
 from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.descriptors import allow_descriptors
 from kedro_flask_server.errors import ServerSettingsError
-from kedro_flask_server.web.gate import Gate
+from kedro_flask_server.web.gate import TrustedProxies
 from kedro_flask_server.web.health import QUICK_PATHS
 
 DRAINED = 0
@@ -368,7 +368,7 @@ def _has_own_code_alone(app: Flask) -> bool:
     )
     functions = [each for found in callbacks for each in found.get(None, ())]
     return (
-        isinstance(app.wsgi_app, Gate)
+        isinstance(app.wsgi_app, TrustedProxies)
         and not parts.access.has_other_scheme
         and not app.teardown_appcontext_funcs
         and all(each.__module__.startswith("kedro_flask_server.") for each in functions)

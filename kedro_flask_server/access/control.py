@@ -223,24 +223,30 @@ class AccessControl:
         """Return a caller, who sees no more of errors than the settings allow."""
         return caller if self._exposes_messages else replace(caller, sees_messages=False)
 
-    def anonymous(self, *, may_look: bool = True) -> Caller:
+    def anonymous(self, *, may_look: bool = True, is_proxied: bool = False) -> Caller:
         """Return who a caller is that does not say so.
 
         Args:
             may_look: Whether to see if a key was made meanwhile.
+            is_proxied: Whether the request came through a proxy, and so perhaps from elsewhere.
 
         Raises:
             UnauthorizedError: If they have to.
             StoreUnavailableError: If the keys cannot be read.
         """
         is_open = self._allows_anonymous
-        if not is_open and self._is_local and not self.has_other_scheme:
+        is_local = self._is_local and not is_proxied
+        if not is_open and is_local and not self.has_other_scheme:
             is_open = self._keyring.is_empty(may_look=may_look)
         if is_open:
-            sees_messages = self._is_local and self._exposes_messages
+            sees_messages = is_local and self._exposes_messages
             return Caller(name="", scopes=ALL_SCOPES, sees_messages=sees_messages)
         if self._knows_callers(default=True):
             raise UnauthorizedError("An API key is needed: Authorization: Bearer <key>.")
+        if is_proxied and self._is_local:
+            raise UnauthorizedError(
+                f"The request came through a proxy, and so perhaps from elsewhere: {WAYS_OUT}."
+            )
         raise UnauthorizedError(f"This server lets nobody in yet: {WAYS_OUT}.")
 
     def note_refusal(self, who: str, request: str, address: str) -> None:

@@ -20,6 +20,9 @@ WSGI = Callable[[Environ, Any], Iterable[bytes]]
 UNKNOWN_HOST = "kedro_flask_server.unknown_host"
 """Whether a request names a host that is not this server's, which probes may."""
 
+PROXIED = "kedro_flask_server.proxied"
+"""Whether a request says that it came through a proxy, and so may come from anywhere."""
+
 UNIX = "unix"
 """Stands for whoever connects through a Unix socket, which has no address."""
 
@@ -31,6 +34,15 @@ _CORS_METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"  # the project's own route
 _CORS_EXPOSED = "Idempotent-Replayed, Link, Location, Preference-Applied, Retry-After"
 _FORWARDED = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
 _X_FORWARDED = "HTTP_X_FORWARDED_"
+
+# RFC 9110, section 7.6.3, and RFC 8586.
+_VIA = ("HTTP_VIA", "HTTP_CDN_LOOP")
+
+# All that nginx says by default (proxy_http_version): connections of HTTP/1.0 end by themselves,
+# so that other clients need not ask for it.
+_DEFAULT_OF_NGINX = ("HTTP/1.0", "close")
+
+_LOOPBACK_NAME = re.compile(r"localhost|127\.0\.0\.1|\[::1\]")
 
 
 class Gate:
@@ -68,14 +80,15 @@ class Gate:
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """Serve a request, or refuse it with 403."""
         host = environ.get("HTTP_HOST", "").lower()
-        is_allowed_host = self._is_allowed_host(host)
+        is_allowed_host = self._is_allowed_host(host) or _is_local(environ, host)
         environ[UNKNOWN_HOST] = not is_allowed_host
         if not is_allowed_host and environ.get("PATH_INFO") not in self._any_host_paths:
             shown = json.dumps(host[:100])
             return self._refuse(
                 environ,
                 start_response,
-                f"The Host {shown} is not one that this server has (setting allowed_hosts).",
+                f"The Host {shown} is not a name of this server (setting allowed_hosts, a list of the "
+                "names under which it is reached).",
             )
         origin = environ.get("HTTP_ORIGIN", "").lower()
         is_own = not origin or _is_origin_of(origin, host)
@@ -154,6 +167,7 @@ class TrustedProxies:
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """Serve a request."""
+        environ[PROXIED] = _says_it_was_forwarded(environ)
         if self._is_trusted(environ.get("REMOTE_ADDR") or ""):
             if not _PREFIX.fullmatch(environ.get("HTTP_X_FORWARDED_PREFIX", "")):
                 del environ["HTTP_X_FORWARDED_PREFIX"]
@@ -171,6 +185,28 @@ class TrustedProxies:
         if isinstance(peer, ipaddress.IPv6Address) and peer.ipv4_mapped:
             peer = peer.ipv4_mapped
         return any(peer in network for network in self._networks)
+
+
+def _says_it_was_forwarded(environ: Environ) -> bool:
+    if (environ.get("SERVER_PROTOCOL"), environ.get("HTTP_CONNECTION", "").lower()) == (
+        _DEFAULT_OF_NGINX
+    ):
+        return True
+    return any(name.startswith(_X_FORWARDED) or name in (*_FORWARDED, *_VIA) for name in environ)
+
+
+def _is_local(environ: Environ, host: str) -> bool:
+    """Return whether a program on this machine asks this machine, by one of its own names.
+
+    A page whose name its owner lets point to this machine names itself.
+    """
+    found = _HOST.fullmatch(host)
+    if found is None or not _LOOPBACK_NAME.fullmatch(found["name"]) or environ.get(PROXIED):
+        return False
+    try:
+        return ipaddress.ip_address(environ.get("REMOTE_ADDR") or "").is_loopback
+    except ValueError:  # a Unix socket has no address
+        return False
 
 
 def _is_origin_of(origin: str, host: str) -> bool:

@@ -21,7 +21,7 @@ from kedro_flask_server.errors import (
     UnauthorizedError,
 )
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.web.gate import UNKNOWN_HOST
+from kedro_flask_server.web.gate import PROXIED, UNKNOWN_HOST
 
 logger = logging.getLogger(__name__)
 
@@ -148,7 +148,9 @@ def _identify(
         secret = authorization.password
     if secret is not None and secret.startswith(PREFIX):
         return access.caller_with(secret.encode("utf-8", "surrogatepass"))
-    return access.anonymous(may_look=may_look)  # what else is sent may be for a proxy in front
+    # What else is sent may be for a proxy in front.
+    is_proxied = bool(request.environ.get(PROXIED))
+    return access.anonymous(may_look=may_look, is_proxied=is_proxied)
 
 
 def _ask(authenticator: Authenticator) -> Caller | None:

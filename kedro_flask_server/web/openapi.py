@@ -204,11 +204,9 @@ _PARAMETERS = {
     "Prefer": _header_parameter(
         "Prefer",
         "`respond-async`, answer before the run has ended; with `wait=N`, after N seconds at the "
-        "latest, such as `respond-async, wait=10`. `handling=strict`, answer 500 where the run fails.",
+        "latest (`respond-async, wait=10`). `handling=strict`, answer 500 where the run fails.",
     ),
-    "PreferWait": _header_parameter(
-        "Prefer", "`wait=N`: wait up to N seconds for the run's end."
-    ),
+    "PreferWait": _header_parameter("Prefer", "`wait=N`: wait up to N seconds for the run's end."),
     "LastEventID": _header_parameter(
         "Last-Event-ID",
         "The id of the last event that the client has; a stream goes on after it.",

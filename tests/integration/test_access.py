@@ -698,7 +698,7 @@ def test_named_origins_and_hosts_are_served(project: Path) -> None:
         )
         assert run.json()["status"] == "success"
         assert run.headers["Access-Control-Allow-Origin"] == "https://portal.example.com"
-        for host, status in (("a.b.internal:8000", 200), ("internal", 403), ("localhost", 403)):
+        for host, status in (("a.b.internal:8000", 200), ("internal", 403), ("[::1", 403)):
             found = ask(server, "reader", "GET", "/runs", headers={"Host": host})
             assert found.status_code == status, host
         forwarded = {
@@ -720,15 +720,77 @@ def test_named_origins_and_hosts_are_served(project: Path) -> None:
         assert "runner  203.0.113.9  run.submitted" in audit, audit
 
 
-def test_forwarded_headers_of_anyone_are_dropped(ours: RunningServer) -> None:
+def test_forwarded_headers_of_anyone_are_dropped(served: RunningServer) -> None:
     headers = {
         "X-Forwarded-Prefix": "/evil",
         "X-Forwarded-Host": "evil.example",
         "X-Forwarded-Proto": "https",
         "Prefer": "respond-async",
     }
-    accepted = ours.client.post("/run", json={"pipeline_names": ["one"]}, headers=headers)
+    body = {"pipeline_names": ["one"]}
+    accepted = ask(served, "runner", "POST", "/run", json=body, headers=headers)
     assert accepted.headers["Location"].startswith("/runs/")
+
+
+PROXIED = [
+    {"Forwarded": "for=203.0.113.9"},
+    {"X-Forwarded-For": "127.0.0.1"},
+    {"X-Forwarded-Proto": "https"},
+    {"X-Real-IP": "203.0.113.9"},
+    {"Via": "1.1 proxy"},
+]
+
+
+@pytest.mark.parametrize("headers", PROXIED)
+def test_request_from_an_unknown_proxy_needs_a_key_on_loopback_too(
+    ours: RunningServer, headers: dict[str, str]
+) -> None:
+    refused = ours.client.post("/run", json={"pipeline_names": ["one"]}, headers=headers)
+    assert refused.status_code == 401
+    assert "proxy" in refused.json()["detail"]
+    assert ours.client.get("/health", headers=headers).status_code == 200
+
+
+NGINX_AS_IT_COMES = """
+server {
+    listen 80;
+    location / { proxy_pass http://127.0.0.1:8000; %s }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "more", ["", "proxy_http_version 1.1; proxy_set_header X-Forwarded-For $remote_addr;"]
+)
+def test_nginx_with_its_defaults_opens_no_keyless_server(
+    ours: RunningServer, tmp_path: Path, more: str
+) -> None:
+    with nginx_before(ours, tmp_path, NGINX_AS_IT_COMES % more) as url:
+        refused = httpx.post(f"{url}/run", json={"pipeline_names": ["one"]})
+        assert refused.status_code == 401, refused.text
+        assert httpx.get(f"{url}/health").status_code == 200
+    assert ours.run(pipeline_names=["one"])["status"] == "success"
+
+
+def test_loopback_names_are_served_to_this_machine_beside_others(project: Path) -> None:
+    with kedro_flask_server(
+        project,
+        KEDRO_SERVER_ALLOW_ANONYMOUS="true",
+        KEDRO_SERVER_ALLOWED_HOSTS='["kedro.example.com"]',
+        KEDRO_SERVER_TRUSTED_PROXIES='["127.0.0.1"]',
+    ) as server:
+        forwarded = {"X-Forwarded-For": "203.0.113.9"}
+        for host, headers, status in (
+            ("kedro.example.com", {}, 200),
+            ("kedro.example.com", forwarded, 200),
+            ("127.0.0.1:8000", {}, 200),
+            ("localhost", {}, 200),
+            ("localhost", forwarded, 403),
+            ("evil.example", {}, 403),
+        ):
+            answer = server.client.get("/runs", headers={"Host": host, **headers})
+            assert answer.status_code == status, (host, headers)
+        assert "allowed_hosts" in answer.json()["detail"]
 
 
 # With what

@@ -170,11 +170,13 @@ def test_other_wsgi_servers_serve_the_project_of_the_environment(project: Path, 
 
 
 @contextmanager
-def nginx_before(server: RunningServer, folder: Path) -> Iterator[str]:
-    """Run real nginx, with the configuration that the docs give, before a server."""
+def nginx_before(
+    server: RunningServer, folder: Path, configuration: str | None = None
+) -> Iterator[str]:
+    """Run real nginx before a server, by default with the configuration that the docs give."""
     program = require("nginx")
     port = free_port()
-    documented = NGINX_CONFIGURATION.read_text()
+    documented = configuration or NGINX_CONFIGURATION.read_text()
     assert "127.0.0.1:8000" in documented
     assert "listen 80;" in documented
     site = documented.replace("127.0.0.1:8000", server.url.removeprefix("http://"))
@@ -183,12 +185,12 @@ def nginx_before(server: RunningServer, folder: Path) -> Iterator[str]:
         f"{kind}_temp_path {folder}/{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
-    configuration = folder / "nginx.conf"
-    configuration.write_text(
+    written = folder / "nginx.conf"
+    written.write_text(
         f"daemon off; pid {folder}/nginx.pid; error_log stderr; events {{}}\n"
         f"http {{ {temporary} access_log off; {site} }}\n"
     )
-    process = subprocess.Popen([program, "-c", str(configuration), "-p", str(folder)])
+    process = subprocess.Popen([program, "-c", str(written), "-p", str(folder)])
     url = f"http://127.0.0.1:{port}"
     try:
         transport = httpx.HTTPTransport(retries=8)
