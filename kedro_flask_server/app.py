@@ -28,6 +28,7 @@ from kedro_flask_server.web.events import create_events_blueprint
 from kedro_flask_server.web.gate import Gate, TrustedProxies
 from kedro_flask_server.web.guard import Authenticator, register_guard
 from kedro_flask_server.web.health import HEALTH_ENDPOINTS, HEALTH_PATHS, create_health_blueprint
+from kedro_flask_server.web.routing import ProjectFirstFlask
 from kedro_flask_server.web.runs import create_runs_blueprint
 from kedro_flask_server.web.streams import EventStreams
 
@@ -123,7 +124,7 @@ def build_app(opened: OpenedProject, *, template: Template | None = None) -> Fla
         fingerprint=project.fingerprint,
     )
 
-    app = Flask(__name__, static_folder=None)
+    app = ProjectFirstFlask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
     gate = Gate(

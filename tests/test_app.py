@@ -17,10 +17,10 @@ def project(tmp_path: Path) -> Path:
     return copy_project(PROJECTS / "probe", tmp_path)
 
 
-def python(code: str, cwd: Path, **env: str) -> str:
+def python(code: str, cwd: Path, *options: str, **env: str) -> str:
     """Run Python code and return the last line that it prints."""
     result = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, *options, "-c", code],
         cwd=cwd,
         env=environment(**env),
         capture_output=True,
@@ -90,3 +90,19 @@ def test_lazy_names_of_the_package() -> None:
         assert getattr(kedro_flask_server, name)
     with pytest.raises(AttributeError):
         _ = kedro_flask_server.nothing
+
+
+DESCRIPTION = """
+import hashlib
+from kedro_flask_server import create_http_server
+app = create_http_server(".", executor="threads", allow_anonymous=True)
+answer = app.test_client().get("/openapi.json", headers={"Host": "localhost"})
+print(len(answer.json["paths"]), hashlib.sha256(answer.data).hexdigest())
+"""
+
+
+@pytest.mark.once
+def test_description_is_whole_without_docstrings(project: Path) -> None:
+    with_docstrings = python(DESCRIPTION, project)
+    assert int(with_docstrings.split()[0]) > 5
+    assert python(DESCRIPTION, project, "-OO") == with_docstrings

@@ -87,8 +87,8 @@ class Gate:
             return self._refuse(
                 environ,
                 start_response,
-                f"The Host {shown} is not a name of this server (setting allowed_hosts, a list of the "
-                "names under which it is reached).",
+                f"The Host {shown} is not a name of this server: the setting allowed_hosts "
+                "lists its names.",
             )
         origin = environ.get("HTTP_ORIGIN", "").lower()
         is_own = not origin or _is_origin_of(origin, host)

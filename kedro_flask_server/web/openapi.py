@@ -7,10 +7,13 @@ after a line of ``---``, YAML can say more, in the words of an OpenAPI operation
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import logging
 import re
+import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -254,11 +257,15 @@ def describe(app: Flask, *, prefix: str = "") -> dict[str, Any]:
         spec.components.parameter(name, "header", parameter)
     for name, scheme in (("ApiKey", "bearer"), ("ApiKeyAsPassword", "basic")):
         spec.components.security_scheme(name, {"type": "http", "scheme": scheme})
+    # Paths that differ in the names of their variables alone are one (OpenAPI 3.1, Paths Object).
+    names: dict[str, list[str]] = {}
     for rule in app.url_map.iter_rules():
         operations = dict(_operations(app, rule))
         if operations:
-            path = _VARIABLE.sub(r"{\g<name>}", rule.rule)
-            spec.path(path, operations=operations, parameters=list(_path_parameters(rule)))
+            variables = [found["name"] for found in _VARIABLE.finditer(rule.rule)]
+            names_here = names.setdefault(_VARIABLE.sub("{}", rule.rule), variables)
+            parameters = list(_path_parameters(rule, names_here))
+            spec.path(_path(rule, names_here), operations=operations, parameters=parameters)
     return spec.to_dict()
 
 
@@ -276,9 +283,21 @@ def _operations(app: Flask, rule: Rule) -> Iterator[tuple[str, dict[str, Any]]]:
 def _docstring(view: Callable[..., Any], method: str) -> str:
     """Return what documents a view; a class-based view is documented by its methods."""
     view_class = getattr(view, "view_class", None)
-    if view_class is None:
-        return view.__doc__ or ""
-    return getattr(getattr(view_class, method, None), "__doc__", None) or ""
+    documented = view if view_class is None else getattr(view_class, method, None)
+    return (documented and (documented.__doc__ or _docstring_in_source(documented))) or ""
+
+
+def _docstring_in_source(function: Callable[..., Any]) -> str | None:
+    """Return a function's docstring where Python has left it out (``python -OO``)."""
+    if sys.flags.optimize < 2:
+        return None
+    try:
+        [definition] = ast.parse(textwrap.dedent(inspect.getsource(function))).body
+    except (OSError, TypeError, SyntaxError, ValueError):  # no source, or no function's
+        return None
+    if isinstance(definition, (ast.FunctionDef, ast.AsyncFunctionDef)):
+        return ast.get_docstring(definition)
+    return None
 
 
 def _operation(docstring: str, rule: Rule, method: str) -> dict[str, Any]:
@@ -312,7 +331,12 @@ def _load(text: str, rule: Rule) -> dict[str, Any]:
     return {}
 
 
-def _path_parameters(rule: Rule) -> Iterator[dict[str, Any]]:
-    for variable in _VARIABLE.finditer(rule.rule):
+def _path(rule: Rule, names: list[str]) -> str:
+    next_name = iter(names)
+    return _VARIABLE.sub(lambda _: f"{{{next(next_name)}}}", rule.rule)
+
+
+def _path_parameters(rule: Rule, names: list[str]) -> Iterator[dict[str, Any]]:
+    for variable, name in zip(_VARIABLE.finditer(rule.rule), names, strict=True):
         schema = _VARIABLE_SCHEMAS.get(variable["converter"] or "", {"type": "string"})
-        yield {"name": variable["name"], "in": "path", "required": True, "schema": schema}
+        yield {"name": name, "in": "path", "required": True, "schema": schema}

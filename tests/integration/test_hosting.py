@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from openapi_spec_validator import validate
 
 from tests.conftest import require
 from tests.servers import (
@@ -17,9 +19,11 @@ from tests.servers import (
     PROJECTS,
     RunningServer,
     copy_project,
+    environment,
     free_port,
     kedro_flask_server,
     read_where,
+    start_command,
 )
 
 NGINX_CONFIGURATION = Path(__file__).parents[2] / "docs" / "nginx.conf"
@@ -136,6 +140,55 @@ def test_project_adds_blueprints_to_kedro_server_start(project: Path) -> None:
         assert server.client.get("/hello").json() == {"hello": "world"}
         paths = server.client.get("/openapi.json").json()["paths"]
     assert paths["/hello"]["get"]["summary"] == "Say hello"
+
+
+def test_route_of_the_project_answers_in_the_place_of_an_added_one(project: Path) -> None:
+    (project / "src/probe/api.py").write_text(
+        "from flask import Blueprint\n"
+        "bp = Blueprint('api', __name__)\n"
+        "@bp.get('/runs')\n"
+        "def mine():\n"
+        "    '''List what the project calls runs.'''\n"
+        "    return {'mine': True}\n"
+        "@bp.post('/runs/<name>')\n"
+        "def rename(name):\n"
+        "    '''Rename a run.'''\n"
+        "    return {'renamed': name}\n"
+    )
+    with kedro_flask_server(project, PROBE_BLUEPRINTS="probe.api:bp") as server:
+        assert server.client.get("/runs").json() == {"mine": True}
+        assert server.client.head("/runs").status_code == 200
+        assert server.client.post("/runs/a").json() == {"renamed": "a"}
+        run_id = server.submit(pipeline_names=["one"])
+        assert server.show(run_id)["run_id"] == run_id
+        document = server.client.get("/openapi.json").json()
+        assert "GET /runs is answered by the project's endpoint 'api.mine'" in server.log
+    validate(document)
+    listed = document["paths"]["/runs"]["get"]
+    assert listed["summary"] == "List what the project calls runs"
+    [of_one] = [each for each in document["paths"] if re.fullmatch(r"/runs/{\w+}", each)]
+    summaries = {method: document["paths"][of_one][method]["summary"] for method in ("get", "post")}
+    assert summaries == {"get": "Get a run", "post": "Rename a run"}
+
+
+@pytest.mark.parametrize("path", ["/run", "/health", "/docs"])
+def test_route_over_one_of_kedro_s_is_refused_at_the_start(project: Path, path: str) -> None:
+    (project / "src/probe/api.py").write_text(
+        "from flask import Blueprint\n"
+        "bp = Blueprint('api', __name__)\n"
+        f"bp.add_url_rule({path!r}, 'mine', lambda: 'x', methods=['GET', 'POST'])\n"
+    )
+    done = subprocess.run(
+        start_command(),
+        cwd=project,
+        env=environment(PROBE_BLUEPRINTS="probe.api:bp"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert path in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 WSGI_SERVERS = {
