@@ -1,8 +1,9 @@
 """Serve a Kedro project over HTTP.
 
 The package's surface is :func:`create_http_server`, the application factory, ``__version__``, and
-what a project needs to say who may use its server. All are looked up on first use: Kedro imports
-this package to list its commands, and ``kedro --help`` must not pay for Flask.
+what a project's own views need: to send runs, and to say who may use the server. All are looked up
+on first use: Kedro imports this package to list its commands, and ``kedro --help`` must not pay for
+Flask.
 """
 
 from __future__ import annotations
@@ -14,14 +15,26 @@ if TYPE_CHECKING:
     from kedro_flask_server.access.model import Caller, Scope
     from kedro_flask_server.app import create_http_server
     from kedro_flask_server.errors import UnauthorizedError
+    from kedro_flask_server.runs.model import RunRequest, RunStatus
     from kedro_flask_server.web.guard import needs
 
     __version__: str
 
-__all__ = ["Caller", "Scope", "UnauthorizedError", "__version__", "create_http_server", "needs"]
+__all__ = [
+    "Caller",
+    "RunRequest",
+    "RunStatus",
+    "Scope",
+    "UnauthorizedError",
+    "__version__",
+    "create_http_server",
+    "needs",
+]
 
 _HOMES = {
     "Caller": "access.model",
+    "RunRequest": "runs.model",
+    "RunStatus": "runs.model",
     "Scope": "access.model",
     "UnauthorizedError": "errors",
     "create_http_server": "app",

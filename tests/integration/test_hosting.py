@@ -127,6 +127,35 @@ def test_application_takes_routes_blueprints_and_middleware(project: Path) -> No
     assert "/docs" not in document["paths"]
 
 
+def test_documented_program_works_as_printed(project: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
+    [program] = [
+        each for each in re.findall(r"```python\n(.*?)```", page, re.S) if "__main__" in each
+    ]
+    port = free_port()
+    for printed, here in (
+        ('"/path/to/project"', repr(str(project))),
+        ("port=8000", f"port={port}"),
+        ('["training"]', '["one"]'),
+    ):
+        assert program.count(printed) == 1
+        program = program.replace(printed, here)
+    command = [sys.executable, "-c", program]
+    with RunningServer(command, cwd=project, url=f"http://127.0.0.1:{port}") as server:
+        assert server.client.get("/pipelines").json()["twenty"] == 20
+        trained = server.client.post("/retrain")
+        assert trained.status_code == 200, trained.text
+        assert server.show(trained.json()["run_id"])["status"] == "success"
+        document = server.client.get("/openapi.json").json()
+        assert document["paths"]["/retrain"]["post"]["summary"] == "Train the model again"
+    program = program.replace('["one"]', '["no such pipeline"]')
+    command = [sys.executable, "-c", program]
+    with RunningServer(command, cwd=project, url=f"http://127.0.0.1:{port}") as server:
+        failed = server.client.post("/retrain")
+        assert failed.status_code == 502
+        assert "no such pipeline" in failed.json()["detail"]
+
+
 def test_project_adds_blueprints_to_kedro_server_start(project: Path) -> None:
     (project / "src/probe/api.py").write_text(
         "from flask import Blueprint\n"
