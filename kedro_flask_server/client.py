@@ -22,8 +22,13 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-import httpx
-from httpx_sse import EventSource, SSEError
+try:
+    import httpx
+    from httpx_sse import EventSource, SSEError
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(
+        f"The client needs {error.name}: pip install 'kedro-flask-server[client]'", name=error.name
+    ) from None
 
 from kedro_flask_server.runs.events import Event
 from kedro_flask_server.runs.model import ErrorDetail, Progress, Run, RunRequest, RunStatus
@@ -154,11 +159,16 @@ class Client:
         """Close the connections."""
         self._http.close()
 
-    def run(self, request: RunRequest | None = None, *, timeout_s: float | None = None) -> Run:
+    def run(
+        self,
+        request: RunRequest | Mapping[str, Any] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Run:
         """Send a run and wait until it has succeeded.
 
         Args:
-            request: What to run; by default the default pipeline.
+            request: What to run, as for `submit`.
             timeout_s: How many seconds to wait at most; None for any time.
 
         Returns:
@@ -167,6 +177,7 @@ class Client:
         Raises:
             RunFailedError: If it has ended otherwise.
             TimeoutError: If it has not ended by then; it goes on.
+            TypeError: As for `submit`.
         """
         run = self.wait(self.submit(request).run_id, timeout_s=timeout_s)
         if run.status is not RunStatus.SUCCESS:
@@ -174,24 +185,31 @@ class Client:
         return run
 
     def submit(
-        self, request: RunRequest | None = None, *, idempotency_key: str | None = None
+        self,
+        request: RunRequest | Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
     ) -> Run:
         """Send a run, and do not wait for it.
 
         Args:
-            request: What to run; by default the default pipeline.
+            request: What to run, as a `RunRequest` or a mapping of its fields; by default the
+                default pipeline.
             idempotency_key: The same key and request again are the same run; by default a new
                 one.
 
         Returns:
             The run, which the server has stored.
+
+        Raises:
+            TypeError: If the request is neither, or has a field that no run has.
         """
         headers = {
             "Content-Type": "application/json",
             "Idempotency-Key": idempotency_key or uuid.uuid4().hex,
             "Prefer": "respond-async",
         }
-        content = json.dumps((request or RunRequest()).given()).encode()
+        content = json.dumps(_request_of(request).given()).encode()
         answer = self._ask("POST", "/run", headers=headers, content=content)
         # A run with a key that was sent before may have ended: then the answer is Kedro's.
         return _load_run(answer) if "created_at" in answer else self.get(str(answer.get("run_id")))
@@ -407,6 +425,19 @@ class _Patience:
             raise ServerUnreachableError(f"The server cannot be reached: {message}") from fault
         time.sleep(pause_s)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
+
+
+def _request_of(given: RunRequest | Mapping[str, Any] | None) -> RunRequest:
+    if isinstance(given, RunRequest):
+        return given
+    fault = f"A run is asked for by a RunRequest or a mapping of its fields, not by {given!r:.200}"
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(fault)
+    try:
+        return RunRequest(**(given or {}))
+    except TypeError as error:
+        known = ", ".join(each.name for each in fields(RunRequest))
+        raise TypeError(f"{fault}: the fields are {known}") from error
 
 
 def _path(run_id: str, *more: str) -> str:

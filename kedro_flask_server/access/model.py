@@ -17,7 +17,7 @@ class Scope(str, Enum):
     """See the project, and everyone's runs, their events and logs."""
 
     RUN = "run"
-    """Run pipelines; see and cancel the runs of one's own."""
+    """See the project, run its pipelines; see and cancel the runs of one's own."""
 
     ADMIN = "admin"
 

@@ -100,6 +100,7 @@ def create(
     else:
         with _errors_told():
             add_to_file(to_file, key)
+        _record_in_audit(metadata, env, _record("key.created", f"{name} ({to_file})", now))
     click.echo("The key, which is not shown again:", err=True)
     click.echo(secret)
 
@@ -156,6 +157,14 @@ def _change(metadata: ProjectMetadata, env: str | None, what: Any) -> Any:
     with _errors_told():
         store: AccessStore = open_access_store(metadata.project_path, env=env)
         return what(store)
+
+
+def _record_in_audit(metadata: ProjectMetadata, env: str | None, record: AuditRecord) -> None:
+    """Add a record for a key of a file, which counts whether or not the database is there."""
+    try:
+        _change(metadata, env, lambda store: store.write_down([record]))
+    except click.ClickException as error:
+        click.echo(f"The key is not in the audit: {error.message}", err=True)
 
 
 @contextmanager

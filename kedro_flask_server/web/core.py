@@ -59,6 +59,7 @@ def create_core_blueprint(
     snapshot_places = threading.BoundedSemaphore(max_snapshots)
 
     @core.get("/snapshot")
+    @needs(Scope.READ, Scope.RUN)
     def get_snapshot() -> ResponseReturnValue:
         """Get snapshot.
 

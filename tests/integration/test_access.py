@@ -262,7 +262,7 @@ def test_key_is_taken_as_bearer_and_as_the_password_of_basic(served: RunningServ
 def test_scopes_open_what_they_say(served: RunningServer) -> None:
     run_id = submit(served, "runner", pipeline_names=["one"]).json()["run_id"]
     expected = {
-        ("GET", "/snapshot"): {"reader": 200, "runner": 403, "admin": 200},
+        ("GET", "/snapshot"): {"reader": 200, "runner": 200, "admin": 200},
         ("POST", "/run"): {"reader": 403, "runner": 200, "admin": 200},
         ("GET", "/runs"): {"reader": 200, "runner": 200, "admin": 200},
         ("GET", f"/runs/{run_id}"): {"reader": 200, "runner": 200, "other": 404, "admin": 200},
@@ -460,6 +460,7 @@ def test_key_for_a_file_is_stored_nowhere_and_counts_in_the_file(project: Path) 
     assert again.returncode == 1
     assert "There is a key 'mounted' already" in again.stderr
     assert listed_keys(project) == []
+    assert keys_command(project, "audit").stdout.count("key.created  mounted (keys.yml)") == 1
     file = str(project / "keys.yml")
     with kedro_flask_server(project, KEDRO_SERVER_API_KEYS_FILE=file) as server:
         bearer = {"Authorization": f"Bearer {secret}"}

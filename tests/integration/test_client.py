@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +68,25 @@ def test_run_raises_where_the_run_fails_and_wait_returns_it(client: Client) -> N
     assert failed.error is not None
     assert (failed.status, failed.error.node) == (RunStatus.FAILURE, "fail")
     assert client.wait(failed.run_id) == failed
+
+
+def test_mapping_is_taken_for_a_request_and_what_is_none_refused(client: Client) -> None:
+    run = client.run({"pipeline_names": ["one"], "params": {"tag": "x"}})
+    assert run.request == RunRequest(pipeline_names=["one"], params={"tag": "x"})
+    for wrong in ({"pipelines": ["one"]}, ["one"], "one"):
+        with pytest.raises(TypeError, match="RunRequest"):
+            client.submit(wrong)  # type: ignore[arg-type]
+
+
+def test_client_without_its_extra_says_what_to_install() -> None:
+    program = "import sys; sys.modules['httpx'] = None; import kedro_flask_server.client"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert "httpx" in last
+    assert "pip install 'kedro-flask-server[client]'" in last
 
 
 def test_what_is_not_waited_for_goes_on(client: Client) -> None:
