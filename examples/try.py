@@ -1,6 +1,7 @@
 """Starts the server on the example project, sends it a run, and leaves it up to try.
 
-Takes the options of ``kedro server start``.
+Takes the options of ``kedro server start``. The server's log goes to a file, so that the answers
+and what to do next stand last.
 """
 
 import json
@@ -8,30 +9,44 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
+from contextlib import suppress
 from pathlib import Path
 
 PROJECT = Path(__file__).parent / "breast_cancer"
+LOG = PROJECT / "server.log"
 RUN = {"pipeline_names": ["__default__"], "params": {"forest": {"trees": 20}}}
 
 
 def main() -> int:
     """Run the example, until it is stopped; return the server's exit code."""
+    # A shell that starts this in the background has it ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    print(f"Starting the server on {PROJECT.name} (its log: {LOG}).", flush=True)
     command = [sys.executable, "-u", "-m", "kedro", "server", "start", *sys.argv[1:]]
-    server = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.PIPE, text=True)
-    address = ""
-    try:
-        for line in server.stdout:
-            print(line, end="", flush=True)
-            found = re.match(r"Address: +(\S+)", line)
-            if found:
-                address = found[1]
-            if address and "Stop with" in line:
-                _send_run(address)
-    finally:
-        server.terminate()
-        code = server.wait()
-    return code
+    with LOG.open("wb") as log:
+        server = subprocess.Popen(command, cwd=PROJECT, stdout=log, stderr=log)
+    with suppress(KeyboardInterrupt):
+        address = _wait_for_address(server)
+        if address:
+            _send_run(address)
+        server.wait()
+    server.terminate()
+    return server.wait()
+
+
+def _wait_for_address(server: subprocess.Popen) -> str:
+    """Return the server's address once it listens; nothing where it has ended."""
+    while server.poll() is None:
+        printed = LOG.read_text(errors="replace")
+        found = re.search(r"^Address: +(\S+)", printed, re.MULTILINE)
+        if found and "Stop with" in printed:
+            return found[1]
+        time.sleep(0.05)
+    print(LOG.read_text(errors="replace"), file=sys.stderr)
+    return ""
 
 
 def _send_run(address: str) -> None:
@@ -40,17 +55,22 @@ def _send_run(address: str) -> None:
     request = urllib.request.Request(
         f"{address}/run", body.encode(), {"Content-Type": "application/json"}
     )
+    _show(request)
+    print(f"\nGET {address}/scores/forest")
+    _show(f"{address}/scores/forest")
+    print(
+        f"\nThe server stays up; Ctrl-C stops it. Try it yourself:\n"
+        f"  a browser:  {address}/docs\n"
+        f"  curl {address}/runs\n"
+        f"  curl -X POST {address}/run -H 'Content-Type: application/json' -d '{{}}'",
+        flush=True,
+    )
+
+
+def _show(request: "urllib.request.Request | str") -> None:
     with urllib.request.urlopen(request) as response:
-        print(f"{response.status} {response.read().decode()}")
-    with urllib.request.urlopen(f"{address}/scores/forest") as response:
-        print(f"GET {address}/scores/forest\n{response.status} {response.read().decode()}")
-    print("Try it yourself: the address of the API reference is above. Ctrl-C stops.\n", flush=True)
+        print(f"{response.status} {response.read().decode().strip()}")
 
 
 if __name__ == "__main__":
-    # A shell that starts it in the background has it ignore Ctrl-C.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(0)
+    sys.exit(main())

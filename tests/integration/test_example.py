@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.servers import EXAMPLE, RunningServer, copy_project, environment, kedro_flask_server
@@ -60,7 +62,7 @@ def test_snapshot_shows_pipelines_datasets_and_parameters(server: RunningServer)
 def test_first_command_of_the_readme_runs_the_example_and_stays_up(tmp_path: Path) -> None:
     readme = (REPOSITORY / "README.md").read_text()
     tox = (REPOSITORY / "tox.ini").read_text()
-    assert "python -m tox -e example" in readme
+    assert ".venv/bin/pip install tox && .venv/bin/tox -e example" in readme
     assert "commands = python examples/try.py" in tox
     examples = tmp_path / "examples"
     examples.mkdir()
@@ -76,13 +78,20 @@ def test_first_command_of_the_readme_runs_the_example_and_stays_up(tmp_path: Pat
     assert process.stdout is not None
     for line in process.stdout:
         printed.append(line)
-        if "Try it yourself" in line:
+        if "-d '{}'" in line:
             break
     assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    process.stdout.read()
+    server = psutil.Process(process.pid).children()
+    process.send_signal(signal.SIGTERM)
+    printed += process.stdout
     process.stdout.close()
-    process.wait(30)
+    assert process.wait(30) == 0
+    assert not [each for each in server if each.is_running()]
     text = "".join(printed)
     assert '200 {"status":"success"' in text
     assert '"accuracy"' in text
+    # The answers and what to do next stand last; the log is in the file that is named.
+    assert len(printed) < 20, text
+    log = Path(re.search(r"its log: (.*)\)", text)[1]).read_text()  # type: ignore[index]
+    assert "Running node: " in log
+    assert "WARNING" not in log, log

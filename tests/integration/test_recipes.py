@@ -53,11 +53,12 @@ def test_script_with_curl_fails_when_the_run_fails(ours: RunningServer, tmp_path
     assert (good.returncode, good.stderr) == (0, "")
     run_id = newest(ours, "versioned")[0]["run_id"]
     assert f'"run_id":"{run_id}"' in good.stdout
-    again = run([str(recipe("run.sh", "versioned", tmp_path))], ours)
-    assert again.stdout == good.stdout
-    bad = run([str(recipe("run.sh", "fail", tmp_path))], ours)
-    assert bad.returncode == 22
-    assert '"status":"failure"' in bad.stdout
+    for _ in range(2):  # what has failed can be run again, on the same day
+        before = len(newest(ours, "fail"))
+        bad = run([str(recipe("run.sh", "fail", tmp_path))], ours)
+        assert bad.returncode == 22
+        assert '"status":"failure"' in bad.stdout
+        assert len(newest(ours, "fail")) == before + 1
     away = run(
         [str(recipe("run.sh", "one", tmp_path))], ours, KEDRO_SERVER_URL="http://127.0.0.1:9"
     )
@@ -92,7 +93,7 @@ def test_steps_of_the_ci_job_fail_when_the_run_fails(
     job = workflow["jobs"]["train"]
     assert set(job["env"]) == {"KEDRO_SERVER_URL", "KEDRO_SERVER_API_KEY"}
     install, step = [step["run"] for step in job["steps"] if "run" in step]
-    assert install.endswith("install 'kedro-flask-server[client]'")
+    assert "install 'kedro-flask-server[client] @" in install
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = run(["bash", "-e", "-c", step], ours, PATH=path, KEDRO_SERVER_API_KEY="a-key")
     assert done.returncode == code

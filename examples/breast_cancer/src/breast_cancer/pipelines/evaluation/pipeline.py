@@ -15,12 +15,13 @@ def create_pipeline() -> Pipeline:
             score_model,
             namespace=name,
             inputs={"test_features", "test_target"},
+            outputs={"metrics": f"{name}_metrics"},
             tags="evaluation",
         )
         for name in ("forest", "linear")
     ]
     better = Pipeline(
-        [Node(pick, ["forest.metrics", "linear.metrics"], "best_model", name="pick")],
+        [Node(pick, ["forest_metrics", "linear_metrics"], "best_model", name="pick")],
         tags="evaluation",
     )
     return sum(scores, better)
