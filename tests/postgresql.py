@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import pg8000.native
 import psutil
+import psycopg
 
 from tests.servers import free_port
 
@@ -28,8 +28,9 @@ def program(name: str) -> str | None:
 class PostgreSQL:
     """A server of its own, with its data in a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, fsync: bool = False) -> None:
         self._folder = folder
+        self._fsync = "on" if fsync else "off"
         self.port = free_port()
         self._databases = 0
         # PostgreSQL refuses to run as root.
@@ -42,7 +43,8 @@ class PostgreSQL:
         init = [str(program("initdb")), "-D", str(data), "-U", "tests", "-A", "trust", "-N"]
         subprocess.run(init, check=True, capture_output=True, cwd="/", **self._as_user())
         command = [
-            *(str(program("postgres")), "-D", str(data), "-p", str(self.port), "-F"),
+            *(str(program("postgres")), "-D", str(data), "-p", str(self.port)),
+            *("-c", f"fsync={self._fsync}"),
             *("-h", "127.0.0.1", "-k", str(self._folder)),
             *("-c", "ssl=on", "-c", f"ssl_cert_file={self.certificate}"),
             *("-c", f"ssl_key_file={self._folder / 'key.pem'}"),
@@ -54,7 +56,7 @@ class PostgreSQL:
         while True:
             try:
                 self._run("SELECT 1")
-            except pg8000.native.Error:
+            except psycopg.Error:
                 assert time.monotonic() < ends_at
                 time.sleep(0.05)
             else:
@@ -85,10 +87,9 @@ class PostgreSQL:
         return {"user": self._user} if os.geteuid() == 0 else {}
 
     def _run(self, statement: str) -> None:
-        with pg8000.native.Connection(
-            "tests", host="127.0.0.1", port=self.port, database="postgres"
-        ) as connection:
-            connection.run(statement)
+        address = f"postgresql://tests@127.0.0.1:{self.port}/postgres"
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute(statement)
 
     def new_database(self) -> str:
         """Return the URL of an empty database."""
@@ -112,10 +113,10 @@ class PostgreSQL:
 
 
 @contextmanager
-def running_postgresql() -> Iterator[PostgreSQL]:
+def running_postgresql(*, fsync: bool = False) -> Iterator[PostgreSQL]:
     # Not pytest's folder, which other users may not enter.
     with tempfile.TemporaryDirectory() as folder:
-        server = PostgreSQL(Path(folder))
+        server = PostgreSQL(Path(folder), fsync=fsync)
         server.start()
         try:
             yield server

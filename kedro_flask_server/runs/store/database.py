@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import re
 import sqlite3
-import ssl
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 from sqlalchemy import Connection, Table, create_engine, event, inspect, select, text
@@ -25,31 +25,34 @@ from kedro_flask_server.runs.store.prepared import driver_of
 from kedro_flask_server.runs.store.schema import now_ms
 from kedro_flask_server.text import bounded, printable
 
+if TYPE_CHECKING:
+    from kedro_flask_server.runs.store.postgresql import PostgreSQL
+
 logger = logging.getLogger(__name__)
 
 NEWEST_REVISION = "0004"
 """The newest step in ``migrations/versions``."""
 
-# What a request waits for, one after the other, is together below the five seconds within which it
-# has its answer. With SQLite: for its turn to write, and for other processes.
+# What a request waits for with SQLite, one after the other, is together below the five seconds
+# within which it has its answer: for its turn to write, and for other processes.
 _TURN_S = 3.0
 _OTHERS_S = 1.5
-
-# With PostgreSQL: for a connection of the pool, for an answer there, and, where there was none and
-# the connection is made anew, for that.
-_POOL_S = 1.0
-_STATEMENT_S = 1.5
-_ANSWER_S = 1.8
-
-# After how many seconds PostgreSQL ends a transaction whose server has gone silent.
-_SILENCE_S = 3.0
 
 _MAX_CONNECTIONS = 10
 
 # Of one statement: older SQLites take 999 parameters.
 _MAX_ROWS = 150
 
-_SSL_MODES = ("disable", "prefer", "require", "verify-ca", "verify-full")
+# Of libpq's options, those that a URL takes, and the values that some may have.
+_LIBPQ: dict[str, tuple[str, ...] | None] = {
+    "sslmode": ("disable", "prefer", "require", "verify-ca", "verify-full"),
+    "sslrootcert": None,
+    "sslcert": None,
+    "sslkey": None,
+    "target_session_attrs": ("read-write", "primary", "any"),
+}
+_SEVERAL_HOSTS = re.compile(r"(postgresql://(?:[^:/]*(?::[^@]*)?@)?)([^/?]*,[^/?]*)(.*)")
+_HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(?::(\d+))?")
 _FILE_NAME = "runs.db"
 
 # Of SQLite's write-ahead log: so large it becomes where nobody tidies it.
@@ -83,6 +86,8 @@ class Database:
         # SQLite has one writer at a time, and lets the others poll for their turn.
         self._turn_to_write = threading.Lock()
         self._is_open = False
+        self.postgresql = None if self.is_sqlite else _postgresql(url)
+        """Where what every run needs takes one round trip each; None with SQLite."""
         self._engine = self._create_engine()
         self._writer: Connection | None = None
         self._has_written = False
@@ -94,19 +99,8 @@ class Database:
         return _without_secrets(self._url)
 
     def _create_engine(self) -> Engine:
-        if not self.is_sqlite:
-            engine = create_engine(
-                self._url.set(drivername="postgresql+pg8000", query={}),
-                # The driver that bounds every wait for an answer, of a paused server too.
-                connect_args={"timeout": _ANSWER_S, "ssl_context": _tls(self._url)},
-                pool_size=_MAX_CONNECTIONS,
-                max_overflow=0,
-                pool_timeout=_POOL_S,
-                pool_pre_ping=True,
-                isolation_level="READ COMMITTED",
-            )
-            event.listen(engine, "connect", _limit_statements)
-            return engine
+        if self.postgresql is not None:
+            return self.postgresql.engine
         engine = create_engine(
             self._url,
             connect_args={"timeout": _OTHERS_S, "check_same_thread": False},
@@ -164,7 +158,8 @@ class Database:
         Raises:
             StoreUnavailableError: If the database cannot be reached.
         """
-        with _unavailable_where_it_fails(), self._engine.begin() as connection:
+        engine = self._engine if self.postgresql is None else self.postgresql.reading_engine
+        with _unavailable_where_it_fails(), engine.begin() as connection:
             yield connection
 
     @contextmanager
@@ -319,8 +314,8 @@ def locate(database_url: str | None, state_dir: Path) -> URL:
         return URL.create("sqlite", database=str(state_dir / _FILE_NAME))
     fault = "it takes postgresql://user:password@host:port/name or sqlite:////folder/file"
     try:
-        url = make_url(database_url)
-    except ArgumentError as error:
+        url = _parsed(database_url)
+    except (ArgumentError, ValueError) as error:  # the latter: a port that is no number
         raise ServerSettingsError(f"Setting 'database_url' is no URL: {fault}.") from error
     shown = _without_secrets(url)
     if url.drivername not in ("postgresql", "sqlite"):
@@ -328,15 +323,32 @@ def locate(database_url: str | None, state_dir: Path) -> URL:
     if url.drivername == "sqlite" and url.database in (None, "", ":memory:"):
         raise ServerSettingsError(f"Setting 'database_url' cannot be {shown!r}: it names no file.")
     if url.drivername == "postgresql":
-        _tls(url)
+        _libpq_options(url)
         try:
-            import pg8000  # noqa: F401
+            import psycopg  # noqa: F401
         except ImportError as error:
             raise ServerSettingsError(
                 "Setting 'database_url' names a PostgreSQL database, whose driver is not "
                 "installed: pip install 'kedro-flask-server[postgresql]'."
             ) from error
     return url
+
+
+def _parsed(database_url: str) -> URL:
+    """Parse a URL; several hosts, which SQLAlchemy does not know in this form, become its host."""
+    several = _SEVERAL_HOSTS.fullmatch(database_url)
+    if several is None:
+        return make_url(database_url)
+    start, hosts, rest = several.groups()
+    if not all(_HOST.fullmatch(each) for each in hosts.split(",")):
+        raise ArgumentError(hosts)
+    return make_url(f"{start}several{rest}").set(host=hosts)
+
+
+def _postgresql(url: URL) -> PostgreSQL:
+    from kedro_flask_server.runs.store.postgresql import PostgreSQL
+
+    return PostgreSQL(url, _libpq_options(url))
 
 
 @lru_cache
@@ -353,27 +365,29 @@ def _without_secrets(url: URL) -> str:
     return f"{url.drivername}://{url.host or ''}{port}/{url.database or ''}"
 
 
-def _tls(url: URL) -> ssl.SSLContext | bool | None:
-    """Return how the connection is encrypted, in the words of libpq (sslmode, sslrootcert)."""
-    query = dict(url.query)
-    mode, authority = query.pop("sslmode", "prefer"), query.pop("sslrootcert", None)
-    if query or mode not in _SSL_MODES:
-        raise ServerSettingsError(
-            "Setting 'database_url' takes the options sslmode (one of "
-            f"{', '.join(_SSL_MODES)}) and sslrootcert, and no others."
-        )
-    if mode in ("disable", "prefer"):
-        return False if mode == "disable" else None  # in the driver's words
-    try:
-        context = ssl.create_default_context(cafile=None if authority is None else str(authority))
-    except OSError as error:
-        raise ServerSettingsError(
-            f"The sslrootcert of setting 'database_url' cannot be read: {error}."
-        ) from error
-    context.check_hostname = mode == "verify-full"
-    if mode == "require":
-        context.verify_mode = ssl.CERT_NONE
-    return context
+def _libpq_options(url: URL) -> dict[str, str]:
+    """Return the options of a URL, which are libpq's."""
+    options = {name: str(value) for name, value in url.query.items()}
+    for name, value in options.items():
+        allowed = _LIBPQ.get(name, ())
+        if allowed is not None and value not in allowed:
+            raise ServerSettingsError(
+                f"Setting 'database_url' takes the options {_shown_options()}, and no others."
+            )
+        if allowed is None and (name, value) != ("sslrootcert", "system"):
+            try:
+                Path(value).open("rb").close()
+            except OSError as error:
+                raise ServerSettingsError(
+                    f"The {name} of setting 'database_url' cannot be read: {error}."
+                ) from error
+    return options
+
+
+def _shown_options() -> str:
+    limited = (f"{name} ({', '.join(values)})" for name, values in _LIBPQ.items() if values)
+    files = (f"{name} (a file)" for name, values in _LIBPQ.items() if values is None)
+    return ", ".join([*limited, *files])
 
 
 def file_system_of(path: Path) -> str:
@@ -462,22 +476,6 @@ def _begin_in_sqlite(connection: Connection) -> None:
     driver_of(connection).execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _limit_statements(connection: Any, _: object) -> None:
-    cursor = connection.cursor()
-    # What a server that is stopped or cut off in the middle of a transaction holds must not keep
-    # the others waiting.
-    for name, value in {
-        "statement_timeout": int(_STATEMENT_S * 1000),
-        "idle_in_transaction_session_timeout": int(_SILENCE_S * 1000),
-        "tcp_keepalives_idle": 5,
-        "tcp_keepalives_interval": 2,
-        "tcp_keepalives_count": 3,
-    }.items():
-        cursor.execute(f"SET {name} = {value}")
-    connection.commit()
-    cursor.close()
-
-
 @contextmanager
 def _unavailable_where_it_fails() -> Iterator[None]:
     try:
@@ -493,7 +491,6 @@ def _unavailable_where_it_fails() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    details = error.args[0] if error.args else None
-    if isinstance(details, dict):  # what PostgreSQL says, field by field
-        return str(details.get("M", details))
+    if hasattr(error, "sqlstate"):  # what PostgreSQL says, without its hints
+        return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"{type(error).__name__}: {error}"

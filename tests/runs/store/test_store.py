@@ -458,7 +458,7 @@ def test_event_page_ends_with_the_run_and_not_before(open_store, store: RunStore
 
 
 def driver(store: RunStore) -> str:
-    return "sqlite" if store.is_local else "postgresql+pg8000"
+    return "sqlite" if store.is_local else "postgresql+psycopg"
 
 
 def test_lease_ends_by_the_databases_clock(store: RunStore) -> None:
