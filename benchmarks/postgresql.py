@@ -87,9 +87,7 @@ def report(figures: Figures) -> None:
     for executor, name, store in figures:
         if store != "sqlite":
             continue
-        sqlite, postgresql = (
-            statistics.median(figures[executor, name, each]) for each in STORES
-        )
+        sqlite, postgresql = (statistics.median(figures[executor, name, each]) for each in STORES)
         ratio, goal = postgresql / sqlite, GOALS[name]
         is_met = ratio <= goal if name == _MEDIAN else ratio >= goal
         print(

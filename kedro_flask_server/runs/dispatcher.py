@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from kedro_flask_server.config import ServerConfig, timeout_of
@@ -355,7 +355,8 @@ class Dispatcher:
         is_known = self._membership.server_id == server_id
         claims = claims and is_known and self._store.is_local
         try:
-            with self._store.together():  # which takes less than one after the other
+            # Together they take less than one after the other.
+            with self._store.together() if claims else nullcontext():
                 ended = self._store.finish(execution.run, outcome, told)
                 if claims and self._may_be_queued and self._takes_up():
                     claim = self._claim_next(server_id)

@@ -30,7 +30,7 @@ class AuditTrail:
 
     def add(self, database: Database, connection: Connection, *records: AuditRecord) -> None:
         """Add records; what is longer than a column is cut."""
-        rows = [self._dump(record) for record in records]
+        rows = [self.row(record) for record in records]
         database.insert(connection, audit, [*rows[0]], [tuple(row.values()) for row in rows])
 
     def newest(self, connection: Connection, limit: int) -> list[AuditRecord]:
@@ -47,7 +47,8 @@ class AuditTrail:
         if too_many is not None:
             connection.execute(delete(audit).where(*is_refusal, audit.c.id <= too_many))
 
-    def _dump(self, record: AuditRecord) -> dict[str, Any]:
+    def row(self, record: AuditRecord) -> dict[str, Any]:
+        """Return the row of a record."""
         texts = {"who": record.who, "what": record.what, "subject": record.subject}
         texts["address"] = record.address
         fitting = {name: ascii_name(text)[: _LENGTHS[name]] for name, text in texts.items()}

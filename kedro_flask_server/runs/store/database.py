@@ -8,7 +8,7 @@ import re
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import lru_cache
 from itertools import chain
@@ -26,6 +26,7 @@ from kedro_flask_server.runs.store.schema import now_ms
 from kedro_flask_server.text import bounded, printable
 
 if TYPE_CHECKING:
+    from kedro_flask_server.runs.store.exchange import Statement
     from kedro_flask_server.runs.store.postgresql import PostgreSQL
 
 logger = logging.getLogger(__name__)
@@ -86,8 +87,7 @@ class Database:
         # SQLite has one writer at a time, and lets the others poll for their turn.
         self._turn_to_write = threading.Lock()
         self._is_open = False
-        self.postgresql = None if self.is_sqlite else _postgresql(url)
-        """Where what every run needs takes one round trip each; None with SQLite."""
+        self._postgresql = None if self.is_sqlite else _postgresql(url)
         self._engine = self._create_engine()
         self._writer: Connection | None = None
         self._has_written = False
@@ -99,8 +99,8 @@ class Database:
         return _without_secrets(self._url)
 
     def _create_engine(self) -> Engine:
-        if self.postgresql is not None:
-            return self.postgresql.engine
+        if self._postgresql is not None:
+            return self._postgresql.engine
         engine = create_engine(
             self._url,
             connect_args={"timeout": _OTHERS_S, "check_same_thread": False},
@@ -158,7 +158,7 @@ class Database:
         Raises:
             StoreUnavailableError: If the database cannot be reached.
         """
-        engine = self._engine if self.postgresql is None else self.postgresql.reading_engine
+        engine = self._engine if self._postgresql is None else self._postgresql.reading_engine
         with _unavailable_where_it_fails(), engine.begin() as connection:
             yield connection
 
@@ -182,6 +182,11 @@ class Database:
                 yield connection
             finally:
                 self._of_thread.writing = None
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether this thread is within `writing`."""
+        return self._of_thread.writing is not None
 
     @contextmanager
     def _begun(self) -> Iterator[Connection]:
@@ -207,6 +212,28 @@ class Database:
             yield
         finally:
             self._turn_to_write.release()
+
+    def transact(
+        self, statement: Statement, values: Mapping[str, Any], *, lock: int | None = None
+    ) -> list[tuple[Any, ...]]:
+        """Execute a statement of PostgreSQL's, a transaction to itself, in one round trip.
+
+        Args:
+            statement: The statement.
+            values: Its values, by their names.
+            lock: What no other has locked meanwhile, a number of 64 bits. It is locked before: the
+                statement sees what those have stored for whom it had to wait.
+
+        Returns:
+            Its rows.
+
+        Raises:
+            StoreUnavailableError: If the database cannot be reached or written.
+            sqlalchemy.exc.IntegrityError: If a row is there already.
+        """
+        assert self._postgresql is not None  # noqa: S101  as the statement says
+        with _unavailable_where_it_fails():
+            return self._postgresql.transact(statement, values, lock=lock)
 
     def insert(
         self,

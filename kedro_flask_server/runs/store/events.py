@@ -59,6 +59,9 @@ class EventStore:
             told: What was told, by the run's id.
         """
         new = {run_id: rows_of(run_id, each.events) for run_id, each in told.items()}
+        if not self._database.is_sqlite and not self._database.is_writing:
+            self._add_at_once(told, new)
+            return
         with self._database.writing() as connection:
             # Locked: while its server is taken for dead, nothing is added after its end.
             running = select(runs.c.run_id, runs.c.owner).where(
@@ -75,6 +78,20 @@ class EventStore:
                     numbers = {"nodes_done": progress.done, "nodes_total": progress.total}
                     of_run = update(runs).where(runs.c.run_id == row.run_id)
                     connection.execute(of_run.values(numbers))
+
+    def _add_at_once(self, told: Mapping[str, Told], new: Mapping[str, list[EventRow]]) -> None:
+        from kedro_flask_server.runs.store import transactions
+
+        of_runs = [
+            {
+                "run_id": run_id,
+                "owner": each.server_id,
+                "nodes_done": None if each.progress is None else each.progress.done,
+                "nodes_total": None if each.progress is None else each.progress.total,
+            }
+            for run_id, each in told.items()
+        ]
+        transactions.tell(self._database, of_runs, [row for each in new.values() for row in each])
 
 
 def rows_of(run_id: str, told: Iterable[Event]) -> list[EventRow]:

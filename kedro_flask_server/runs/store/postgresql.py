@@ -160,54 +160,35 @@ class PostgreSQL:
             use_native_hstore=False,
         )
 
-    def transact(self, statement: Statement, values: Mapping[str, Any]) -> Rows:
-        """Execute a statement, which is a transaction to itself, in one round trip.
-
-        Args:
-            statement: The statement.
-            values: Its values, by their names.
-
-        Returns:
-            Its rows.
+    def transact(
+        self, statement: Statement, values: Mapping[str, Any], *, lock: int | None = None
+    ) -> Rows:
+        """Execute a statement, a transaction to itself, as `Database.transact` says.
 
         Raises:
             sqlalchemy.exc.IntegrityError: If a row is there already.
-            sqlalchemy.exc.OperationalError: If that cannot be done now.
+            sqlalchemy.exc.SQLAlchemyError: If that cannot be done now.
         """
-        return self._execute([(statement, values)], in_transaction=False)
-
-    def transact_locked(self, key: int, statement: Statement, values: Mapping[str, Any]) -> Rows:
-        """Execute a statement as `transact` does, while no other does that has locked the same.
-
-        The lock is taken by a statement of its own: what follows sees what those have stored for
-        whom it had to wait.
-
-        Args:
-            key: What to lock, a number of 64 bits.
-            statement: The statement.
-            values: Its values, by their names.
-        """
-        return self._execute([(_LOCK, {"key": key}), (statement, values)], in_transaction=True)
-
-    def _execute(self, work: Work, *, in_transaction: bool) -> Rows:
+        work: Work = [(statement, values)]
+        if lock is not None:
+            work = [(_LOCK, {"key": lock}), *work]
         pooled = self.engine.raw_connection()
         try:
             connection = pooled.driver_connection
             assert isinstance(connection, Connection)  # noqa: S101  `_connect` has made it
-            before: Work = []
             if connection.is_pooled:
-                before = [(_BEGIN, {}), (_SET_TRANSACTION, {"is_local": True, "pid": 0})]
-            elif in_transaction:
-                before = [(_BEGIN, {})]
-            after: Work = [(_COMMIT, {})] if before else []
+                limits = (_SET_TRANSACTION, {"is_local": True, "pid": 0})
+                work = [(_BEGIN, {}), limits, *work, (_COMMIT, {})]
+            elif lock is not None:
+                work = [(_BEGIN, {}), *work, (_COMMIT, {})]
             try:
-                rows = exchange(connection, [*before, *work, *after])
+                rows = exchange(connection, work)
             except psycopg.Error as error:
                 self._distrust_after(error, connection)
                 if connection.closed:
                     pooled.invalidate(error)
                 raise _for_sqlalchemy(error) from error
-            return rows[len(before) + len(work) - 1]
+            return rows[work.index((statement, values))]
         finally:
             pooled.close()
 

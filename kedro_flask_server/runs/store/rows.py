@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, select, update
 
 from kedro_flask_server.redaction import redact_content
 from kedro_flask_server.runs.ids import EPOCH, time_of
@@ -90,11 +90,11 @@ def ascii_name(name: str) -> str:
     return json.dumps(name)[1:-1]
 
 
-def load_run(row: Row[Any], position: int | None = None) -> Run:
+def load_run(row: Any, position: int | None = None) -> Run:
     """Return the run of a row of `schema.runs`.
 
     Args:
-        row: The row.
+        row: The row, whose columns are its attributes.
         position: Its place in the queue.
     """
     return Run(
@@ -115,7 +115,7 @@ def load_run(row: Row[Any], position: int | None = None) -> Run:
     )
 
 
-def _load_progress(row: Row[Any]) -> Progress | None:
+def _load_progress(row: Any) -> Progress | None:
     if row.nodes_done is None or row.nodes_total is None:
         return None
     return Progress(done=row.nodes_done, total=row.nodes_total)

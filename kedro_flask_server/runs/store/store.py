@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import (
     Connection,
@@ -62,6 +62,9 @@ from kedro_flask_server.runs.store.schema import (
     servers,
 )
 from kedro_flask_server.runs.store.servers import ServerStore
+
+if TYPE_CHECKING:
+    from kedro_flask_server.runs.store.transactions import Transactions
 
 # Of one run; more than a project has, and few enough to write.
 _MAX_PIPELINES = 1_000
@@ -168,6 +171,11 @@ class RunStore(RunReader):
         self._trail = AuditTrail(project=project, env=env)
         digest = hashlib.sha256(f"{project}\0{env}".encode()).digest()
         self._scope_lock = int.from_bytes(digest[:8], "big", signed=True)
+        self._transactions: Transactions | None = None
+        if not database.is_sqlite:
+            from kedro_flask_server.runs.store.transactions import Transactions
+
+            self._transactions = Transactions(database, self._place, self._scope_lock)
 
     @property
     def is_local(self) -> bool:
@@ -253,6 +261,11 @@ class RunStore(RunReader):
                 "held_by": server_id if is_held else None,
             }
             try:
+                at_once = self._add_at_once(
+                    values, pipelines, submitter, server_id, max_queued, may_start=may_start
+                )
+                if at_once is not None:
+                    return at_once
                 with self._database.writing() as connection:
                     self._lock_scope(connection)
                     if key is not None:
@@ -275,6 +288,39 @@ class RunStore(RunReader):
                 # anything else, this would not end.
                 if not self._exists(new_id):
                     raise
+
+    def _add_at_once(
+        self,
+        values: dict[str, Any],
+        pipelines: list[str],
+        submitter: Submitter,
+        server_id: str,
+        max_queued: int,
+        *,
+        may_start: bool,
+    ) -> Run | Claim | None:
+        """Store a run in one round trip; None where there is none such, or something is unusual."""
+        if self._transactions is None or self._database.is_writing:
+            return None
+        run_id = values["run_id"]
+        record = self._trail.row(_audit_record(submitter, "run.submitted", run_id))
+        taken_in = self._transactions.add(
+            values,
+            pipelines,
+            server_id=server_id,
+            max_queued=max_queued,
+            may_start=may_start,
+            max_own_active=submitter.max_active,
+            max_own_queued=submitter.max_queued,
+            created_at=rows.to_ms(time_of(run_id)),
+            **{"noted_at" if name == "time" else name: record[name] for name in record},
+        )
+        if taken_in is None:
+            return None
+        if taken_in.started_at is None:
+            return replace(self._inserted(values), position=taken_in.queued + 1)
+        started = {"status": RunStatus.RUNNING, "started_at": taken_in.started_at}
+        return Claim(run=self._inserted({**values, **started}), event_id=2)
 
     def _started(self, connection: Connection, run_id: str, server_id: str) -> dict[str, Any]:
         """Return what is different in the row of a run that starts as it is taken in."""
@@ -308,9 +354,7 @@ class RunStore(RunReader):
         )
 
     def _note(self, connection: Connection, who: Submitter, what: str, run_id: str) -> None:
-        now = datetime.now(timezone.utc)
-        record = AuditRecord(time=now, who=who.name, what=what, subject=run_id, address=who.address)
-        self._trail.add(self._database, connection, record)
+        self._trail.add(self._database, connection, _audit_record(who, what, run_id))
 
     def _sent_before(
         self, request: RunRequest, submitter: str, key: str, key_hours: float
@@ -389,6 +433,12 @@ class RunStore(RunReader):
         Returns:
             The run; None where there is none that may run.
         """
+        if self._transactions is not None and not concurrency and not self._database.is_writing:
+            taken, is_disputed = self._transactions.claim(server_id)
+            if taken is not None:
+                return Claim(run=rows.load_run(taken), event_id=taken.newest_id + 1)
+            if not is_disputed:
+                return None
         with self._database.writing() as connection:
             self._lock_scope(connection)
             if not self._is_known(connection, server_id):
@@ -476,6 +526,9 @@ class RunStore(RunReader):
         error, kept = rows.dump_error(outcome.error), rows.dump_ended_request(run.request)
         progress, run_id = told.progress, run.run_id
         what, new = ended_with(outcome, progress), rows_of(run_id, told.events)
+        ended = self._finish_at_once(run, outcome, told, error=error, kept=kept)
+        if ended is not None:
+            return ended
         with self._database.writing() as connection:
             started_at = run.started_at or run.created_at
             finished_at = max(self._database.now_ms(connection), rows.to_ms(started_at))
@@ -499,16 +552,7 @@ class RunStore(RunReader):
                 last = (run_id, last_id + 1, finished_at, kind, json.dumps(what))
                 add_rows(self._database, connection, [*new, last])
                 [(asked_at,)] = _CANCEL_REQUESTED_AT.rows(connection, {"of": run_id})
-                return replace(
-                    run,
-                    cancel_requested_at=rows.from_ms(asked_at),
-                    status=outcome.status,
-                    request=RunRequest(**json.loads(kept)),
-                    finished_at=rows.from_ms(finished_at),
-                    duration_ms=outcome.duration_ms,
-                    progress=progress or run.progress,
-                    error=outcome.error,
-                )
+                return _ended(run, outcome, told, kept, finished_at, asked_at)
             row = self._row(connection, run_id)
             if row is None:
                 return None
@@ -518,6 +562,29 @@ class RunStore(RunReader):
             late = {**what, "is_late": True}
             tell(connection, [run_id], EventType.RUN_FINISHED, now_ms(), late)
             return None
+
+    def _finish_at_once(
+        self, run: Run, outcome: RunOutcome, told: Told, *, error: str | None, kept: str
+    ) -> Run | None:
+        """Record how a run ended in one round trip; None where there is none such, or it is not."""
+        if self._transactions is None or self._database.is_writing:
+            return None
+        progress = told.progress
+        ended = self._transactions.finish(
+            rows_of(run.run_id, told.events),
+            run_id=run.run_id,
+            owner=told.server_id,
+            status=outcome.status.value,
+            duration_ms=outcome.duration_ms,
+            started_at=rows.to_ms(run.started_at or run.created_at),
+            error=error,
+            request=kept,
+            nodes_done=None if progress is None else progress.done,
+            nodes_total=None if progress is None else progress.total,
+            last_id=told.events[-1].id if told.events else told.last_id,
+            what=json.dumps(ended_with(outcome, progress)),
+        )
+        return None if ended is None else _ended(run, outcome, told, kept, *ended)
 
     def request_cancel(self, run_id: str, by: Submitter = NOBODY) -> Run | None:
         """Cancel a run that is queued; note for one that runs that it is to be cancelled.
@@ -612,9 +679,29 @@ class RunStore(RunReader):
         self._database.lock(connection, self._scope_lock)
 
 
+def _audit_record(who: Submitter, what: str, run_id: str) -> AuditRecord:
+    now = datetime.now(timezone.utc)
+    return AuditRecord(time=now, who=who.name, what=what, subject=run_id, address=who.address)
+
+
 def _ago(period: timedelta) -> str:
     """Return the id of a run that was taken in a while ago."""
     return run_id_at(datetime.now(timezone.utc) - period)
+
+
+def _ended(
+    run: Run, outcome: RunOutcome, told: Told, kept: str, finished_at: int, asked_at: int | None
+) -> Run:
+    return replace(
+        run,
+        cancel_requested_at=rows.from_ms(asked_at),
+        status=outcome.status,
+        request=RunRequest(**json.loads(kept)),
+        finished_at=rows.from_ms(finished_at),
+        duration_ms=outcome.duration_ms,
+        progress=told.progress or run.progress,
+        error=outcome.error,
+    )
 
 
 def _is_running_at(run_id: str, server_id: str) -> tuple[Any, ...]:
