@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -22,7 +21,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 def require(program: str) -> str:
     """Return a program's path; where it is missing, skip the test, or in CI fail it."""
-    path = shutil.which(program) or postgresql.program(program)
+    path = postgresql.program(program)
     if path is None:
         do_without(f"{program} is not installed")
     return str(path)

@@ -29,6 +29,10 @@ class CountingProxy:
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
 
+    def move_to(self, port: int) -> None:
+        """Lead connections that are made from now on to another server, as a name that moves."""
+        self._server = ("127.0.0.1", port)
+
     def close(self) -> None:
         self._is_over.set()
         self._thread.join()

@@ -412,9 +412,10 @@ def _libpq_options(url: URL) -> dict[str, str]:
 
 
 def _shown_options() -> str:
-    limited = (f"{name} ({', '.join(values)})" for name, values in _LIBPQ.items() if values)
-    files = (f"{name} (a file)" for name, values in _LIBPQ.items() if values is None)
-    return ", ".join([*limited, *files])
+    return ", ".join(
+        f"{name} ({'a file' if values is None else ', '.join(values)})"
+        for name, values in _LIBPQ.items()
+    )
 
 
 def file_system_of(path: Path) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from psycopg.conninfo import make_conninfo
 from psycopg.waiting import Ready
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Engine
-from sqlalchemy.exc import DisconnectionError, IntegrityError, OperationalError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from kedro_flask_server.runs.store.exchange import (
@@ -27,13 +29,15 @@ from kedro_flask_server.runs.store.exchange import (
     is_ready,
 )
 
-# What a request waits for, one after the other: for a connection of the pool, for one to show that
-# it works, where it does not for another to be made, and for an answer there. Together it is no
+# What a request waits for, one after the other: for a connection of the pool; for it to show that
+# it works, and where it does not for another to be made; and for an answer there. Together it is no
 # more than the five seconds within which a request has its own answer.
 _POOL_S = 1.0
-_CHECK_S = 0.8
-_CONNECT_S = 1.5
+_REACH_S = 2.3
 _ANSWER_S = 1.7
+
+# Of the time to reach the server, what a connection has that may work no more.
+_CHECK_S = 0.8
 
 # After which PostgreSQL itself gives a statement up.
 _STATEMENT_S = 1.5
@@ -125,6 +129,7 @@ class PostgreSQL:
         # Connections that are older lead to a server that is gone, or that others write now.
         self._distrusted_before = 0.0
         self._is_pooled = False
+        self._checking = _Checking()
         self.engine = self._create_engine()
         # Each statement sees what is committed when it begins, within a transaction or without.
         self._alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -172,25 +177,31 @@ class PostgreSQL:
         work: Work = [(statement, values)]
         if lock is not None:
             work = [(_LOCK, {"key": lock}), *work]
-        pooled = self.engine.raw_connection()
         try:
+            rows = self._execute(work)
+        except psycopg.Error as error:
+            kind = IntegrityError if isinstance(error, psycopg.IntegrityError) else DBAPIError
+            raise kind(None, None, error) from error
+        return rows[-1]
+
+    def _execute(self, work: Work) -> list[Rows]:
+        with closing(self.engine.raw_connection()) as pooled:
             connection = pooled.driver_connection
             assert isinstance(connection, Connection)  # noqa: S101  `_connect` has made it
+            before: Work = ()
             if connection.is_pooled:
-                limits = (_SET_TRANSACTION, {"is_local": True, "pid": 0})
-                work = [(_BEGIN, {}), limits, *work, (_COMMIT, {})]
-            elif lock is not None:
-                work = [(_BEGIN, {}), *work, (_COMMIT, {})]
+                before = [(_BEGIN, {}), (_SET_TRANSACTION, {"is_local": True, "pid": 0})]
+            elif len(work) > 1:
+                before = [(_BEGIN, {})]
+            after: Work = [(_COMMIT, {})] if before else ()
             try:
-                rows = exchange(connection, work)
+                rows = exchange(connection, [*before, *work, *after])
             except psycopg.Error as error:
                 self._distrust_after(error, connection)
                 if connection.closed:
                     pooled.invalidate(error)
-                raise _for_sqlalchemy(error) from error
-            return rows[work.index((statement, values))]
-        finally:
-            pooled.close()
+                raise
+            return rows[len(before) : len(before) + len(work)]
 
     def _connect_within_limits(self) -> Connection:
         connection = self._connect(_SET_SESSION, answer_s=_ANSWER_S)
@@ -199,7 +210,8 @@ class PostgreSQL:
 
     def _connect(self, limits: Statement, *, answer_s: float | None) -> Connection:
         """Connect to the first server that can be reached, and be written."""
-        ends_at = time.monotonic() + _CONNECT_S
+        left_s, self._checking.left_s = self._checking.left_s, _REACH_S
+        ends_at = time.monotonic() + left_s
         attempts = list(self._attempts())
         faults = {}
         for number, (host, port, address) in enumerate(attempts):
@@ -254,10 +266,12 @@ class PostgreSQL:
         if time.monotonic() - connection.checked_at < _BELIEVED_S:
             return
         connection.answer_s = _CHECK_S
+        began_at = time.monotonic()
         try:
             [[(is_read_only,)]] = exchange(connection, [(_IS_READ_ONLY, {})])
         except psycopg.Error as error:
             self._distrust_after(error, connection)
+            self._checking.left_s = _REACH_S - (time.monotonic() - began_at)
             raise DisconnectionError from error
         connection.answer_s = _ANSWER_S
         if is_read_only == "on" and self._must_be_writable:
@@ -285,6 +299,12 @@ class PostgreSQL:
         if driver.is_pooled and not driver.autocommit:
             names = "; ".join(f"SET LOCAL {name} = {value}" for name, value in _SESSION.items())
             driver.execute(names)
+
+
+class _Checking(threading.local):
+    """What is left to a thread of the time to reach the server."""
+
+    left_s = _REACH_S
 
 
 def _limit(connection: Connection, limits: Statement) -> None:
@@ -322,11 +342,6 @@ def _connected(conninfo: str, ends_at: float) -> pq.abc.PGconn:
 def _connection_fault(pgconn: pq.abc.PGconn, reason: str) -> psycopg.OperationalError:
     pgconn.finish()
     return psycopg.OperationalError(reason.strip())
-
-
-def _for_sqlalchemy(error: psycopg.Error) -> Exception:
-    kind = IntegrityError if isinstance(error, psycopg.IntegrityError) else OperationalError
-    return kind(None, None, error)
 
 
 def _hosts_of(url: URL) -> Iterator[tuple[str, int]]:

@@ -552,7 +552,7 @@ class RunStore(RunReader):
                 last = (run_id, last_id + 1, finished_at, kind, json.dumps(what))
                 add_rows(self._database, connection, [*new, last])
                 [(asked_at,)] = _CANCEL_REQUESTED_AT.rows(connection, {"of": run_id})
-                return _ended(run, outcome, told, kept, finished_at, asked_at)
+                return _ended(run, outcome, told, (kept, finished_at, asked_at))
             row = self._row(connection, run_id)
             if row is None:
                 return None
@@ -584,7 +584,7 @@ class RunStore(RunReader):
             last_id=told.events[-1].id if told.events else told.last_id,
             what=json.dumps(ended_with(outcome, progress)),
         )
-        return None if ended is None else _ended(run, outcome, told, kept, *ended)
+        return None if ended is None else _ended(run, outcome, told, (kept, *ended))
 
     def request_cancel(self, run_id: str, by: Submitter = NOBODY) -> Run | None:
         """Cancel a run that is queued; note for one that runs that it is to be cancelled.
@@ -689,9 +689,9 @@ def _ago(period: timedelta) -> str:
     return run_id_at(datetime.now(timezone.utc) - period)
 
 
-def _ended(
-    run: Run, outcome: RunOutcome, told: Told, kept: str, finished_at: int, asked_at: int | None
-) -> Run:
+def _ended(run: Run, outcome: RunOutcome, told: Told, stored: tuple[str, int, int | None]) -> Run:
+    """Return a run that has ended, with what is stored of that: request, end, when to be ended."""
+    kept, finished_at, asked_at = stored
     return replace(
         run,
         cancel_requested_at=rows.from_ms(asked_at),

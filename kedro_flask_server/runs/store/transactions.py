@@ -56,7 +56,7 @@ WITH found AS (
   SELECT :project, :env, CAST(:noted_at AS BIGINT), :who, :what, :subject, :address FROM added
 )
 SELECT queued, started_at FROM found, added
-""")
+""")  # noqa: S608  ours
 
 # The run whose turn it is, unless its submitter has one that runs while others wait.
 _CLAIM = Statement(f"""
@@ -88,7 +88,7 @@ WITH known AS (
 )
 SELECT (SELECT is_disputed FROM turn), taken.*
 FROM (SELECT 1) AS always LEFT JOIN taken ON true
-""")
+""")  # noqa: S608  ours
 
 _FINISH = Statement(f"""
 WITH ended AS (
@@ -111,7 +111,7 @@ WITH ended AS (
   ON CONFLICT DO NOTHING
 )
 SELECT finished_at, cancel_requested_at FROM ended
-""")
+""")  # noqa: S608  ours
 
 # What is locked cannot be taken for its server's that is dead, to which nothing is added.
 _TELL = Statement("""
