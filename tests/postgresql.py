@@ -15,6 +15,9 @@ from pathlib import Path
 
 import psutil
 import psycopg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine
 
 from tests.servers import free_port
 
@@ -163,6 +166,18 @@ class PostgreSQL:
         for process in self._processes():
             with suppress(psutil.NoSuchProcess):
                 process.resume()
+
+
+def make_schema(url: str, revision: str) -> None:
+    """Make the tables in an empty database, as a version of the program did that is older."""
+    config = Config()
+    config.set_main_option("script_location", "kedro_flask_server.runs.store:migrations")
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
 
 
 @contextmanager

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import psutil
 from sqlalchemy import Connection, Table, create_engine, event, inspect, select, text
 from sqlalchemy.engine import URL, Engine, make_url
-from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.runs.store.prepared import driver_of
 from kedro_flask_server.runs.store.schema import now_ms
+from kedro_flask_server.runs.store.upgrade import Upgrade
 from kedro_flask_server.text import bounded, printable
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ NEWEST_REVISION = "0004"
 # within which it has its answer: for its turn to write, and for other processes.
 _TURN_S = 3.0
 _OTHERS_S = 1.5
+
+# How long who opens PostgreSQL waits for its schema to be brought up to date; an empty database
+# takes a fraction of that.
+_UPGRADE_S = 2.5
 
 _MAX_CONNECTIONS = 10
 
@@ -61,6 +66,9 @@ _MAX_LOG_PAGES = 10_000
 
 # "KeFlSv" in ASCII: PostgreSQL's advisory locks are numbers that programs agree upon.
 _MIGRATION_LOCK = 0x4B65466C5376
+
+# What PostgreSQL calls a lock for which one has waited as long as one may.
+_LOCKED = "55P03"
 
 # SQLite's write-ahead log needs memory shared between all that open the file, which these do not
 # give (https://www.sqlite.org/wal.html#overview, the third disadvantage).
@@ -88,6 +96,7 @@ class Database:
         self._turn_to_write = threading.Lock()
         self._is_open = False
         self._postgresql = None if self.is_sqlite else _postgresql(url)
+        self._upgrade = Upgrade(self._bring_up_to_date)
         self._engine = self._create_engine()
         self._writer: Connection | None = None
         self._has_written = False
@@ -123,11 +132,33 @@ class Database:
             return
         if self.is_sqlite:
             _make_folder(Path(str(self._url.database)).parent)
-        with self.writing() as connection:
-            self.lock(connection, _MIGRATION_LOCK)
+        if self._postgresql is None:
+            self._bring_up_to_date()
+        else:  # which may take minutes, and whoever asks is to be told
+            self._upgrade.wait(_UPGRADE_S)
+        self._is_open = True
+
+    def _bring_up_to_date(self) -> None:
+        with self._migrating() as connection:
             if _revision(connection) != NEWEST_REVISION:
                 self._migrate(connection)
-        self._is_open = True
+
+    @contextmanager
+    def _migrating(self) -> Iterator[Connection]:
+        """Return a connection, in a transaction, for what changes the schema."""
+        if self._postgresql is None:
+            with self.writing() as connection:
+                yield connection
+            return
+        with _unavailable_where_it_fails(), self._postgresql.migrating() as connection:
+            try:
+                self.lock(connection, _MIGRATION_LOCK)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) != _LOCKED:
+                    raise
+                reason = "another server is bringing its schema up to date"
+                raise StoreUnavailableError(reason) from error
+            yield connection
 
     def _migrate(self, connection: Connection) -> None:
         # Only a schema that has to change pays for these imports.
@@ -314,6 +345,9 @@ class Database:
             if writer is not None:
                 writer.close()
             self._turn_to_write.release()
+        if self._postgresql is not None:
+            self._postgresql.give_up_migrating()
+            self._upgrade.join()
         self._engine.dispose()
 
 

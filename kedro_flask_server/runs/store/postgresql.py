@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import psycopg
 from psycopg import pq
 from psycopg.conninfo import make_conninfo
 from psycopg.waiting import Ready
+from sqlalchemy import Connection as SQLConnection
 from sqlalchemy import create_engine, event
 from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
@@ -47,7 +48,7 @@ _SILENCE_S = 3.0
 
 # A migration waits for what others have locked no longer than that, since all others wait behind
 # it meanwhile; what it does itself takes as long as it takes.
-_LOCK_S = 3.0
+_LOCK_MS = 2_000
 
 # How long a connection is believed to work, and to be to a server that can be written.
 _BELIEVED_S = 1.0
@@ -93,9 +94,7 @@ def _setting(values: Mapping[str, int]) -> Statement:
 
 _SET_SESSION = _setting(_SESSION | _KEEPALIVES)
 _SET_TRANSACTION = _setting(_SESSION)
-_SET_MIGRATION = _setting(
-    {"statement_timeout": 0, "lock_timeout": int(_LOCK_S * 1000), **_KEEPALIVES}
-)
+_SET_MIGRATION = _setting({"statement_timeout": 0, "lock_timeout": _LOCK_MS, **_KEEPALIVES})
 
 Work = Sequence[tuple[Statement, Mapping[str, Any]]]
 
@@ -130,6 +129,7 @@ class PostgreSQL:
         self._distrusted_before = 0.0
         self._is_pooled = False
         self._checking = _Checking()
+        self._migrator: Connection | None = None
         self.engine = self._create_engine()
         # Each statement sees what is committed when it begins, within a transaction or without.
         self._alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -155,15 +155,34 @@ class PostgreSQL:
         """What transactions that only read are begun with: no round trips to begin and end."""
         return self.engine if self._is_pooled else self._alone
 
-    def migrating_engine(self) -> Engine:
-        """Return an engine for a migration, which has limits of its own."""
-        return create_engine(
+    @contextmanager
+    def migrating(self) -> Iterator[SQLConnection]:
+        """Return a connection, in a transaction, for a migration, which has limits of its own."""
+        engine = create_engine(
             "postgresql+psycopg://",
-            creator=lambda: self._connect(_SET_MIGRATION, answer_s=None),
+            creator=self._connect_to_migrate,
             poolclass=NullPool,
             isolation_level="READ COMMITTED",
             use_native_hstore=False,
         )
+        try:
+            with engine.begin() as connection:
+                if self._is_pooled:
+                    limits = f"SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = {_LOCK_MS}"
+                    connection.exec_driver_sql(limits)
+                yield connection
+        finally:
+            self._migrator = None
+
+    def _connect_to_migrate(self) -> Connection:
+        self._migrator = self._connect(_SET_MIGRATION, answer_s=None)
+        return self._migrator
+
+    def give_up_migrating(self) -> None:
+        """Have a migration that is under way end, and leave the schema as it was."""
+        migrator = self._migrator
+        if migrator is not None:
+            migrator.answer_s = 0
 
     def transact(
         self, statement: Statement, values: Mapping[str, Any], *, lock: int | None = None
@@ -204,9 +223,7 @@ class PostgreSQL:
             return rows[len(before) : len(before) + len(work)]
 
     def _connect_within_limits(self) -> Connection:
-        connection = self._connect(_SET_SESSION, answer_s=_ANSWER_S)
-        self._is_pooled = connection.is_pooled
-        return connection
+        return self._connect(_SET_SESSION, answer_s=_ANSWER_S)
 
     def _connect(self, limits: Statement, *, answer_s: float | None) -> Connection:
         """Connect to the first server that can be reached, and be written."""
@@ -225,6 +242,7 @@ class PostgreSQL:
                 faults[f"{host}:{port}"] = error
                 continue
             connection.answer_s = answer_s
+            self._is_pooled = connection.is_pooled
             # Where it was found is asked first the next time.
             self._hosts.sort(key=lambda each: each != (host, port))
             return connection

@@ -21,6 +21,7 @@ from kedro_flask_server.runs.store import Claim, Database, RunStore, Told, locat
 from tests.conftest import require
 from tests.postgresql import (
     PostgreSQL,
+    make_schema,
     running_pgbouncer,
     running_postgresql,
     running_standby,
@@ -304,3 +305,110 @@ def test_pgbouncer_may_give_each_transaction_another_connection(
 def sleep_in(store: RunStore) -> None:
     with store._database.writing() as connection:
         connection.execute(sqlalchemy.text("SELECT pg_sleep(20)"))
+
+
+SLOW_INDEX = """
+CREATE FUNCTION be_slow() RETURNS event_trigger LANGUAGE plpgsql AS
+  $$BEGIN IF current_query() LIKE '%ix_runs_submitter%' THEN PERFORM pg_sleep(6); END IF; END$$;
+CREATE EVENT TRIGGER be_slow ON ddl_command_start EXECUTE FUNCTION be_slow()
+"""
+
+
+@pytest.fixture
+def slow_to_migrate(postgresql_server: PostgreSQL) -> str:
+    """Return the URL of an empty database in which one index takes longer than any statement."""
+    url = postgresql_server.new_database()
+    postgresql_server.query(SLOW_INDEX, url.rpartition("/")[2])
+    return url
+
+
+@pytest.mark.once
+def test_long_migration_is_told_and_comes_to_its_end(slow_to_migrate: str) -> None:
+    databases = [Database(locate(slow_to_migrate, Path())) for _ in range(2)]
+    reasons = set()
+    with ThreadPoolExecutor(2) as threads:
+
+        def open_until_it_is(database: Database) -> None:
+            ends_at = time.monotonic() + 60
+            while True:
+                began_at = time.monotonic()
+                try:
+                    database.open()
+                except StoreUnavailableError as error:
+                    assert time.monotonic() - began_at < LIMIT_S < ends_at
+                    reasons.add(error.reason)
+                else:
+                    return
+
+        list(threads.map(open_until_it_is, databases))
+    told = " ".join(reasons)
+    assert "its schema is being brought up to date (" in told
+    assert "another server is bringing its schema up to date" in told
+    for database in databases:
+        database.close()
+
+
+@pytest.mark.once
+def test_migration_is_given_up_when_server_stops(
+    slow_to_migrate: str, postgresql_server: PostgreSQL
+) -> None:
+    database = Database(locate(slow_to_migrate, Path()))
+    fails_in_time(database.open)
+    began_at = time.monotonic()
+    database.close()
+    assert time.monotonic() - began_at < 1
+    tables = "SELECT count(*) FROM pg_tables WHERE tablename = 'runs'"
+    name = slow_to_migrate.rpartition("/")[2]
+    eventually(lambda: postgresql_server.query(tables, name) == [(0,)])
+
+
+@pytest.mark.once
+def test_migration_that_has_to_wait_for_a_lock_lets_others_go_on(
+    postgresql_server: PostgreSQL,
+) -> None:
+    url = postgresql_server.new_database()
+    make_schema(url, "0003")
+    database = Database(locate(url, Path()))
+    with psycopg.connect(url) as other:
+        other.execute("LOCK TABLE runs IN ROW EXCLUSIVE MODE")  # as one that writes
+        fails_in_time(database.open)
+        fails_in_time(database.open)
+    database.open()
+    database.close()
+
+
+MILLION_RUNS = """
+INSERT INTO runs (run_id, project, env, status, request, started_at, finished_at, duration_ms)
+  SELECT to_char(to_timestamp(1767225600 + n), 'YYYY-MM-DD"T"HH24.MI.SS') || '.000Z', 'here',
+    'local', 'success', '{"params": {"tag": "' || md5(n::text) || '"}}', 0, 1, 1.0
+  FROM generate_series(1, 1000000) AS n;
+INSERT INTO run_pipelines SELECT run_id, '__default__' FROM runs;
+INSERT INTO events SELECT run_id, n, 0, 'run.queued', '{}' FROM runs, generate_series(1, 3) AS n
+"""
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_migration_of_a_million_runs_comes_to_its_end(
+    postgresql_server: PostgreSQL, record_property: Callable[[str, object], None]
+) -> None:
+    url = postgresql_server.new_database()
+    make_schema(url, "0001")
+    postgresql_server.query(MILLION_RUNS, url.rpartition("/")[2])
+    database = Database(locate(url, Path()))
+    began_at = time.monotonic()
+
+    def is_open() -> bool:
+        asked_at = time.monotonic()
+        try:
+            database.open()
+        except StoreUnavailableError as error:
+            assert "being brought up to date" in error.reason
+            assert time.monotonic() - asked_at < LIMIT_S
+            return False
+        return True
+
+    eventually(is_open, 1200)
+    record_property("seconds", time.monotonic() - began_at)
+    print(f"a million runs: {time.monotonic() - began_at:.1f} s")  # noqa: T201
+    database.close()
