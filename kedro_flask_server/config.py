@@ -350,7 +350,8 @@ class ServerConfig:
     database_url: str | None = _setting(
         None,
         _text,
-        allowed="postgresql://user:password@host:port/name or sqlite:////folder/file",
+        allowed="postgresql://user:password@host:port/name, with several hosts as "
+        "host:port,host:port, or sqlite:////folder/file",
         meaning="the database of the runs; None: SQLite, in `state_dir`",
         is_secret=True,
     )

@@ -373,7 +373,10 @@ def locate(database_url: str | None, state_dir: Path) -> URL:
     """
     if database_url is None:
         return URL.create("sqlite", database=str(state_dir / _FILE_NAME))
-    fault = "it takes postgresql://user:password@host:port/name or sqlite:////folder/file"
+    fault = (
+        "it takes postgresql://user:password@host:port/name, with several hosts as "
+        "host:port,host:port, or sqlite:////folder/file"
+    )
     try:
         url = _parsed(database_url)
     except (ArgumentError, ValueError) as error:  # the latter: a port that is no number

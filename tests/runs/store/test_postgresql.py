@@ -192,6 +192,14 @@ def pair() -> Iterator[tuple[PostgreSQL, PostgreSQL, str]]:
             yield primary, standby, name
 
 
+def stored_at(server: PostgreSQL, name: str) -> list[tuple[object, ...]]:
+    """Return the runs of a server that may not have all of the other's yet."""
+    try:
+        return server.query("SELECT run_id FROM runs", name)
+    except psycopg.errors.UndefinedTable:
+        return []
+
+
 @pytest.mark.once
 @pytest.mark.parametrize("what", ["read-only", "killed", "stopped"])
 def test_writes_go_on_at_the_promoted_standby(what: str) -> None:
@@ -204,7 +212,7 @@ def test_writes_go_on_at_the_promoted_standby(what: str) -> None:
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(lambda work: work(), works))
             first = add(store)
-            eventually(lambda: standby.query("SELECT run_id FROM runs", name) == [(first,)])
+            eventually(lambda: stored_at(standby, name) == [(first,)])
             if what == "read-only":
                 primary.make_read_only()
             elif what == "killed":
@@ -226,7 +234,7 @@ def test_reads_follow_a_name_that_moves() -> None:
     ):
         store.servers.register(HERE, 60)
         run_id = add(store)
-        eventually(lambda: standby.query("SELECT run_id FROM runs", name) == [(run_id,)])
+        eventually(lambda: stored_at(standby, name) == [(run_id,)])
         primary.make_read_only()
         standby.promote()
         proxy.move_to(standby.port)
@@ -322,26 +330,29 @@ def slow_to_migrate(postgresql_server: PostgreSQL) -> str:
     return url
 
 
+def open_until_it_is(database: Database) -> tuple[list[str], float]:
+    """Open a database, again where it is not available; return why, and the longest attempt."""
+    reasons, slowest_s = [], 0.0
+    ends_at = time.monotonic() + 1200
+    while time.monotonic() < ends_at:
+        began_at = time.monotonic()
+        try:
+            database.open()
+        except StoreUnavailableError as error:
+            reasons.append(error.reason)
+        else:
+            return reasons, max(slowest_s, time.monotonic() - began_at)
+        slowest_s = max(slowest_s, time.monotonic() - began_at)
+    raise AssertionError(reasons[-1])
+
+
 @pytest.mark.once
 def test_long_migration_is_told_and_comes_to_its_end(slow_to_migrate: str) -> None:
     databases = [Database(locate(slow_to_migrate, Path())) for _ in range(2)]
-    reasons = set()
     with ThreadPoolExecutor(2) as threads:
-
-        def open_until_it_is(database: Database) -> None:
-            ends_at = time.monotonic() + 60
-            while True:
-                began_at = time.monotonic()
-                try:
-                    database.open()
-                except StoreUnavailableError as error:
-                    assert time.monotonic() - began_at < LIMIT_S < ends_at
-                    reasons.add(error.reason)
-                else:
-                    return
-
-        list(threads.map(open_until_it_is, databases))
-    told = " ".join(reasons)
+        found = list(threads.map(open_until_it_is, databases))
+    assert all(slowest_s < LIMIT_S for _, slowest_s in found)
+    told = " ".join(reason for reasons, _ in found for reason in reasons)
     assert "its schema is being brought up to date (" in told
     assert "another server is bringing its schema up to date" in told
     for database in databases:
@@ -390,25 +401,16 @@ INSERT INTO events SELECT run_id, n, 0, 'run.queued', '{}' FROM runs, generate_s
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
 def test_migration_of_a_million_runs_comes_to_its_end(
-    postgresql_server: PostgreSQL, record_property: Callable[[str, object], None]
+    postgresql_server: PostgreSQL,
 ) -> None:
     url = postgresql_server.new_database()
     make_schema(url, "0001")
     postgresql_server.query(MILLION_RUNS, url.rpartition("/")[2])
     database = Database(locate(url, Path()))
     began_at = time.monotonic()
-
-    def is_open() -> bool:
-        asked_at = time.monotonic()
-        try:
-            database.open()
-        except StoreUnavailableError as error:
-            assert "being brought up to date" in error.reason
-            assert time.monotonic() - asked_at < LIMIT_S
-            return False
-        return True
-
-    eventually(is_open, 1200)
-    record_property("seconds", time.monotonic() - began_at)
-    print(f"a million runs: {time.monotonic() - began_at:.1f} s")  # noqa: T201
+    reasons, slowest_s = open_until_it_is(database)
+    took_s = time.monotonic() - began_at
     database.close()
+    assert slowest_s < LIMIT_S
+    assert all("being brought up to date" in reason for reason in reasons)
+    print(f"a million runs: {took_s:.1f} s")  # noqa: T201
