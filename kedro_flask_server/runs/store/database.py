@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
-from sqlalchemy import Connection, Table, create_engine, event, inspect, select, text
+from sqlalchemy import Connection, Table, create_engine, event, select, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
@@ -24,6 +24,7 @@ from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.runs.store.prepared import driver_of
 from kedro_flask_server.runs.store.schema import now_ms
 from kedro_flask_server.runs.store.upgrade import Upgrade
+from kedro_flask_server.runs.store.upgrading import upgrade_one_step
 from kedro_flask_server.text import bounded, printable
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ if TYPE_CHECKING:
     from kedro_flask_server.runs.store.postgresql import PostgreSQL
 
 logger = logging.getLogger(__name__)
-
-NEWEST_REVISION = "0004"
-"""The newest step in ``migrations/versions``."""
 
 # What a request waits for with SQLite, one after the other, is together below the five seconds
 # within which it has its answer: for its turn to write, and for other processes.
@@ -125,7 +123,8 @@ class Database:
 
         Raises:
             ServerSettingsError: If the database cannot be used at all: its folder is on a
-                network file system or cannot be written, or it is newer than this program.
+                network file system or cannot be written, or it is newer than this program,
+                which may not use it.
             StoreUnavailableError: If it cannot be reached now.
         """
         if self._is_open:
@@ -139,9 +138,8 @@ class Database:
         self._is_open = True
 
     def _bring_up_to_date(self) -> None:
-        with self._migrating() as connection:
-            if _revision(connection) != NEWEST_REVISION:
-                self._migrate(connection)
+        while self._upgrade_one_step():
+            pass
 
     @contextmanager
     def _migrating(self) -> Iterator[Connection]:
@@ -160,27 +158,9 @@ class Database:
                 raise StoreUnavailableError(reason) from error
             yield connection
 
-    def _migrate(self, connection: Connection) -> None:
-        # Only a schema that has to change pays for these imports.
-        from alembic import command
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
-
-        config = Config()
-        config.set_main_option("script_location", "kedro_flask_server.runs.store:migrations")
-        config.set_main_option("path_separator", "os")
-        known = {step.revision for step in ScriptDirectory.from_config(config).walk_revisions()}
-        found = _revision(connection)
-        if found is not None and found not in known:
-            raise ServerSettingsError(
-                f"The database {self.shown} is newer than this program: its schema is {found!r}, "
-                f"and {NEWEST_REVISION!r} is the newest that this version of kedro-flask-server "
-                "knows. Install the version that made it, or a later one, or name another "
-                "database (settings state_dir, database_url)."
-            )
-        logger.info("Bringing the database %s up to date", self.shown)
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+    def _upgrade_one_step(self) -> bool:
+        with self._migrating() as connection:
+            return upgrade_one_step(connection, self.shown)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -494,13 +474,6 @@ def _unusable(folder: Path, error: OSError) -> ServerSettingsError:
         f"The folder {folder}, in which the server keeps its runs, cannot be used: "
         f"{error.strerror}. Name another one (setting state_dir)."
     )
-
-
-def _revision(connection: Connection) -> str | None:
-    if not inspect(connection).has_table("alembic_version"):
-        return None
-    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    return None if found is None else str(found)
 
 
 def _set_up_sqlite(connection: Any, _: object) -> None:

@@ -127,6 +127,14 @@ audit = Table(
 )
 """Who did what; only ever added to, until it is too old."""
 
+schema_revisions = Table(
+    "schema_revisions",
+    metadata,
+    Column("revision", String(32), primary_key=True),
+    Column("oldest_program", String(32), nullable=False),
+)
+"""For each revision of the schema, the oldest program that may use it; never changed itself."""
+
 
 class now_ms(GenericFunction[int]):  # noqa: N801  a function of SQL
     """The time by the database's clock, in milliseconds since 1970-01-01T00:00:00Z."""

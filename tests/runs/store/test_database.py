@@ -21,8 +21,8 @@ from alembic.script import ScriptDirectory
 
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.runs.store import Database, database, locate
-from kedro_flask_server.runs.store.database import NEWEST_REVISION
-from kedro_flask_server.runs.store.schema import metadata, runs, servers
+from kedro_flask_server.runs.store.schema import metadata, runs, schema_revisions, servers
+from kedro_flask_server.runs.store.upgrading import NEWEST_REVISION
 from tests.conftest import fill, small_disk
 from tests.postgresql import PostgreSQL
 
@@ -75,6 +75,39 @@ def test_newer_database_is_refused_and_left_as_it_is(database_url: str) -> None:
         opened(database_url),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("oldest_program", "is_allowed"), [("0001", True), (NEWEST_REVISION, True), ("9998", False)]
+)
+def test_newer_database_is_used_where_it_allows_that(
+    database_url: str, caplog: pytest.LogCaptureFixture, oldest_program: str, is_allowed: bool
+) -> None:
+    row = {"revision": "9999", "oldest_program": oldest_program}
+    with opened(database_url) as made, made.writing() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+        connection.execute(sqlalchemy.insert(schema_revisions).values(row))
+    if is_allowed:
+        with opened(database_url) as made:
+            write(made)
+            assert "which may still use it: its schema is 9999" in caplog.text
+    else:
+        with (
+            pytest.raises(ServerSettingsError, match="takes one that knows '9998'"),
+            opened(database_url),
+        ):
+            pass
+
+
+def test_each_step_says_which_programs_may_use_the_store_after_it(database_url: str) -> None:
+    folder = Path(database.__file__).parent / "migrations"
+    steps = [*ScriptDirectory(str(folder)).walk_revisions()][::-1]
+    said = {each.revision: each.module.oldest_program for each in steps if each.revision >= "0005"}
+    assert [*said.values()] == sorted(said.values())
+    assert all(oldest <= revision for revision, oldest in said.items())
+    with opened(database_url) as made, made.reading() as connection:
+        rows = connection.execute(sqlalchemy.select(schema_revisions)).all()
+    assert {row.revision: row.oldest_program for row in rows} == said
 
 
 def test_state_folder_ignores_itself_in_git(tmp_path: Path) -> None:
