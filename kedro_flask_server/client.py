@@ -259,20 +259,27 @@ class Client:
         pipeline: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        include: Iterable[str] = (),
     ) -> Iterator[Run]:
         """Return the server's runs, the newest first, page by page as they are asked for.
+
+        A list is of summaries: a run's request says its pipelines alone, the first of them where
+        there are many, and its error has no traceback. `get` returns the whole run.
 
         Args:
             status: Those in this state, or in any of these.
             pipeline: Those of this pipeline.
             since: Those taken in at this time or later.
             until: Those taken in at this time or earlier.
+            include: What is to be there all the same: ``request``, ``traceback``, or both.
         """
         statuses = [status] if isinstance(status, str) else status
         wanted: dict[str, Any] = {"status": [str(each) for each in statuses], "limit": _RUNS_PAGE}
         wanted |= {"pipeline": pipeline} if pipeline is not None else {}
         wanted |= {"since": rfc3339(since)} if since is not None else {}
         wanted |= {"until": rfc3339(until)} if until is not None else {}
+        parts = [include] if isinstance(include, str) else include
+        wanted |= {"include": ",".join(parts)} if parts else {}
         while True:
             page = self._ask("GET", "/runs", params=wanted)
             yield from map(_load_run, page.get("runs", ()))
@@ -486,7 +493,7 @@ def _load_run(data: Mapping[str, Any]) -> Run:
             project=data["project"],
             env=data["env"],
             status=RunStatus(data["status"]),
-            request=RunRequest(**_known(RunRequest, data["request"])),
+            request=_load_request(data),
             created_at=_load_time(data["created_at"]),
             started_at=data["started_at"] and _load_time(data["started_at"]),
             finished_at=data["finished_at"] and _load_time(data["finished_at"]),
@@ -502,6 +509,12 @@ def _load_run(data: Mapping[str, Any]) -> Run:
         raise ClientError(f"The server's answer is no run that this client knows: {error!r}") from (
             error
         )
+
+
+def _load_request(data: Mapping[str, Any]) -> RunRequest:
+    if "request" not in data:  # a summary
+        return RunRequest(pipeline_names=data["pipelines"])
+    return RunRequest(**_known(RunRequest, data["request"]))
 
 
 def _load_event(data: Mapping[str, Any]) -> Event:

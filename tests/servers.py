@@ -140,9 +140,9 @@ class RunningServer:
         return run
 
     def all_runs(self) -> list[dict]:
-        """Return all runs, the newest first, page by page."""
+        """Return all runs, whole, the newest first, page by page."""
         runs: list[dict] = []
-        url: str | None = "/runs?limit=200"
+        url: str | None = "/runs?limit=200&include=request,traceback"
         while url:
             response = self.client.get(url)
             runs += response.json()["runs"]

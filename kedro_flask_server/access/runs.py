@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from kedro_flask_server.runs.model import (
     Run,
     RunFilter,
     RunPage,
+    RunPart,
     RunRequest,
     Snapshot,
     Submitter,
@@ -89,15 +90,25 @@ class RunsOfCaller:
         self.get(run_id)
         return self._shown(self._runs.wait(run_id, timeout_s))
 
-    def page(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
-        """Return runs that the caller may see, the newest first."""
+    def page(
+        self,
+        wanted: RunFilter,
+        *,
+        limit: int,
+        cursor: str | None,
+        include: Collection[RunPart] = (),
+    ) -> RunPage:
+        """Return runs that the caller may see, as `RunService.page` does."""
         is_limited_to_own = not self.caller.may((Scope.READ,))
         if is_limited_to_own or wanted.idempotency_key is not None:
             wanted = replace(wanted, submitted_by=self.caller.name)
         wanted = replace(wanted, within=self.caller.pipelines)
-        page = self._runs.page(wanted, limit=limit, cursor=cursor)
-        seen = [self._shown(run) for run in page.runs if self.caller.may_see(run)]
-        return RunPage(runs=seen, next=page.next)
+        page = self._runs.page(wanted, limit=limit, cursor=cursor, include=include)
+        # The filter lets through what the caller may see; where all of a request is known, that is
+        # seen from it once more.
+        is_whole = RunPart.REQUEST in include
+        seen = [run for run in page.runs if not is_whole or self.caller.may_see(run)]
+        return RunPage(runs=[self._shown(run) for run in seen], next=page.next)
 
     def cancel(self, run_id: str) -> Run:
         """Cancel a run, as `RunService.cancel` does.

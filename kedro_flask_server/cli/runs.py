@@ -183,7 +183,9 @@ def runs(
         from kedro_flask_server.client import RunStatus
 
         wanted = [RunStatus(each) for each in status]
-        found = list(islice(client.list(status=wanted, pipeline=pipeline), limit))
+        include = ("request", "traceback") if as_json else ()
+        listed = client.list(status=wanted, pipeline=pipeline, include=include)
+        found = list(islice(listed, limit))
         if as_json:
             click.echo(json.dumps([json.loads(_dump(each)) for each in found]))
         else:

@@ -220,7 +220,7 @@ class Run:
         project: The name of the project that it belongs to.
         env: The configuration environment that it belongs to.
         status: Where it stands.
-        request: What is to run.
+        request: What is to run; in a list, its pipelines alone.
         created_at: When it was taken in.
         started_at: When it began to execute, if it has.
         finished_at: When it ended, if it has.
@@ -272,6 +272,17 @@ class RunFilter:
     idempotency_key: str | None = None
     submitted_by: str | None = None
     within: frozenset[str] | None = None
+
+
+class RunPart(str, Enum):
+    """What can be large of a run, and is in a list where it is asked for."""
+
+    REQUEST = "request"
+    TRACEBACK = "traceback"
+
+
+WHOLE = frozenset(RunPart)
+"""All that is left out of a list."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -33,6 +33,7 @@ from kedro_flask_server.runs.model import (
     Run,
     RunFilter,
     RunPage,
+    RunPart,
     RunRequest,
     RunStatus,
     Snapshot,
@@ -248,16 +249,26 @@ class RunService:
             raise UnknownRunError(run_id)
         return run
 
-    def page(self, wanted: RunFilter, *, limit: int, cursor: str | None = None) -> RunPage:
-        """Return runs of this project and environment, the newest first.
+    def page(
+        self,
+        wanted: RunFilter,
+        *,
+        limit: int,
+        cursor: str | None = None,
+        include: Collection[RunPart] = (),
+    ) -> RunPage:
+        """Return summaries of runs of this project and environment, the newest first.
+
+        The request of a summary says the pipelines alone, and its error has no traceback.
 
         Args:
             wanted: Which runs.
-            limit: How many at most.
+            limit: How many at most; fewer where they are large.
             cursor: ``next`` of the page before.
+            include: What is returned of them besides.
         """
         self._open()
-        return self._store.page(wanted, limit=limit, cursor=cursor)
+        return self._store.page(wanted, limit=limit, cursor=cursor, include=include)
 
     def cancel(self, run_id: str, *, by: Submitter = NOBODY) -> Run:
         """Cancel a run: at once where it is queued, between two nodes where it executes.
@@ -510,9 +521,10 @@ class RunService:
             is_first = whose not in self._keys_in_use
             self._keys_in_use.add(whose)
         try:
-            wanted = RunFilter(idempotency_key=key, submitted_by=submitter.name)
-            if not is_first and not self.page(wanted, limit=1).runs:
-                raise KeyInUseError
+            if not is_first:
+                self._open()
+                if not self._store.has_key(key, submitter.name):
+                    raise KeyInUseError
             yield
         finally:
             if is_first:

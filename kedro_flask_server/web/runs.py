@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from itertools import combinations
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
 from kedro_flask_server.access.model import Scope
-from kedro_flask_server.runs.model import Run
+from kedro_flask_server.errors import StoreUnavailableError
+from kedro_flask_server.runs.model import Run, RunPart
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.guard import needs, runs_of_caller
 from kedro_flask_server.web.loading import load_query
@@ -16,6 +21,12 @@ from kedro_flask_server.web.preferences import Preferences
 from kedro_flask_server.web.schemas import RunPageSchema, RunQuerySchema, RunSchema
 
 RUNS_BLUEPRINT = "kedro_server_runs"
+
+# So many pages are made at a time: each takes a connection of the store with a cache of its own,
+# and one with requests or tracebacks some 10 MB, and Python's lock for milliseconds at a stretch.
+_PAGES = 4
+_LARGE_PAGES = 2
+_TURN_S = 10.0
 
 ASK_AGAIN_AFTER_S = 1
 """For clients that ask again and again how a run is, in seconds."""
@@ -32,15 +43,18 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
         A blueprint.
     """
     blueprint = Blueprint(RUNS_BLUEPRINT, __name__)
-    page_schema, query_schema = RunPageSchema(), RunQuerySchema()
+    query_schema = RunQuerySchema()
+    page_schemas = {include: _page_schema(include) for include in _all_subsets(RunPart)}
+    turns = {False: threading.Semaphore(_PAGES), True: threading.Semaphore(_LARGE_PAGES)}
 
     @blueprint.get("/runs")
     @needs(Scope.READ, Scope.RUN)
     def list_runs() -> ResponseReturnValue:
         """List runs.
 
-        The runs of this project and environment, the newest first. New ones that come in
-        meanwhile move nothing on the pages that follow.
+        The runs of this project and environment, the newest first, as summaries; `include` adds
+        what `/runs/<id>` has besides. New ones that come in meanwhile move nothing on the pages
+        that follow.
         ---
         operationId: list_runs
         tags: [runs]
@@ -60,9 +74,11 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
           422: {$ref: "#/components/responses/InvalidRequest"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
-        wanted, limit, cursor = load_query(request, query_schema)
-        page = runs_of_caller(runs).page(wanted, limit=limit, cursor=cursor)
-        response = jsonify(page_schema.dump(page))
+        wanted, options = load_query(request, query_schema)
+        include = options["include"]
+        with _turn(turns[bool(include)]):
+            page = runs_of_caller(runs).page(wanted, **options)
+            response = jsonify(page_schemas[include].dump(page))
         if page.next is not None:
             query: dict[str, Any] = {**request.args.to_dict(flat=False), "cursor": page.next}
             response.headers["Link"] = f'<{_path(".list_runs", **query)}>; rel="next"'
@@ -129,6 +145,28 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
         return accept_run(runs_of_caller(runs).cancel(run_id))
 
     return blueprint
+
+
+@contextmanager
+def _turn(places: threading.Semaphore) -> Iterator[None]:
+    if not places.acquire(timeout=_TURN_S):
+        raise StoreUnavailableError("others wait to read lists from it")
+    try:
+        yield
+    finally:
+        places.release()
+
+
+def _all_subsets(parts: Iterable[RunPart]) -> list[frozenset[RunPart]]:
+    some = [*parts]
+    return [frozenset(each) for size in range(len(some) + 1) for each in combinations(some, size)]
+
+
+def _page_schema(include: frozenset[RunPart]) -> RunPageSchema:
+    left_out = ["pipelines" if RunPart.REQUEST in include else "request"]
+    if RunPart.TRACEBACK not in include:
+        left_out.append("error.traceback")
+    return RunPageSchema(exclude=[f"runs.{name}" for name in left_out])
 
 
 def dump_run(run: Run) -> Response:

@@ -19,7 +19,7 @@ from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, post_lo
 
 from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.ids import RUN_ID_FORM, is_run_id
-from kedro_flask_server.runs.model import Run, RunFilter, RunRequest, RunStatus
+from kedro_flask_server.runs.model import Run, RunFilter, RunPart, RunRequest, RunStatus
 from kedro_flask_server.text import rfc3339
 
 MAX_PROBLEMS = 100
@@ -241,6 +241,21 @@ def _check_cursor(cursor: str) -> None:
         raise ValidationError(_NOT_A_CURSOR)
 
 
+_PARTS = [part.value for part in RunPart]
+_NOT_A_PART = [Problem("enum", f"Input should be of: {', '.join(_PARTS)}")]
+
+
+class _Parts(fields.List[Any]):
+    """What to include of each run: names with commas between, given once or again."""
+
+    def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
+        given = [[name.strip() for name in each.split(",")] for each in value]
+        wrong = [at for at, names in enumerate(given) if not {*names, ""} <= {*_PARTS, ""}]
+        if wrong:
+            raise ValidationError(dict.fromkeys(wrong[:MAX_PROBLEMS], _NOT_A_PART))
+        return [*{RunPart(name) for names in given for name in names if name}]
+
+
 class RunQuerySchema(Schema):
     """Which runs to list, and how many."""
 
@@ -260,6 +275,14 @@ class RunQuerySchema(Schema):
     idempotency_key = fields.String(
         metadata={"description": "The run that was sent with this key."}
     )
+    include = _Parts(
+        fields.String(metadata={"enum": _PARTS}),
+        load_default=(),
+        metadata={
+            "description": "What a list leaves out: each run's `request`, and of its error the "
+            "`traceback` and the whole message. Several with commas between, or given again."
+        },
+    )
     limit = _whole("How many runs at most; fewer where they are large.", 50, 1, 200)
     cursor = fields.String(
         validate=_check_cursor,
@@ -267,10 +290,11 @@ class RunQuerySchema(Schema):
     )
 
     @post_load
-    def _make(self, data: dict[str, Any], **_: Any) -> tuple[RunFilter, int, str | None]:
-        limit, cursor = data.pop("limit"), data.pop("cursor", None)
+    def _make(self, data: dict[str, Any], **_: Any) -> tuple[RunFilter, dict[str, Any]]:
+        page = {"limit": data.pop("limit"), "cursor": data.pop("cursor", None)}
+        page["include"] = frozenset(data.pop("include"))
         statuses = tuple(RunStatus(status) for status in data.pop("status"))
-        return RunFilter(statuses=statuses, **data), limit, cursor
+        return RunFilter(statuses=statuses, **data), page
 
 
 class LogQuerySchema(Schema):
@@ -450,10 +474,28 @@ class RunSchema(_AnswerSchema):
     env = _answer("The configuration environment that it belongs to.")
 
 
+class RunSummarySchema(RunSchema):
+    """A run in a list: what can be large is there where it is asked for."""
+
+    request = fields.Function(
+        _given,
+        metadata={"type": "object", "description": "With `include=request`: what was asked for."},
+    )
+    pipelines = fields.Function(
+        lambda run: [*run.request.pipelines],
+        metadata={
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Without `include=request`: the pipelines, sorted; of more than 20, "
+            "the first and `…`.",
+        },
+    )
+
+
 class RunPageSchema(_AnswerSchema):
     """Runs, the newest first."""
 
-    runs = fields.List(fields.Nested(RunSchema), required=True)
+    runs = fields.List(fields.Nested(RunSummarySchema), required=True)
     next = fields.String(
         required=True,
         allow_none=True,
@@ -606,6 +648,7 @@ DOCUMENTED: tuple[type[Schema], ...] = (
     RunErrorSchema,
     RunProgressSchema,
     RunSchema,
+    RunSummarySchema,
     RunPageSchema,
     EventSchema,
     EventPageSchema,

@@ -119,6 +119,9 @@ def test_list_goes_through_all_pages(ours: RunningServer, client: Client) -> Non
     assert len(list(islice(client.list(status=[RunStatus.SUCCESS, RunStatus.RUNNING]), 3))) == 3
     [newest] = islice(client.list(status=RunStatus.SUCCESS), 1)
     assert newest.status is RunStatus.SUCCESS
+    assert newest.request == RunRequest(pipeline_names=newest.request.pipeline_names)
+    [whole] = islice(client.list(status=RunStatus.SUCCESS, include=["request", "traceback"]), 1)
+    assert whole == client.get(whole.run_id)
     assert list(client.list(until=since - timedelta(days=1))) == []
     eventually(lambda: not list(client.list(status=[RunStatus.QUEUED, RunStatus.RUNNING])))
 

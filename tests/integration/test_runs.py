@@ -241,6 +241,30 @@ def test_list_pages_through_all_runs_that_are_asked_for(served: RunningServer) -
     assert [run["run_id"] for run in since] == [both[0]["run_id"]]
 
 
+def test_list_is_of_summaries_and_whole_where_that_is_asked_for(served: RunningServer) -> None:
+    run_id = served.submit(pipeline_names=["fail"], params={"large": "x" * 100_000})
+    whole = served.show(run_id, wait=30)
+
+    def listed(query: str) -> dict:
+        page = served.client.get(f"/runs?limit=1&pipeline=fail{query}").json()
+        assert page["runs"][0]["run_id"] == run_id
+        return page["runs"][0]
+
+    summary = listed("")
+    assert len(json.dumps(summary)) < 2_000
+    assert summary.pop("pipelines") == ["fail"]
+    error = {name: value for name, value in whole["error"].items() if name != "traceback"}
+    expected = {name: value for name, value in whole.items() if name != "request"}
+    assert summary == {**expected, "error": error}
+    for query in ("&include=request,traceback", "&include=traceback&include=request"):
+        assert listed(query) == whole
+    assert listed("&include=request") == {**whole, "error": error}
+    with_traceback = listed("&include=traceback")
+    assert with_traceback["error"] == whole["error"]
+    assert "request" not in with_traceback
+    assert listed("&include=").keys() == listed("").keys()
+
+
 @pytest.mark.parametrize(
     ("query", "kind", "name"),
     [
@@ -253,6 +277,8 @@ def test_list_pages_through_all_runs_that_are_asked_for(served: RunningServer) -
         ("cursor=x", "value_error", "cursor"),
         ("cursor=2024-01-01T00.00.00.000Z%00", "value_error", "cursor"),
         ("stauts=queued", "extra_forbidden", "stauts"),
+        ("include=requests", "enum", "include"),
+        ("include=request&include=traceback,events", "enum", "include"),
     ],
 )
 def test_query_that_says_nothing_is_refused(

@@ -27,6 +27,7 @@ from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
 from kedro_flask_server.runs.ids import RunIds
 from kedro_flask_server.runs.model import (
+    WHOLE,
     ErrorDetail,
     Progress,
     Run,
@@ -123,7 +124,7 @@ def test_run_is_stored_before_it_is_answered_and_ended_before_who_waits_knows(
     service = make_service()
     waiting = clients.submit(service.run, RunRequest(tags=["x"]))
     assert project.started.acquire(timeout=10)
-    [run] = service.page(RunFilter(), limit=10).runs
+    [run] = service.page(RunFilter(), limit=10, include=WHOLE).runs
     assert (run.status, run.request.tags) == (RunStatus.RUNNING, ["x"])
     project.may_end.set()
     ended = waiting.result(10)

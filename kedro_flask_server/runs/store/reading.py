@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from heapq import merge
 from typing import Any
@@ -12,14 +13,15 @@ from sqlalchemy import Connection, Select, func, select
 from kedro_flask_server.runs.events import EventPage, EventType
 from kedro_flask_server.runs.ids import EPOCH, is_run_id, run_id_at
 from kedro_flask_server.runs.keys import is_key
-from kedro_flask_server.runs.model import ACTIVE, Run, RunFilter, RunPage, RunStatus
+from kedro_flask_server.runs.model import ACTIVE, Run, RunFilter, RunPage, RunPart, RunStatus
 from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.database import Database
 from kedro_flask_server.runs.store.events import events_after
 from kedro_flask_server.runs.store.schema import run_pipelines, runs
+from kedro_flask_server.runs.store.summaries import read_summaries, size_of
 
 # Of one page, in characters: requests are up to `max_body_bytes` each.
-_MAX_PAGE_CHARS = 4_000_000
+_MAX_PAGE_CHARS = 1_000_000
 
 _MICROSECOND = timedelta(microseconds=1)
 
@@ -88,41 +90,66 @@ class RunReader:
         with self._database.reading() as connection:
             return list(connection.execute(statement).scalars())
 
-    def page(self, wanted: RunFilter, *, limit: int, cursor: str | None) -> RunPage:
-        """Return runs, the newest first.
+    def has_key(self, key: str, submitter: str) -> bool:
+        """Whether there is a run that a submitter sent with a key."""
+        if not is_key(key):  # databases refuse some characters
+            return False
+        is_sent = (runs.c.submitted_by == submitter, runs.c.idempotency_key == key)
+        statement = select(runs.c.run_id).where(*self._scope, *is_sent)
+        with self._database.reading() as connection:
+            return connection.execute(statement).first() is not None
+
+    def page(
+        self,
+        wanted: RunFilter,
+        *,
+        limit: int,
+        cursor: str | None,
+        include: Collection[RunPart] = (),
+    ) -> RunPage:
+        """Return summaries of runs, the newest first.
 
         Args:
             wanted: Which runs.
             limit: How many at most; fewer where they are large.
             cursor: Where the page before ended; None for the first.
+            include: What is returned besides: requests, which of a summary say the pipelines
+                alone; tracebacks, and with them messages that are not cut.
 
         Returns:
             A page. Runs that come in meanwhile move nothing on those that follow.
         """
         if wanted.idempotency_key is not None and not is_key(wanted.idempotency_key):
             return RunPage(runs=[], next=None)  # databases refuse some characters
-        matching = self._matching(wanted, cursor).limit(limit + 1)
+        matching = self._matching(wanted, cursor, include).limit(limit + 1)
         # A query for each state finds the newest in its index; one for several would sort all.
         states = dict.fromkeys(wanted.statuses)
         queries = [matching.where(runs.c.status == each) for each in states] or [matching]
         with self._database.reading() as connection:
-            found = [connection.execute(query).all() for query in queries]
+            # Row by row: to learn its size, SQLite reads a text.
+            found = [connection.execute(query) for query in queries]
             newest = merge(*found, key=lambda row: row.run_id, reverse=True)
             run_ids, has_more = _fitting(newest, limit)
-            whole = select(runs).where(runs.c.run_id.in_(run_ids)).order_by(runs.c.run_id.desc())
-            shown = connection.execute(whole).all()
+            for each in found:
+                each.close()
+            shown = read_summaries(connection, run_ids, include)
             positions = self._positions(connection) if _has_queued(shown) else {}
         return RunPage(
-            runs=[rows.load_run(row, positions.get(row.run_id)) for row in shown],
+            runs=[
+                replace(run, position=positions[run.run_id]) if run.run_id in positions else run
+                for run in shown
+            ],
             next=run_ids[-1] if has_more else None,
         )
 
-    def _matching(self, wanted: RunFilter, cursor: str | None) -> Select[Any]:
+    def _matching(
+        self, wanted: RunFilter, cursor: str | None, include: Collection[RunPart]
+    ) -> Select[Any]:
         """Return the query for the ids of a filter in whatever state, the newest first.
 
-        With each comes the size of its request: drivers read all that a query finds.
+        With each comes the size of what is included: drivers read all that a query finds.
         """
-        found = (runs.c.run_id, func.length(runs.c.request).label("size"))
+        found = (runs.c.run_id, size_of(include).label("size"))
         statement = select(*found).where(*self._scope)
         run_id = runs.c.run_id
         if wanted.pipeline is not None:
@@ -201,8 +228,8 @@ class RunReader:
             return connection.execute(statement).first() is not None
 
 
-def _has_queued(found: Iterable[Any]) -> bool:
-    return any(row.status == RunStatus.QUEUED for row in found)
+def _has_queued(found: Iterable[Run]) -> bool:
+    return any(run.status is RunStatus.QUEUED for run in found)
 
 
 def _fitting(found: Iterable[Any], limit: int) -> tuple[list[str], bool]:

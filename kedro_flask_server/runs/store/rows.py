@@ -97,19 +97,38 @@ def load_run(row: Any, position: int | None = None) -> Run:
         row: The row, whose columns are its attributes.
         position: Its place in the queue.
     """
+    return make_run(
+        row,
+        request=RunRequest(**json.loads(row.request)),
+        error=None if row.error is None else ErrorDetail(**json.loads(row.error)),
+        position=position,
+    )
+
+
+def make_run(
+    row: Any, *, request: RunRequest, error: ErrorDetail | None, position: int | None = None
+) -> Run:
+    """Return the run of a row, whose JSON has been read.
+
+    Args:
+        row: Has the other columns of `schema.runs`.
+        request: Its request.
+        error: Its error.
+        position: Its place in the queue.
+    """
     return Run(
         run_id=row.run_id,
         project=row.project,
         env=row.env,
         status=RunStatus(row.status),
-        request=RunRequest(**json.loads(row.request)),
+        request=request,
         created_at=time_of(row.run_id),
         started_at=from_ms(row.started_at),
         finished_at=from_ms(row.finished_at),
         duration_ms=row.duration_ms,
         cancel_requested_at=from_ms(row.cancel_requested_at),
         progress=_load_progress(row),
-        error=None if row.error is None else ErrorDetail(**json.loads(row.error)),
+        error=error,
         submitted_by=row.submitted_by or None,
         position=position,
     )

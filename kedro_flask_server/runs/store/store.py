@@ -62,6 +62,7 @@ from kedro_flask_server.runs.store.schema import (
     servers,
 )
 from kedro_flask_server.runs.store.servers import ServerStore
+from kedro_flask_server.runs.store.summaries import OTHERS
 
 if TYPE_CHECKING:
     from kedro_flask_server.runs.store.transactions import Transactions
@@ -247,6 +248,8 @@ class RunStore(RunReader):
         some = request.pipelines[:_MAX_PIPELINES]
         names = dict.fromkeys(rows.ascii_name(SECRETS.redact(name)) for name in some)
         pipelines = [name for name in names if len(name) <= _MAX_NAME_CHARS]
+        if len(pipelines) < len(set(request.pipelines)):  # who may see some alone must know
+            pipelines.append(OTHERS)
         while True:
             new_id = run_id()
             values = {
