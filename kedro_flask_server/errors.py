@@ -61,6 +61,20 @@ class StoreUnavailableError(TryAgainError):
         self.reason = reason
 
 
+class RunGoneError(TryAgainError):
+    """Raised when a run that was taken in is gone before it has started, with its database.
+
+    Args:
+        run_id: The run.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"Run {run_id} is gone: the database of the runs was deleted or replaced. Send it "
+            "again."
+        )
+
+
 class UnknownRunError(ServerError):
     """Raised when there is no run with an id.
 

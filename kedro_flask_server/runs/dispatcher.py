@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 
 from kedro_flask_server.config import ServerConfig, timeout_of
 from kedro_flask_server.errors import StoreUnavailableError
@@ -361,7 +362,7 @@ class Dispatcher:
                 if claims and self._may_be_queued and self._takes_up():
                     claim = self._claim_next(server_id)
             if ended is None:
-                logger.warning("Run %s has another end in the store", run_id)
+                ended = self._end_of_gone(execution, outcome)
         except Exception as error:  # the slot must be free again, and the run have its end
             self._recorder.give_back(run_id, told)
             if isinstance(error, StoreUnavailableError):
@@ -371,6 +372,25 @@ class Dispatcher:
             return False, None, None
         self._recorder.close(run_id)
         return True, ended, claim
+
+    def _end_of_gone(self, execution: _Execution, outcome: RunOutcome) -> Run | None:
+        """Return a run as it ended whose row is gone; None where it has another end there."""
+        run_id = execution.run_id
+        if self._store.get(run_id) is not None:
+            logger.warning("Run %s has another end in the store", run_id)
+            return None
+        logger.error(
+            "Run %s has ended (%s), and its row is gone: the database was replaced meanwhile",
+            run_id,
+            outcome.status,
+        )
+        return replace(
+            execution.run,
+            status=outcome.status,
+            duration_ms=outcome.duration_ms,
+            error=outcome.error,
+            finished_at=datetime.now(timezone.utc),
+        )
 
     def _claim_next(self, server_id: str) -> Claim | None:
         self._may_be_queued = False  # as in `_start_all`
@@ -402,6 +422,12 @@ class Dispatcher:
             can_store = can_store and self._record(each.execution, each.outcome)
             if not can_store and time.monotonic() - each.since > _VAIN_WAIT_S:
                 self._watches.wake(each.execution.run_id, is_in_vain=True)
+
+    @property
+    def in_hand(self) -> set[str]:
+        """The runs that execute here, or whose end is not stored yet."""
+        with self._changed:
+            return {*self._executing, *self._unrecorded}
 
     def has_unrecorded(self) -> bool:
         """Whether there are ends that could not be stored."""

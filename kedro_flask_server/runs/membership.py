@@ -7,11 +7,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.runs.presence import ServerProcess
-from kedro_flask_server.runs.store import RunStore
+from kedro_flask_server.runs.store import RunStore, ServerUnknownError
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,9 @@ EXPELLED = 70
 
 # The part of a lease after which a server that could not renew it is ended.
 _USABLE = 0.9
+
+# Within which every server finds out that the store has forgotten it: none must be buried before.
+_RETURN_WITHIN_S = 10.0
 
 
 class Membership:
@@ -32,7 +35,13 @@ class Membership:
     """
 
     def __init__(
-        self, store: RunStore, *, lease_s: float, limit: Callable[[float | None], None]
+        self,
+        store: RunStore,
+        *,
+        lease_s: float,
+        limit: Callable[[float | None], None],
+        in_hand: Callable[[], Collection[str]] = tuple,
+        on_return: Callable[[], None] = lambda: None,
     ) -> None:
         """Prepare; `join` makes the server known.
 
@@ -41,11 +50,17 @@ class Membership:
             lease_s: For how many seconds a lease is given.
             limit: Has the runs end that execute in other processes, after as many seconds;
                 after None, never.
+            in_hand: Returns the runs that execute here, or that somebody waits for here.
+            on_return: Called when a store that had forgotten this server knows it again.
         """
         self._store = store
         self._lease_s = lease_s
         self._limit = limit
+        self._in_hand = in_hand
+        self._on_return = on_return
         self._renew_after_s = lease_s / 4
+        self._generation = 0
+        self._bury_from = 0.0
         self._server: ServerProcess | None = None
         self._renewed_at = 0.0
         self._lock = threading.Lock()
@@ -67,6 +82,7 @@ class Membership:
         """
         server = ServerProcess.this()
         self._store.open()
+        self._generation = self._store.generation
         asked_at = time.monotonic()
         self._store.servers.register(server, self._lease_s)
         self._server = server
@@ -82,15 +98,41 @@ class Membership:
         if self._server is None:
             self.join()
             return
+        self._store.open()  # a file that was replaced is opened again
         asked_at = time.monotonic()
-        if self.fault is None and asked_at - self._renewed_at < self._renew_after_s:
+        is_same = self._store.generation == self._generation
+        if is_same and self.fault is None and asked_at - self._renewed_at < self._renew_after_s:
             return
-        if self._store.servers.renew(self._server.server_id, self._lease_s):
+        if is_same and self._store.servers.renew(self._server.server_id, self._lease_s):
             self._hold_from(asked_at)
             return
-        self._end_if_executing()
-        self._server = None
-        self.join()
+        self._return(self._server)
+
+    def _return(self, server: ServerProcess) -> None:
+        """Make this server known again to a store that has forgotten it.
+
+        Either others have taken it for dead, and its runs for lost, or the database was replaced
+        or restored: then it goes on under its id, with the runs that it executes.
+        """
+        in_hand = self._in_hand()
+        generation = self._store.generation
+        if self._store.servers.is_expelled(server.server_id, in_hand):
+            self._end_if_executing()
+            self._server = None
+            self.join()
+            return
+        asked_at = time.monotonic()
+        lost = self._store.servers.register_again(server, self._lease_s, in_hand)
+        logger.error(
+            "The store does not know this server any more, because its database was deleted, "
+            "replaced or restored: it is registered again"
+        )
+        for run_id in lost:
+            logger.warning("Run %s is lost: it does not execute here", run_id)
+        self._generation = generation
+        self._hold_from(asked_at)
+        self._on_return()
+        self._bury_from = time.monotonic() + _RETURN_WITHIN_S
 
     def bury_the_dead(self) -> None:
         """Record what became of the runs of servers that are dead.
@@ -99,13 +141,18 @@ class Membership:
             StoreUnavailableError: If that cannot be done now.
         """
         this = self._server
-        if this is None:
+        if this is None or time.monotonic() < self._bury_from:
             return
 
         def is_dead(server: ServerProcess, is_lease_over: bool) -> bool:
             return server != this and server.is_dead(this, is_lease_over=is_lease_over)
 
-        for run_id in self._store.servers.bury(is_dead):
+        try:
+            lost = self._store.servers.bury(is_dead, by=this.server_id)
+        except ServerUnknownError:
+            self._return(this)
+            return
+        for run_id in lost:
             logger.warning("Run %s is lost: the server that executed it died", run_id)
 
     def leave(self) -> None:

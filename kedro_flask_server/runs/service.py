@@ -14,6 +14,7 @@ from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.errors import (
     KeyInUseError,
     RunEndedError,
+    RunGoneError,
     ServerBusyError,
     ServerSettingsError,
     ServerStoppingError,
@@ -88,7 +89,13 @@ class RunService:
         self._ids = RunIds()
         self._watches = Watches()
         self._news = Watches()
-        self._membership = Membership(store, lease_s=config.lease_s, limit=executor.limit)
+        self._membership = Membership(
+            store,
+            lease_s=config.lease_s,
+            limit=executor.limit,
+            in_hand=lambda: self._dispatcher.in_hand | self._watches.run_ids,
+            on_return=self._watches.wake_all,
+        )
         self._recorder = Recorder(store, self._news, max_log_bytes=config.max_log_bytes)
         self._dispatcher = Dispatcher(
             store, executor, self._membership, self._recorder, self._watches, config=config
@@ -158,7 +165,7 @@ class RunService:
             if wait_s <= 0 or not self._places.acquire(blocking=False):
                 return run
             try:
-                seen = self._wait(run, watch, _monotonic_end(wait_s))
+                seen = self._wait_for_taken_in(run, watch, _monotonic_end(wait_s))
                 return replace(seen, is_replay=run.is_replay)
             except StoreUnavailableError:  # it is taken in all the same
                 return run
@@ -210,7 +217,7 @@ class RunService:
     def _wait_as_asker(self, run: Run, watch: Watch, ends_at: float, *, is_held: bool) -> Run:
         """Wait as the one who has sent a run, and refuse it if this server stops before it ran."""
         while True:
-            run = self._wait(run, watch, ends_at)
+            run = self._wait_for_taken_in(run, watch, ends_at)
             if not (self._is_stopping and run.status is RunStatus.QUEUED):
                 return run
             if not is_held or self._store.forsake(run.run_id):
@@ -497,7 +504,27 @@ class RunService:
                 return run
             watch.wait(remaining_s)
             if watch.ended is None:
-                run = self.get(run.run_id)
+                run = self._get_again(run, watch)
+
+    def _wait_for_taken_in(self, run: Run, watch: Watch, ends_at: float) -> Run:
+        """Wait as `_wait` does, for a run that was taken in with this request."""
+        try:
+            return self._wait(run, watch, ends_at)
+        except UnknownRunError as error:
+            raise RunGoneError(run.run_id) from error
+
+    def _get_again(self, run: Run, watch: Watch) -> Run:
+        try:
+            return self.get(run.run_id)
+        except UnknownRunError:
+            # Its row is gone with the database that it was in. If it executes it has an end to
+            # come, and if it does no more, one that is about to be told.
+            if run.run_id in self._dispatcher.in_hand:
+                return run
+            watch.wait(_LOOK_EVERY_S)
+            if watch.ended is None:
+                raise
+            return watch.ended
 
     @contextmanager
     def _place(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 
 from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.errors import (
@@ -41,6 +42,7 @@ from kedro_flask_server.runs.reporting import RunReport
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.runs.stopping import StopRequest
 from kedro_flask_server.runs.store import Database, RunStore, Told, locate
+from kedro_flask_server.runs.store.schema import runs, servers
 from tests.servers import eventually
 
 
@@ -352,6 +354,35 @@ def test_start_finds_what_a_dead_server_left(make_service, database_url, project
     assert status_of(service, running) is RunStatus.LOST
     assert status_of(service, held) is RunStatus.CANCELLED
     assert service.wait(queued_run.run_id, 10).status is RunStatus.SUCCESS
+
+
+@pytest.mark.parametrize("is_run_kept", [True, False])
+def test_server_that_its_store_has_forgotten_goes_on(
+    make_service, project, clients, database_url: str, is_run_kept: bool
+) -> None:
+    service = make_service(lease_s=3)
+    waiting = clients.submit(service.run, RunRequest())
+    assert project.started.acquire(timeout=10)
+    left = RunStore(Database(locate(database_url, Path())), project="probe", env="local")
+    left.open()
+    with left._database.writing() as connection:
+        # As a database is that was restored: without the server; with a run that has ended since.
+        connection.execute(sqlalchemy.delete(servers))
+        if not is_run_kept:
+            connection.execute(sqlalchemy.delete(runs))
+    eventually(lambda: known_servers(left), timeout_s=20)
+    project.may_end.set()
+    ended = waiting.result(20)
+    assert ended.status is RunStatus.SUCCESS
+    found = left.get(ended.run_id)
+    assert found == (ended if is_run_kept else None)
+    assert service.submit(RunRequest(), wait_s=20).status is RunStatus.SUCCESS
+    left.close()
+
+
+def known_servers(store: RunStore) -> list[str]:
+    with store._database.reading() as connection:
+        return list(connection.execute(sqlalchemy.select(servers.c.server_id)).scalars())
 
 
 class StoreThatForgetsToAnswer(RunStore):

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
 from sqlalchemy import Connection, Table, create_engine, event, select, text
 from sqlalchemy.engine import URL, Engine, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, SQLAlchemyError
 
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.runs.store.files import DatabaseFile
 from kedro_flask_server.runs.store.prepared import driver_of
 from kedro_flask_server.runs.store.schema import now_ms
 from kedro_flask_server.runs.store.upgrade import Upgrade
@@ -68,16 +67,6 @@ _MIGRATION_LOCK = 0x4B65466C5376
 # What PostgreSQL calls a lock for which one has waited as long as one may.
 _LOCKED = "55P03"
 
-# SQLite's write-ahead log needs memory shared between all that open the file, which these do not
-# give (https://www.sqlite.org/wal.html#overview, the third disadvantage).
-_NETWORK_FILE_SYSTEMS = {
-    *("afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre"),
-    *("ncpfs", "nfs", "nfs4", "smb2", "smb3", "smbfs", "webdav"),
-    *("fuse.blobfuse", "fuse.blobfuse2", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs"),
-    *("fuse.grpcfuse", "fuse.juicefs", "fuse.osxfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
-    *("fuse.vmhgfs-fuse", "prl_fs", "vboxsf", "vmhgfs"),
-}
-
 
 class Database:
     """The database that the store keeps its rows in: SQLite or PostgreSQL."""
@@ -95,6 +84,10 @@ class Database:
         self._is_open = False
         self._postgresql = None if self.is_sqlite else _postgresql(url)
         self._upgrade = Upgrade(self._bring_up_to_date)
+        self._file = DatabaseFile(Path(str(url.database))) if self.is_sqlite else None
+        self.generation = 0
+        """How often its connections were given up because the file was replaced."""
+        self._is_stale = False
         self._engine = self._create_engine()
         self._writer: Connection | None = None
         self._has_written = False
@@ -121,16 +114,21 @@ class Database:
     def open(self) -> None:
         """Make the tables, or bring them up to date; again, do nothing.
 
+        An SQLite file that was deleted or replaced meanwhile is opened again, or made.
+
         Raises:
             ServerSettingsError: If the database cannot be used at all: its folder is on a
                 network file system or cannot be written, or it is newer than this program,
                 which may not use it.
             StoreUnavailableError: If it cannot be reached now.
         """
-        if self._is_open:
+        if self._is_open and (self._file is None or not self._file.is_replaced()):
             return
-        if self.is_sqlite:
-            _make_folder(Path(str(self._url.database)).parent)
+        if self._file is not None:
+            if self._is_open:
+                self._file.expect_settled()
+                self._give_up_file(self._file)
+            self._file.prepare()
         if self._postgresql is None:
             self._bring_up_to_date()
         else:  # which may take minutes, and whoever asks is to be told
@@ -162,6 +160,18 @@ class Database:
         with self._migrating() as connection:
             return upgrade_one_step(connection, self.shown)
 
+    def _give_up_file(self, file: DatabaseFile) -> None:
+        with self._turn():
+            if file.is_replaced():  # others may have done so
+                self._close_all()
+                self._is_open = False
+                self.generation += 1
+                logger.error(
+                    "%s was deleted or replaced: it is opened again; what the file before held "
+                    "and this one does not is gone",
+                    self.shown,
+                )
+
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Return a connection, in a transaction, that reads.
@@ -169,6 +179,8 @@ class Database:
         Raises:
             StoreUnavailableError: If the database cannot be reached.
         """
+        if self._file is not None:
+            self._file.check()
         engine = self._engine if self._postgresql is None else self._postgresql.reading_engine
         with _unavailable_where_it_fails(), engine.begin() as connection:
             yield connection
@@ -205,12 +217,23 @@ class Database:
             with self._engine.begin() as connection:
                 yield connection
             return
-        # One at a time writes: to keep its connection halves what an empty transaction takes.
-        if self._writer is None:
-            self._writer = self._engine.connect().execution_options(writes=True)
-        with self._writer.begin():
-            yield self._writer
+        file = self._file
+        assert file is not None  # noqa: S101  it is SQLite's
+        file.check()
+        if self._is_stale:
+            self._close_all()
+        try:
+            # One at a time writes: to keep its connection halves what an empty transaction takes.
+            if self._writer is None:
+                self._writer = self._engine.connect().execution_options(writes=True)
+            with self._writer.begin():
+                yield self._writer
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            self._is_stale = _is_of_file(error)
+            raise
         self._has_written = True
+        file.check()  # what was written to a file that is no more is not stored
+        file.note()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -321,14 +344,26 @@ class Database:
     def close(self) -> None:
         """Close the connections; whoever asks again opens new ones."""
         if self._turn_to_write.acquire(timeout=_TURN_S):  # or somebody writes still
-            writer, self._writer = self._writer, None
-            if writer is not None:
+            try:
+                self._close_all()
+            finally:
+                self._turn_to_write.release()
+        else:
+            self._engine.dispose()
+
+    def _close_all(self) -> None:
+        """Close the connections, in this thread's turn to write."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            with suppress(SQLAlchemyError, sqlite3.Error):
                 writer.close()
-            self._turn_to_write.release()
         if self._postgresql is not None:
             self._postgresql.give_up_migrating()
             self._upgrade.join()
         self._engine.dispose()
+        if self._file is not None:
+            self._file.forget()
+        self._is_stale = False
 
 
 class _OfThread(threading.local):
@@ -435,53 +470,13 @@ def _shown_options() -> str:
     )
 
 
-def file_system_of(path: Path) -> str:
-    """Return the type of the file system that a path is on, or ``""`` where that is unknown.
-
-    Args:
-        path: Any path, its links resolved.
-    """
-    mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
-    for folder in (path, *path.parents):
-        if folder in mounts:
-            return mounts[folder]
-    return ""
-
-
-def _make_folder(folder: Path) -> None:
-    kind = file_system_of(folder.resolve())
-    if kind.lower() in _NETWORK_FILE_SYSTEMS:
-        raise ServerSettingsError(
-            f"The folder {folder} is on a network file system ({kind}), on which SQLite loses "
-            "data: name a local folder (setting state_dir), or a PostgreSQL database (setting "
-            "database_url)."
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        ignore = folder / ".gitignore"
-        if not any(folder.iterdir()):
-            ignore.write_text("# What the server keeps is not for git.\n*\n")
-    except (PermissionError, FileExistsError, NotADirectoryError) as error:
-        raise _unusable(folder, error) from error
-    except OSError as error:
-        if error.errno == errno.EROFS:
-            raise _unusable(folder, error) from error
-        raise StoreUnavailableError(f"{folder}: {error.strerror}") from error
-
-
-def _unusable(folder: Path, error: OSError) -> ServerSettingsError:
-    return ServerSettingsError(
-        f"The folder {folder}, in which the server keeps its runs, cannot be used: "
-        f"{error.strerror}. Name another one (setting state_dir)."
-    )
-
-
 def _set_up_sqlite(connection: Any, _: object) -> None:
     # Transactions begin where `_begin_in_sqlite` says, not where the driver thinks.
     connection.isolation_level = None
     # A new file says of each page what it is for, so that the columns after a large request are
     # found without reading that.
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    if connection.execute("PRAGMA page_count").fetchone() == (0,):
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     if _write_ahead(connection) != "wal":
         raise ServerSettingsError(
             "SQLite cannot keep its write-ahead log in this folder: name one on a local disk "
@@ -515,6 +510,15 @@ def _begin_in_sqlite(connection: Connection) -> None:
     # A transaction that reads first and then writes would be refused if another has written.
     writes = connection.get_execution_options().get("writes")
     driver_of(connection).execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+# What SQLite says of a file that is not as it was when it was opened: it may be when it is opened
+# again, as where it was read-only then.
+_OF_FILE = ("readonly", "disk I/O error", "malformed", "not a database", "unable to open")
+
+
+def _is_of_file(error: BaseException) -> bool:
+    return any(reason in str(error) for reason in _OF_FILE)
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, delete, func, insert, select, true, tuple_, update
 
 from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.model import ErrorDetail, RunStatus
@@ -21,6 +21,10 @@ _LOST = ErrorDetail(
     message="The server that executed the run died without a word; the run may have done a part "
     "of its work.",
 )
+
+
+class ServerUnknownError(Exception):
+    """Raised when a server acts that the store does not know, or knows no more."""
 
 
 class ServerStore:
@@ -57,18 +61,63 @@ class ServerStore:
             result = connection.execute(statement.where(servers.c.server_id == server_id))
             return result.rowcount == 1
 
-    def bury(self, is_dead: Callable[[ServerProcess, bool], bool]) -> list[str]:
-        """Forget the servers that are dead, and record what became of their runs.
+    def register_again(
+        self, server: ServerProcess, lease_s: float, in_hand: Collection[str]
+    ) -> list[str]:
+        """Make a server known to a store that has forgotten it: it was replaced, or restored.
 
         Args:
-            is_dead: Says of a server, and of whether its lease is over, whether it is dead.
+            server: The server.
+            lease_s: As for `register`.
+            in_hand: The runs that it executes, or that somebody waits for there. Others that the
+                store takes to be its own, because it did when it was copied, are ended.
 
         Returns:
             The ids of the runs that are lost.
         """
+        with self._database.writing() as connection:
+            is_server = servers.c.server_id == server.server_id
+            connection.execute(delete(servers).where(is_server))
+            # Other servers, which it has forgotten as well, see to theirs.
+            is_own = (runs.c.owner == server.server_id) | (runs.c.held_by == server.server_id)
+            lost = self._settle(connection, is_own & runs.c.run_id.not_in(in_hand))
+            row = {**asdict(server), "lease_ends_at": now_ms() + round(lease_s * 1000)}
+            connection.execute(insert(servers).values(row))
+            return lost
+
+    def is_expelled(self, server_id: str, run_ids: Collection[str]) -> bool:
+        """Whether others have taken a server for dead.
+
+        Args:
+            server_id: The server, which the store does not know.
+            run_ids: The runs that it executes: theirs would be lost by now.
+        """
+        statement = select(runs.c.run_id).where(
+            runs.c.run_id.in_(run_ids), runs.c.owner == server_id, runs.c.status == RunStatus.LOST
+        )
+        with self._database.reading() as connection:
+            return connection.execute(statement.limit(1)).first() is not None
+
+    def bury(
+        self, is_dead: Callable[[ServerProcess, bool], bool], *, by: str | None = None
+    ) -> list[str]:
+        """Forget the servers that are dead, and record what became of their runs.
+
+        Args:
+            is_dead: Says of a server, and of whether its lease is over, whether it is dead.
+            by: The server that asks; its own runs would be lost where the store has forgotten it.
+
+        Returns:
+            The ids of the runs that are lost.
+
+        Raises:
+            ServerUnknownError: If the store does not know the server that asks.
+        """
         is_over = servers.c.lease_ends_at < now_ms()
         with self._database.reading() as connection:
             found = connection.execute(select(servers, is_over.label("is_over"))).all()
+        if by is not None and by not in {row.server_id for row in found}:
+            raise ServerUnknownError
         dead = []
         for row in found:
             values = row._asdict()
@@ -77,7 +126,15 @@ class ServerStore:
             if is_dead(ServerProcess(**values), over):
                 # One that has renewed its lease since then is none.
                 dead.append((row.server_id, lease_ends_at))
-        return self._forget_servers(dead) if dead else self._settle_if_needed()
+        if not dead and not self._has_left():
+            return []
+        with self._database.writing() as connection:
+            if by is not None and not _is_known(connection, by):
+                raise ServerUnknownError
+            if dead:
+                pairs = tuple_(servers.c.server_id, servers.c.lease_ends_at)
+                connection.execute(delete(servers).where(pairs.in_(dead)))
+            return self._settle(connection)
 
     def unregister(self, server_id: str) -> None:
         """Forget a server that ends, and record what became of what it leaves."""
@@ -85,26 +142,22 @@ class ServerStore:
             connection.execute(delete(servers).where(servers.c.server_id == server_id))
             self._settle(connection)
 
-    def _forget_servers(self, dead: list[tuple[str, int]]) -> list[str]:
-        statement = delete(servers).where(
-            tuple_(servers.c.server_id, servers.c.lease_ends_at).in_(dead)
-        )
-        with self._database.writing() as connection:
-            connection.execute(statement)
-            return self._settle(connection)
-
-    def _settle_if_needed(self) -> list[str]:
+    def _has_left(self) -> bool:
+        """Whether there are runs of servers that are gone."""
+        statement = select(func.count()).select_from(runs).where(_is_lost() | _is_forsaken())
         with self._database.reading() as connection:
-            statement = select(func.count()).select_from(runs).where(_is_lost() | _is_forsaken())
-            if not connection.execute(statement).scalar():
-                return []
-        with self._database.writing() as connection:
-            return self._settle(connection)
+            return bool(connection.execute(statement).scalar())
 
-    def _settle(self, connection: Connection) -> list[str]:
-        """End the runs of servers that are gone: what ran is lost, what they held cancelled."""
-        lost = _locked(connection, _is_lost())
-        forsaken = _locked(connection, _is_forsaken())
+    def _settle(self, connection: Connection, which: Any = None) -> list[str]:
+        """End the runs of servers that are gone: what ran is lost, what they held cancelled.
+
+        Args:
+            connection: A transaction.
+            which: Of these runs; by default of all.
+        """
+        which = true() if which is None else which
+        lost = _locked(connection, _is_lost() & which)
+        forsaken = _locked(connection, _is_forsaken() & which)
         now = now_or(func.coalesce(runs.c.started_at, 0))
         connection.execute(
             update(runs)
@@ -121,6 +174,11 @@ class ServerStore:
         tell_cancelled(connection, forsaken, rows.FORSAKEN)
         rows.redact_requests(connection, [*lost, *forsaken])
         return lost
+
+
+def _is_known(connection: Connection, server_id: str) -> bool:
+    statement = select(servers.c.server_id).where(servers.c.server_id == server_id)
+    return connection.execute(statement).first() is not None
 
 
 def _locked(connection: Connection, which: Any) -> list[str]:

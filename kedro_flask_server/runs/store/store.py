@@ -183,6 +183,11 @@ class RunStore(RunReader):
         """Whether servers of one machine alone can reach it."""
         return self._database.is_sqlite
 
+    @property
+    def generation(self) -> int:
+        """How often what it kept its rows in was replaced."""
+        return self._database.generation
+
     def open(self) -> None:
         """Make the tables, or bring them up to date.
 

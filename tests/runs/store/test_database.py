@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -237,6 +237,71 @@ def test_full_disk_is_told_and_over_when_it_is(tmp_path: Path) -> None:
         read(made)
         ballast.unlink()
         write(made)
+
+
+@pytest.mark.once
+def test_file_that_was_read_only_at_the_start_is_written_when_it_can_be(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        path = disk / "state" / "runs.db"
+        with opened(f"sqlite:///{path}"):
+            pass
+
+        def remount(how: str) -> None:
+            subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+        remount("ro")
+        made = Database(locate(f"sqlite:///{path}", Path()))
+        try:
+            for _ in range(2):
+                with pytest.raises(StoreUnavailableError):
+                    made.open()
+            remount("rw")
+            made.open()
+            write(made)
+        finally:
+            made.close()
+
+
+def test_nothing_is_stored_in_a_file_that_was_replaced_until_that_is_opened(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "state" / "runs.db"
+    with opened(f"sqlite:///{path}") as made:
+        write(made)
+        generation = made.generation
+        path.unlink()
+        for attempt in (write, read):
+            with pytest.raises(StoreUnavailableError, match="was deleted"):
+                attempt(made)
+        with pytest.raises(StoreUnavailableError, match="was deleted"), made.writing() as inner:
+            inner.execute(sqlalchemy.delete(runs))
+        ends_at = time.monotonic() + 30
+        while made.generation == generation:
+            assert time.monotonic() < ends_at
+            with suppress(StoreUnavailableError):
+                made.open()
+            time.sleep(0.05)
+        write(made)
+        with made.writing() as connection:
+            connection.execute(sqlalchemy.insert(servers).values(SERVER))
+        with sqlite3.connect(path) as other:
+            assert other.execute("SELECT server_id FROM servers").fetchall() == [("a",)]
+        other.close()
+
+
+def test_what_is_written_while_the_file_is_deleted_is_not_taken_for_stored(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "runs.db"
+
+    def write_and_delete(made: Database) -> None:
+        with made.writing() as connection:
+            connection.execute(sqlalchemy.insert(servers).values(SERVER))
+            path.unlink()
+
+    with (
+        opened(f"sqlite:///{path}") as made,
+        pytest.raises(StoreUnavailableError, match="was deleted"),
+    ):
+        write_and_delete(made)
 
 
 def test_what_is_written_within_another_transaction_is_stored_with_it_or_not_at_all(

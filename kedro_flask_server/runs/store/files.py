@@ -1,0 +1,201 @@
+"""The file of an SQLite database, those beside it, and their folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+
+# SQLite's write-ahead log needs memory shared between all that open the file, which these do not
+# give (https://www.sqlite.org/wal.html#overview, the third disadvantage).
+_NETWORK_FILE_SYSTEMS = {
+    *("afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre"),
+    *("ncpfs", "nfs", "nfs4", "smb2", "smb3", "smbfs", "webdav"),
+    *("fuse.blobfuse", "fuse.blobfuse2", "fuse.ceph", "fuse.gcsfuse", "fuse.glusterfs"),
+    *("fuse.grpcfuse", "fuse.juicefs", "fuse.osxfs", "fuse.rclone", "fuse.s3fs", "fuse.sshfs"),
+    *("fuse.vmhgfs-fuse", "prl_fs", "vboxsf", "vmhgfs"),
+}
+
+_BESIDE = ("-wal", "-shm", "-journal")
+_FOLDER_MODE = 0o700
+_FILE_MODE = 0o600
+
+# What is put in the place of a file may be a copy that is still being written: it is opened when
+# it has not changed for a while, or when others at work in it have had long enough.
+_SETTLED_AFTER_S = 1.5
+_OPENED_AFTER_S = 5.0
+
+_Identity = tuple[int, int]
+
+
+class DatabaseFile:
+    """A file that SQLite has open, and what its path names by now.
+
+    Nothing here opens the file: to close it again would give up all of SQLite's locks on it
+    (https://www.sqlite.org/howtocorrupt.html, 2.2).
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take a path; nothing is made yet.
+
+        Args:
+            path: The file's path.
+            clock: Returns seconds that no setting of a clock changes.
+        """
+        self._path = path
+        self._log = Path(f"{path}-wal")
+        self._clock = clock
+        self._opened: tuple[_Identity | None, _Identity | None] | None = None
+        self._found: tuple[int, ...] | None = None
+        self._unchanged_since = 0.0
+        self._replaced_since = 0.0
+
+    def prepare(self) -> None:
+        """Make the folder and the file, if they are not there, for this user's eyes alone.
+
+        Raises:
+            ServerSettingsError: If the folder is on a network file system, or cannot be used.
+            StoreUnavailableError: If that cannot be done now.
+        """
+        folder = self._path.parent
+        _refuse_network(folder)
+        try:
+            is_empty = _make_folder(folder)
+            if is_empty:
+                _make_file(folder / ".gitignore", b"# What the server keeps is not for git.\n*\n")
+            _make_file(self._path)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise _unusable(folder, error) from error
+        except OSError as error:
+            if error.errno == errno.EROFS:
+                raise _unusable(folder, error) from error
+            raise StoreUnavailableError(f"{folder}: {error.strerror}") from error
+        for each in (self._path, *(Path(f"{self._path}{suffix}") for suffix in _BESIDE)):
+            _close_to_others(each)
+
+    def forget(self) -> None:
+        """Take down that none is open."""
+        self._opened = None
+
+    def is_replaced(self) -> bool:
+        """Whether the path names other files than those that are open, or none."""
+        return self._opened not in (None, (_identity(self._path), _identity(self._log)))
+
+    def note(self) -> None:
+        """Take down which files are open, if that is not known."""
+        if self._opened is None:
+            self._opened = (_identity(self._path), _identity(self._log))
+            self._found = None
+
+    def check(self) -> None:
+        """Refuse a file that will not be read again.
+
+        Raises:
+            StoreUnavailableError: If the path names another file than the one that is open.
+        """
+        if self._opened is not None and self._opened[0] != _identity(self._path):
+            raise self._replaced()
+
+    def expect_settled(self) -> None:
+        """Refuse what was put in the file's place, if that is not finished yet.
+
+        Raises:
+            StoreUnavailableError: If it may not be.
+        """
+        now = self._clock()
+        found = _state(self._path)
+        if self._found is None or found[:2] != self._found[:2]:
+            self._replaced_since = now
+        if found != self._found:
+            self._found, self._unchanged_since = found, now
+        is_settled = now - self._unchanged_since >= _SETTLED_AFTER_S
+        if not is_settled and now - self._replaced_since < _OPENED_AFTER_S:
+            raise self._replaced()
+
+    def _replaced(self) -> StoreUnavailableError:
+        what = "replaced" if self._path.exists() else "deleted"
+        return StoreUnavailableError(f"the file {self._path} was {what}, and is opened again soon")
+
+
+def file_system_of(path: Path) -> str:
+    """Return the type of the file system that a path is on, or ``""`` where that is unknown.
+
+    Args:
+        path: Any path, its links resolved.
+    """
+    mounts = {Path(each.mountpoint): each.fstype for each in psutil.disk_partitions(all=True)}
+    for folder in (path, *path.parents):
+        if folder in mounts:
+            return mounts[folder]
+    return ""
+
+
+def _refuse_network(folder: Path) -> None:
+    kind = file_system_of(folder.resolve())
+    if kind.lower() in _NETWORK_FILE_SYSTEMS:
+        raise ServerSettingsError(
+            f"The folder {folder} is on a network file system ({kind}), on which SQLite loses "
+            "data: name a local folder (setting state_dir), or a PostgreSQL database (setting "
+            "database_url)."
+        )
+
+
+def _make_folder(folder: Path) -> bool:
+    """Make a folder, and return whether there is nothing in it."""
+    try:
+        folder.mkdir(parents=True, mode=_FOLDER_MODE)
+    except FileExistsError:
+        if not folder.is_dir():
+            raise
+        return not any(folder.iterdir())
+    folder.chmod(_FOLDER_MODE)  # whatever the umask
+    return True
+
+
+def _make_file(path: Path, content: bytes = b"") -> None:
+    """Make a file; one that is there is not opened."""
+    if path.exists():
+        return
+    with suppress(FileExistsError):  # another server has made it
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE_MODE)
+        try:
+            os.write(descriptor, content)
+        finally:
+            os.close(descriptor)
+        path.chmod(_FILE_MODE)
+
+
+def _close_to_others(path: Path) -> None:
+    with suppress(OSError):  # not there, or another user's
+        if path.stat().st_mode & 0o077:
+            path.chmod(_FILE_MODE)
+
+
+def _identity(path: Path) -> _Identity | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116  at each write
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _unusable(folder: Path, error: OSError) -> ServerSettingsError:
+    return ServerSettingsError(
+        f"The folder {folder}, in which the server keeps its runs, cannot be used: "
+        f"{error.strerror}. Name another one (setting state_dir)."
+    )
