@@ -107,3 +107,21 @@ def test_file_that_is_restored_is_read_and_what_ran_when_it_was_copied_is_lost(
     short(server)
     assert server.stop() == 0
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_left_out_of_an_ended_run_is_gone_from_the_files_within_a_minute(
+    server: RunningServer, project: Path
+) -> None:
+    canary = "the-password-of-an-ended-run"
+    request = {"seconds": 1, "db": {"password": canary}, "rest": "x" * 50_000}
+    run_id = server.submit(pipeline_names=["sleep"], params=request)
+    folder = project / ".kedro_server"
+
+    def holders() -> list[str]:
+        return [each.name for each in folder.iterdir() if canary.encode() in each.read_bytes()]
+
+    assert holders()
+    assert server.show(run_id, wait=30)["status"] == "success"
+    eventually(lambda: not holders(), timeout_s=60)
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {each.stat().st_mode & 0o777 for each in folder.iterdir()} == {0o600}

@@ -61,6 +61,8 @@ _FILE_NAME = "runs.db"
 # Of SQLite's write-ahead log: so large it becomes where nobody tidies it.
 _MAX_LOG_PAGES = 10_000
 
+_EMPTY_EVERY_S = 20.0
+
 # "KeFlSv" in ASCII: PostgreSQL's advisory locks are numbers that programs agree upon.
 _MIGRATION_LOCK = 0x4B65466C5376
 
@@ -71,11 +73,13 @@ _LOCKED = "55P03"
 class Database:
     """The database that the store keeps its rows in: SQLite or PostgreSQL."""
 
-    def __init__(self, url: URL) -> None:
+    def __init__(self, url: URL, *, empty_log_every_s: float = _EMPTY_EVERY_S) -> None:
         """Take an address; nothing is opened yet.
 
         Args:
             url: What `locate` returned.
+            empty_log_every_s: How often SQLite's write-ahead log is emptied of what it does not
+                need any more, where something was written.
         """
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._url = url
@@ -91,6 +95,9 @@ class Database:
         self._engine = self._create_engine()
         self._writer: Connection | None = None
         self._has_written = False
+        self._is_log_used = self.is_sqlite
+        self._empty_log_every_s = empty_log_every_s
+        self._empty_at = 0.0
         self._of_thread = _OfThread()
 
     @property
@@ -326,20 +333,38 @@ class Database:
         """Write what SQLite's write-ahead log holds into the file, so that it does not grow.
 
         SQLite does so by itself, at every thousandth page, and has whoever commits then wait for
-        the disk, and all that wait for their turn.
+        the disk, and all that wait for their turn. From time to time the log is emptied: it holds
+        what has since been redacted or deleted until that is overwritten.
 
         Raises:
             StoreUnavailableError: If the database cannot be reached or written.
         """
         if self._has_written:
             self._has_written = False
+            self._is_log_used = True
             self._write_back()  # most of it, while others write
             with self._turn():
                 self._write_back()  # the rest, after which the log begins anew
+        if self._is_log_used and time.monotonic() >= self._empty_at:
+            with self._turn():
+                self._is_log_used = not self._empty_log()
+            if not self._is_log_used:
+                self._empty_at = time.monotonic() + self._empty_log_every_s
 
     def _write_back(self) -> None:
         with _unavailable_where_it_fails(), closing(self._engine.raw_connection()) as connection:
             connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _empty_log(self) -> bool:
+        """Empty the write-ahead log, if nobody reads from it; return whether that was done."""
+        with _unavailable_where_it_fails(), closing(self._engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            cursor.execute("PRAGMA busy_timeout = 0")  # others must not wait for those who read
+            try:
+                [is_busy, *_] = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout = {int(_OTHERS_S * 1000)}")
+        return not is_busy
 
     def close(self) -> None:
         """Close the connections; whoever asks again opens new ones."""
@@ -485,8 +510,8 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute(f"PRAGMA wal_autocheckpoint = {_MAX_LOG_PAGES}")
-    # What is redacted or deleted is overwritten where that costs no further write.
-    connection.execute("PRAGMA secure_delete = FAST")
+    # What is redacted or deleted is overwritten, in pages that are free from now on, too.
+    connection.execute("PRAGMA secure_delete = ON")
 
 
 def _write_ahead(connection: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import subprocess
 import threading
@@ -25,6 +26,7 @@ from kedro_flask_server.runs.store.schema import metadata, runs, schema_revision
 from kedro_flask_server.runs.store.upgrading import NEWEST_REVISION
 from tests.conftest import fill, small_disk
 from tests.postgresql import PostgreSQL
+from tests.servers import eventually
 
 LIMIT_S = 5
 
@@ -38,8 +40,8 @@ SERVER = {
 
 
 @contextmanager
-def opened(url: str) -> Iterator[Database]:
-    made = Database(locate(url, Path("/nowhere")))
+def opened(url: str, **options: float) -> Iterator[Database]:
+    made = Database(locate(url, Path("/nowhere")), **options)
     try:
         made.open()
         yield made
@@ -350,6 +352,55 @@ def test_log_of_sqlite_is_tidied_while_another_has_its_turn_to_write(tmp_path: P
         assert not tidying.is_alive()
         with made.reading() as connection:
             assert len(connection.execute(sqlalchemy.select(servers)).all()) == 1
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])
+def test_files_are_for_this_user_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.mkdir(mode=0o755)
+    (theirs / "runs.db").touch(0o666)
+    before = os.umask(umask)
+    try:
+        with (
+            opened(f"sqlite:///{tmp_path}/deep/state/runs.db") as ours,
+            opened(f"sqlite:///{theirs}/runs.db") as others,
+        ):
+            for made in (ours, others):
+                write(made)
+            for folder, mode in ((tmp_path / "deep" / "state", 0o700), (theirs, 0o755)):
+                assert folder.stat().st_mode & 0o777 == mode
+                modes = {each.name: each.stat().st_mode & 0o777 for each in folder.iterdir()}
+                assert {"runs.db", "runs.db-wal", "runs.db-shm"} <= modes.keys()
+                assert set(modes.values()) == {0o600}, modes
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("size", [10, 3_000, 100_000])
+def test_what_is_redacted_or_deleted_is_in_no_file(tmp_path: Path, size: int) -> None:
+    canary = b"canary".hex()
+
+    def row(number: int) -> dict[str, object]:
+        request = f"{canary}{'x' * size}"
+        given = {"project": "p", "env": "e", "status": "success", "request": request}
+        return {"run_id": f"{number:024d}", **given}
+
+    def holders() -> list[str]:
+        return [each.name for each in tmp_path.iterdir() if canary.encode() in each.read_bytes()]
+
+    with opened(f"sqlite:///{tmp_path}/runs.db", empty_log_every_s=0.2) as made:
+        for number in range(20):
+            with made.writing() as connection:
+                connection.execute(sqlalchemy.insert(runs).values(row(number)))
+        made.tidy()
+        assert holders()
+        with made.writing() as connection:
+            is_odd = sqlalchemy.func.substr(runs.c.run_id, 24).in_([*"13579"])
+            connection.execute(sqlalchemy.delete(runs).where(is_odd))
+            connection.execute(sqlalchemy.update(runs).values(request="{}"))
+        with made.reading():  # who reads only puts it off
+            made.tidy()
+        eventually(lambda: made.tidy() or not holders(), timeout_s=60)
 
 
 @pytest.mark.parametrize("mode", ["disable", "prefer", "require", "verify-ca", "verify-full"])
