@@ -366,13 +366,13 @@ class ServerConfig:
         100_000,
         _whole(0),
         allowed="a whole number, 0 or more",
-        meaning="how many runs that have ended are kept, the newest",
+        meaning="how many runs that have ended are kept, those that ended last",
     )
     keep_days: float = _setting(
         90.0,
         _number(0, 36_500),
         allowed="a number of days from 0 to 36500",
-        meaning="how many days a run is kept, from when it was taken in until at least its end",
+        meaning="how many days a run is kept after its end",
     )
     max_log_bytes: int = _setting(
         1_048_576,

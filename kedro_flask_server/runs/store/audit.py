@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, String, delete, select
+from sqlalchemy import Connection, String, delete, func, select
 
 from kedro_flask_server.runs.model import AuditRecord
 from kedro_flask_server.runs.store.database import Database
@@ -14,6 +14,8 @@ from kedro_flask_server.runs.store.schema import audit
 
 # Of these alone, those can make any number who may not come in.
 _MAX_REFUSALS = 100_000
+
+_HOUR_MS = 3_600_000
 
 _LENGTHS: dict[str, int | None] = {
     column.name: column.type.length for column in audit.c if isinstance(column.type, String)
@@ -39,8 +41,15 @@ class AuditTrail:
         return [_load(row) for row in connection.execute(newest)]
 
     def forget(self, connection: Connection, before: datetime) -> None:
-        """Delete what was done before a time, and refusals of which there are very many."""
-        connection.execute(delete(audit).where(*self._is_here, audit.c.time < to_ms(before)))
+        """Delete what was done before a time, and refusals of which there are very many.
+
+        At a time, an hour's records go at most, so that a clock which is wrong for a while does
+        not have all deleted.
+        """
+        oldest = connection.execute(select(func.min(audit.c.time)).where(*self._is_here)).scalar()
+        if oldest is not None:
+            limit = min(to_ms(before), oldest + _HOUR_MS)
+            connection.execute(delete(audit).where(*self._is_here, audit.c.time < limit))
         is_refusal = (*self._is_here, audit.c.what == "request.refused")
         newest = select(audit.c.id).where(*is_refusal).order_by(audit.c.id.desc())
         too_many = connection.execute(newest.offset(_MAX_REFUSALS).limit(1)).scalar()

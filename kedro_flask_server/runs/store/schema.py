@@ -23,6 +23,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     case,
+    text,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import GenericFunction
@@ -65,6 +66,8 @@ runs = Table(
     Column("owner", String(32)),
     # The server at which the only one who wants it waits; nobody else takes it up.
     Column("held_by", String(32)),
+    # From when on retention counts, where that is not `finished_at`.
+    Column("counts_from", BigInteger),
     UniqueConstraint("project", "env", "submitted_by", "idempotency_key", name="uq_runs_key"),
     Index("ix_runs_newest", "project", "env", "run_id"),
     Index("ix_runs_submitter", "project", "env", "submitted_by", "run_id"),
@@ -72,6 +75,16 @@ runs = Table(
     Index("ix_runs_owner", "status", "owner"),
 )
 """The runs."""
+
+Index(
+    "ix_runs_ended",
+    runs.c.project,
+    runs.c.env,
+    text("coalesce(counts_from, finished_at)"),
+    runs.c.run_id,
+    sqlite_where=runs.c.finished_at.is_not(None),
+    postgresql_where=runs.c.finished_at.is_not(None),
+)
 
 run_pipelines = Table(
     "run_pipelines",

@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import (
     Connection,
     bindparam,
-    delete,
     exists,
     func,
     select,
-    tuple_,
     update,
 )
 from sqlalchemy.exc import IntegrityError
@@ -53,6 +51,7 @@ from kedro_flask_server.runs.store.events import (
 )
 from kedro_flask_server.runs.store.prepared import Prepared
 from kedro_flask_server.runs.store.reading import RunReader
+from kedro_flask_server.runs.store.retention import SPARED_S, Retention
 from kedro_flask_server.runs.store.schema import (
     events,
     now_ms,
@@ -70,10 +69,6 @@ if TYPE_CHECKING:
 # Of one run; more than a project has, and few enough to write.
 _MAX_PIPELINES = 1_000
 _MAX_NAME_CHARS = 255
-
-# What one step of retention deletes, so that no lock is held for long.
-_STEP_RUNS = 100
-_STEP_EVENTS = 2_000
 
 
 _IN_SCOPE = (runs.c.project == bindparam("project"), runs.c.env == bindparam("env"))
@@ -170,6 +165,7 @@ class RunStore(RunReader):
         self.events = EventStore(database)
         self._place = {"project": project, "env": env}
         self._trail = AuditTrail(project=project, env=env)
+        self._retention = Retention(database, project=project, env=env)
         digest = hashlib.sha256(f"{project}\0{env}".encode()).digest()
         self._scope_lock = int.from_bytes(digest[:8], "big", signed=True)
         self._transactions: Transactions | None = None
@@ -644,43 +640,13 @@ class RunStore(RunReader):
                 tell_cancelled(connection, [run_id], rows.FORSAKEN)
             return is_forsaken
 
-    def forget(self, *, keep_runs: int, keep_days: float, key_hours: float) -> bool:
-        """Delete some of the runs that need not be kept, with all that hangs on them.
-
-        Args:
-            keep_runs: How many runs that have ended are kept, the newest.
-            keep_days: For how many days a run is kept.
-            key_hours: For how many hours a run is kept in any case that has an idempotency key.
-
-        Returns:
-            Whether there may be more to delete.
-        """
-        ended = (*self._scope, runs.c.status.not_in(ACTIVE))
-        newest = select(runs.c.run_id).where(*ended).order_by(runs.c.run_id.desc())
-        with self._database.reading() as connection:
-            newest_too_many = connection.execute(newest.offset(keep_runs).limit(1)).scalar()
-            too_old = runs.c.run_id < _ago(timedelta(days=keep_days))
-            if newest_too_many is not None:
-                too_old |= runs.c.run_id <= newest_too_many
-            is_bound = runs.c.idempotency_key.is_not(None) & (
-                runs.c.run_id >= _ago(timedelta(hours=key_hours))
-            )
-            chosen = select(runs.c.run_id).where(*ended, too_old, ~is_bound)
-            oldest_first = chosen.order_by(runs.c.run_id).limit(_STEP_RUNS)
-            run_ids = connection.execute(oldest_first).scalars().all()
-        if not run_ids:
-            return False
-        with self._database.writing() as connection:
-            of_runs = select(events.c.run_id, events.c.id).where(events.c.run_id.in_(run_ids))
-            step = connection.execute(of_runs.limit(_STEP_EVENTS)).all()
-            if step:
-                which = tuple_(events.c.run_id, events.c.id).in_([tuple(each) for each in step])
-                # By the pairs alone, SQLite would go through the whole table.
-                is_of_runs = events.c.run_id.in_({each.run_id for each in step})
-                connection.execute(delete(events).where(is_of_runs, which))
-            if len(step) < _STEP_EVENTS:
-                connection.execute(delete(runs).where(runs.c.run_id.in_(run_ids)))
-        return True
+    def forget(
+        self, *, keep_runs: int, keep_days: float, key_hours: float, spared_s: float = SPARED_S
+    ) -> bool:
+        """Delete some of the runs that need not be kept, as `Retention.forget` does."""
+        return self._retention.forget(
+            keep_runs=keep_runs, keep_days=keep_days, key_hours=key_hours, spared_s=spared_s
+        )
 
     def _lock_scope(self, connection: Connection) -> None:
         """Have others wait who count rows of this project and environment, to act upon it."""

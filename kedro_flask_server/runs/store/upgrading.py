@@ -19,7 +19,7 @@ from kedro_flask_server.runs.store.schema import schema_revisions
 
 logger = logging.getLogger(__name__)
 
-NEWEST_REVISION = "0005"
+NEWEST_REVISION = "0007"
 """The newest step in ``migrations/versions``."""
 
 

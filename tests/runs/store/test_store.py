@@ -576,7 +576,8 @@ def test_filters_choose(store: RunStore) -> None:
 
 
 def forget(store: RunStore, *, runs: int = 100, days: float = 90, key_hours: float = 24) -> None:
-    while store.forget(keep_runs=runs, keep_days=days, key_hours=key_hours):
+    kept = {"keep_runs": runs, "keep_days": days, "key_hours": key_hours}
+    while store.forget(**kept, spared_s=0):
         pass
 
 

@@ -1,0 +1,15 @@
+"""From when on retention counts, where that is not when a run ended by the clock of that time."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0006"
+down_revision = "0005"
+oldest_program = "0004"
+
+
+def upgrade() -> None:
+    """Add the time to the runs; most have none."""
+    op.add_column("runs", sa.Column("counts_from", sa.BigInteger))
