@@ -74,6 +74,10 @@ class LogWriter(logging.Handler):
         elif not self._has_come.is_set():
             self._has_come.set()
 
+    def is_alive(self) -> bool:
+        """Whether its thread is at work."""
+        return self._thread.is_alive()
+
     def flush(self) -> None:
         """Write all that has come."""
         with self._writing:

@@ -379,10 +379,29 @@ class RunService:
             return {"store": str(error)}
         if self._membership.fault is not None:
             return {"store": self._membership.fault}
-        threads = (self._dispatcher, self._recorder, self._keeper)
-        if not all(each.is_alive() for each in threads):
-            return {"threads": "The server does not take up runs any more; start it again."}
+        dead = self.dead_threads()
+        if dead:
+            names = ", ".join(dead)
+            return {
+                "threads": "The server does not take up runs any more; start it again. "
+                f"What has ended: {names}."
+            }
         return self._executor.faults()
+
+    def dead_threads(self) -> list[str]:
+        """Return the names of the threads that have ended, though the server cannot do without.
+
+        It asks neither the store nor the network, and waits for nothing.
+        """
+        if not self._is_started or self._is_stopping:
+            return []
+        is_alive = {
+            "kedro-dispatcher": self._dispatcher.is_alive(),
+            "kedro-recorder": self._recorder.is_alive(),
+            "kedro-keeper": self._keeper.is_alive(),
+        }
+        dead = [name for name, is_at_work in is_alive.items() if not is_at_work]
+        return [*dead, *self._executor.dead_threads()]
 
     def drain(self, timeout_s: float) -> bool:
         """Take no more runs and let those under way end.

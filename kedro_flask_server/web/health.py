@@ -55,19 +55,25 @@ def create_health_blueprint(runs: RunService, *, kedro_version: str) -> Blueprin
     def live() -> ResponseReturnValue:
         """Liveness.
 
-        Answers as long as the server does; one that does not should be started again.
+        Whether the server is there, and all its threads: one that answers otherwise, or not at
+        all, should be started again. It says nothing of the store and the network.
         ---
         operationId: get_liveness
         tags: [health]
         responses:
           200:
-            description: The server answers.
+            description: The server is there.
             content:
               application/json:
                 schema: {$ref: "#/components/schemas/Liveness"}
                 example: {status: alive}
+          503: {$ref: "#/components/responses/NotAlive"}
         """
-        return {"status": "alive"}
+        dead = runs.dead_threads()
+        if not dead:
+            return {"status": "alive"}
+        detail = f"Threads have ended that the server cannot do without: {', '.join(dead)}."
+        return {"status": "not alive", "detail": f"{detail} Start it again."}, 503
 
     @blueprint.get("/health/ready")
     def ready() -> ResponseReturnValue:

@@ -93,6 +93,7 @@ _RESPONSES = {
     "NothingMore": {
         "description": "To a stream that goes on: the run has ended, and all of it was sent."
     },
+    "NotAlive": _refusal("It has to be started again, for the reason that is given."),
     "NotReady": _refusal("They cannot, for the reason that is given."),
     "StrictFailure": {
         **_refusal("The run failed, and `handling=strict` was preferred.", "RunFailure"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import logging
 import threading
 import time
 from collections import Counter
@@ -383,6 +385,35 @@ def test_server_that_its_store_has_forgotten_goes_on(
 def known_servers(store: RunStore) -> list[str]:
     with store._database.reading() as connection:
         return list(connection.execute(sqlalchemy.select(servers.c.server_id)).scalars())
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    "name", ["kedro-dispatcher", "kedro-recorder", "kedro-keeper", "kedro-log-writer"]
+)
+def test_thread_that_ends_before_the_server_is_told(
+    make_service, project, database_url: str, name: str
+) -> None:
+    service = make_service()
+    assert service.dead_threads() == []
+    project.may_end.set()
+    end_thread(name)
+    while not service.dead_threads():
+        service.submit(RunRequest())  # which wakes them
+        logging.getLogger("probe").warning("so does this")
+        time.sleep(0.05)
+    assert service.dead_threads() == [name]
+    assert name in service.faults()["threads"]
+    service._is_stopping = True
+    assert service.dead_threads() == []
+    service._is_stopping = False
+
+
+def end_thread(name: str) -> None:
+    """Have a thread end as by an error that nothing handles."""
+    [thread] = [each for each in threading.enumerate() if each.name == name]
+    set_exception = ctypes.pythonapi.PyThreadState_SetAsyncExc
+    assert set_exception(ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)) == 1
 
 
 class StoreThatForgetsToAnswer(RunStore):

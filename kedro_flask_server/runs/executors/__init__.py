@@ -65,6 +65,9 @@ class Executor(Protocol):
             seconds: After how long; None for never.
         """
 
+    def dead_threads(self) -> list[str]:
+        """Return the names of its threads that have ended, though it needs them to execute runs."""
+
     def faults(self) -> dict[str, str]:
         """Return why runs cannot be executed: what is at fault, and how; empty where they can."""
 

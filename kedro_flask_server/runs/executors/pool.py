@@ -105,6 +105,10 @@ class WorkerPool:
         os.set_blocking(self._wake_sender, False)
         self._thread.start()
 
+    def is_alive(self) -> bool:
+        """Whether its thread is at work."""
+        return self._thread.is_alive()
+
     def faults(self) -> dict[str, str]:
         """Return why runs get no worker: what is at fault, and how."""
         with self._changed:

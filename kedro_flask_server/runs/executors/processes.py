@@ -167,6 +167,10 @@ class ProcessExecutor:
         """Have all processes end unless this is called again in time, as for `Executor`."""
         self._workers.limit(seconds)
 
+    def dead_threads(self) -> list[str]:
+        """Return which threads have ended, as for `Executor`."""
+        return [] if self._workers.is_alive() else ["kedro-workers"]
+
     def faults(self) -> dict[str, str]:
         """Return what is at fault, as for `Executor`."""
         return self._workers.faults()

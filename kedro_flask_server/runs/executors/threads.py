@@ -86,6 +86,10 @@ class ThreadExecutor:
     def limit(self, seconds: float | None) -> None:
         """Leave the runs to the end of the process, which has a limit of its own."""
 
+    def dead_threads(self) -> list[str]:
+        """Return which threads have ended, as for `Executor`."""
+        return [] if self._log_writer.is_alive() else ["kedro-log-writer"]
+
     def faults(self) -> dict[str, str]:
         """Return what is at fault, as for `Executor`."""
         return {} if self._project.is_loaded else {"pipelines": NOT_LOADED}
