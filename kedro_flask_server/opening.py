@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from kedro_flask_server.config import (
     secret_variables,
 )
 from kedro_flask_server.project import KedroProject
+from kedro_flask_server.redaction import SECRETS, passwords_in
 
 if TYPE_CHECKING:
     from kedro_flask_server.runs.executors.handles import Template
@@ -54,12 +55,21 @@ def open_project(project_path: str | Path | None, arguments: Mapping[str, object
         environ=os.environ,
         project_settings=project.setting("SERVER", {}),
     )
+    # What workers do not get, either (`secret_variables`).
+    SECRETS.learn(_secrets_of_server(config), is_lasting=True)
     project.configure(
         env=config.env,
         conf_source=config.conf_source,
         resolves_params=config.allow_param_interpolation,
     )
     return OpenedProject(project, config)
+
+
+def _secrets_of_server(config: ServerConfig) -> Iterator[str]:
+    for variable in secret_variables():
+        value = os.environ.get(variable, "")
+        yield from passwords_in(value) if "://" in value else (value,)
+    yield from passwords_in(config.database_url or "")
 
 
 def worker_settings(opened: OpenedProject) -> WorkerSettings:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kedro_flask_server.access.model import Caller, Scope
 from kedro_flask_server.errors import ForbiddenError, UnknownRunError
-from kedro_flask_server.redaction import redact_content, redact_texts
+from kedro_flask_server.redaction import redact_request, redact_snapshot
 from kedro_flask_server.runs.events import Event, EventPage, EventType
 from kedro_flask_server.runs.model import (
     ErrorDetail,
@@ -151,12 +151,12 @@ class RunsOfCaller:
         content = snapshot.content
         if self.caller.pipelines is not None:
             content = _of_pipelines(content, self.caller.pipelines)
-        shown: dict[str, Any] = redact_texts(content)
+        shown: dict[str, Any] = redact_snapshot(content)
         return shown
 
     def _shown(self, run: Run) -> Run:
         """Return a run as the caller may see it; one that is queued has its request verbatim."""
-        return self._told(replace(run, request=RunRequest(**redact_content(run.request.given()))))
+        return self._told(replace(run, request=RunRequest(**redact_request(run.request.given()))))
 
     def _told(self, run: Run) -> Run:
         """Return a run with as much of its error as the caller may see."""

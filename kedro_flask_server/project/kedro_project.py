@@ -33,6 +33,11 @@ from kedro_flask_server.project.keeping import (
     KeepingConfigLoader,
     noting_what_is_left_to_kedro,
 )
+from kedro_flask_server.project.names import (
+    names_in_configuration,
+    names_of_pipelines,
+    names_of_project,
+)
 from kedro_flask_server.project.parsing import parse_texts_once
 from kedro_flask_server.project.plugins import (
     have_commands_tracked_and_no_runs,
@@ -46,7 +51,7 @@ from kedro_flask_server.project.runner import (
     stop_between_nodes,
 )
 from kedro_flask_server.project.shortcuts import take_shortcuts
-from kedro_flask_server.redaction import SECRETS
+from kedro_flask_server.redaction import SECRETS, redact_snapshot
 from kedro_flask_server.runs.model import (
     ErrorDetail,
     RunOutcome,
@@ -106,6 +111,7 @@ class KedroProject:
             ) from error
         # Both the session and the snapshot take the class from here.
         settings.set("CONFIG_LOADER_CLASS", isolated(loader_class))
+        SECRETS.learn_names(names_of_project(metadata))
         SECRETS.learn_environment(os.environ, is_lasting=True)
         watch_tasks()
         parse_texts_once()
@@ -122,6 +128,7 @@ class KedroProject:
         warn_of_plugins_with_state()
         start_processes_safely(self.path, log_format)
         self.learn_credentials()
+        self.learn_names()
         self.try_to_load()
 
     def configure(
@@ -139,6 +146,7 @@ class KedroProject:
         settings.CONFIG_LOADER_CLASS.resolves_params = resolves_params
         self._env = env
         self._conf_source = conf_source
+        SECRETS.learn_names((self.env,))
 
     @property
     def name(self) -> str:
@@ -218,6 +226,8 @@ class KedroProject:
                 self._last_failure = error
                 raise
             self._last_failure = None
+            with suppress(Exception):  # of nodes that a project has made its own
+                SECRETS.learn_names(names_of_pipelines(), are_pipelines_known=True)
             return self._session
 
     def snapshot(self, params: str | None = None) -> Snapshot | ErrorDetail:
@@ -242,6 +252,7 @@ class KedroProject:
                 )
             content = dataclasses.asdict(found)
             sources = sources_in(content, self.path)
+            content = redact_snapshot(content)
             # What was edited meanwhile, or depends on more than that, is not to be found again.
             is_lasting = not left and before == self._state_of_files()
             if not is_lasting or changed_since(sources, began_ns):
@@ -290,6 +301,14 @@ class KedroProject:
         """Take down what is secret in the project's configuration; each run does so, too."""
         with suppress(Exception, SystemExit):  # it fails again in the run that needs it
             _ = self._configuration()["credentials"]
+
+    def learn_names(self) -> None:
+        """Take down the names in the project's configuration, which are no secrets."""
+        with suppress(Exception, SystemExit):  # as above
+            config = self._configuration()
+            for key in ("catalog", "parameters"):
+                with suppress(Exception, SystemExit):
+                    SECRETS.learn_names(names_in_configuration(config[key]))
 
     def read_ahead(self, params: Iterable[str] = ()) -> bool:
         """Read the configuration, so that the runs of processes forked from this one need not.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Sequence
@@ -12,8 +13,10 @@ from typing import Protocol
 
 from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.background import BackgroundThread
 from kedro_flask_server.runs.dispatcher import Dispatcher
+from kedro_flask_server.runs.ids import time_of
 from kedro_flask_server.runs.membership import Membership
 from kedro_flask_server.runs.store import RunStore
 from kedro_flask_server.runs.watches import Watches
@@ -24,6 +27,7 @@ _TICK_S = 0.25
 _BURY_EVERY_S = 1.0
 _TIDY_EVERY_S = 1.0
 _FORGET_EVERY_S = 60.0
+_FORGET_SECRETS_EVERY_S = 10.0
 
 
 class Chore(Protocol):
@@ -69,6 +73,7 @@ class Keeper:
         self._bury_at = 0.0
         self._tidy_at = 0.0
         self._forget_at = 0.0
+        self._forget_secrets_at = 0.0
         self._thread = BackgroundThread(self._work, name="kedro-keeper")
 
     def start(self) -> None:
@@ -97,6 +102,7 @@ class Keeper:
                 self._bury()
                 self._tidy()
                 self._forget()
+                self._forget_secrets()
             except StoreUnavailableError as error:
                 self._membership.note(error)
             except ServerSettingsError as error:
@@ -148,3 +154,12 @@ class Keeper:
             return
         if has_more:
             self._forget_at = now
+
+    def _forget_secrets(self) -> None:
+        """Forget credentials that were learnt before all runs that have not ended."""
+        now = time.monotonic()
+        if now < self._forget_secrets_at or not SECRETS.has_many():
+            return
+        self._forget_secrets_at = now + _FORGET_SECRETS_EVERY_S
+        oldest = self._store.oldest_active()
+        SECRETS.forget(before=math.inf if oldest is None else time_of(oldest).timestamp())

@@ -60,6 +60,7 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
             project.read_ahead()
             found = scout.found() if scout else {}
             SECRETS.learn(found.get("secrets", ()), is_lasting=True)
+            SECRETS.learn_names(found.get("names", ()))
             modules = [name for name in found.get("modules", ()) if name not in sys.modules]
             if modules:
                 _import(modules)
@@ -71,7 +72,13 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
     with suppress(OSError):  # the server has not come to be; so is this process, in a moment
         control.send(
             "ready",
-            {"is_loaded": project.is_loaded, "start_method": method, "secrets": SECRETS.known},
+            {
+                "is_loaded": project.is_loaded,
+                "start_method": method,
+                "secrets": SECRETS.known(are_certain=True),
+                "guessed": SECRETS.known(are_certain=False),
+                "names": SECRETS.names,
+            },
         )
     return template
 
@@ -135,7 +142,7 @@ def _start_method(settings: WorkerSettings) -> str:
 
 
 class _Scout:
-    """Finds out what can be told of a project before a run: ``modules`` and ``secrets``.
+    """Finds out what can be told of a project before a run: ``modules``, ``secrets``, ``names``.
 
     The modules are those that its datasets need, to be imported once for all. A process of its
     own looks: to read the configuration may execute code of the project's, and the template is
@@ -153,7 +160,10 @@ class _Scout:
                 project.import_datasets()
                 modules = sorted(set(sys.modules) - before)
                 project.learn_credentials()
-                file.write(json.dumps({"modules": modules, "secrets": SECRETS.known}) + _END)
+                project.learn_names()
+                secrets = SECRETS.known(are_certain=True)
+                found = {"modules": modules, "secrets": secrets, "names": SECRETS.names}
+                file.write(json.dumps(found) + _END)
             os._exit(0)
         os.close(writing)
 

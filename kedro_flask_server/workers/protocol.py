@@ -5,7 +5,7 @@ from       to                    messages
 =========  ====================  =========================================================
 server     template              ``start`` with three descriptors, ``stop``, ``retire``,
                                  ``lease``, ``read``
-template   server                ``ready``
+template   server                ``ready``: also what is secret, and the project's names
 server     worker                ``run``, ``snapshot``
 worker     server                ``ready``, ``outcome``, ``snapshot``
 worker     server, on a channel  ``started``, ``expect``, ``event``, ``log``, ``secrets``: what its

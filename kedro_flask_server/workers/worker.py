@@ -7,6 +7,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from itertools import takewhile
@@ -66,6 +67,7 @@ class Worker:
         self._pid = os.getpid()
         self._modules = modules
         self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._announced: set[str] = set()
         self._interruption = Interruption()
         Interruption.is_left_to_parents()
         if is_forked:
@@ -79,18 +81,27 @@ class Worker:
         """Execute runs until there have been as many as may be, then end the process."""
         threading.Thread(target=self._listen, name="kedro-worker-orders", daemon=True).start()
         self._send("ready", {"pid": os.getpid()})
-        SECRETS.announce = lambda values: self._report.send("secrets", {"values": values})
+        SECRETS.announce = self._announce
         runs = 0
         while True:
             kind, body = self._orders.get()
             if self._interruption.reason is not None:  # told to end while it had nothing to do
                 os._exit(0)
             self._report.send("started", {})
+            # Of a run before, nothing is left here; to the server each run says what it holds.
+            SECRETS.forget(before=time.time())
+            self._announced.clear()
             if kind == "snapshot":
                 self._send("snapshot", self._snapshot(body["params"]))
             elif kind == "run":
                 runs += 1
                 self._run(body, may_be_last=runs >= self._settings.max_runs)
+
+    def _announce(self, values: list[str], is_certain: bool) -> None:
+        new = [value for value in values if value not in self._announced]
+        if new:
+            self._announced.update(new)
+            self._report.send("secrets", {"values": new, "is_certain": is_certain})
 
     def _send(self, kind: str, body: dict[str, Any]) -> None:
         with suppress(OSError):  # the server is gone: so is this process, in a moment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -166,3 +167,116 @@ def test_escaped_literal_arrives_as_it_is_meant(
     assert body["status"] == "success", body
     written = json.loads((of_env.cwd / f"data/echo/{arrives}.json").read_text())
     assert set(written.values()) == {arrives}
+
+
+# Names, paths and words
+
+FIRST, LAST = "canary-credential-000", "canary-credential-599"
+
+
+@pytest.fixture(scope="module", params=EXECUTORS)
+def named(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RunningServer]:
+    """Have many credentials, of which some are names of the project, and odd variables."""
+    project = copy_project(PROJECTS / "probe", tmp_path_factory.mktemp(f"named-{request.param}"))
+    credentials = [f"canary-credential-{number:03}" for number in range(600)]
+    content = {"store": {"all": [*credentials, "versioned", "save_version"]}}
+    (project / "conf/base/credentials.yml").write_text(yaml.safe_dump(content))
+    env = {
+        "PWD": str(project),
+        "OLDPWD": str(project.parent),
+        "PROJECT_KEY": str(project / "src"),
+        "SECRET": "in_space",
+        "STAGE_SECRET": "production",
+        "ROWS_KEY": "12345678",
+        "DB_PASS": VARIABLE,
+    }
+    key = {"name": "limited", "scopes": ["run", "read"], "pipelines": ["versioned", "execute"]}
+    digest = hashlib.sha256(LIMITED_KEY.encode()).hexdigest()
+    (project / "keys.yml").write_text(yaml.safe_dump([{**key, "sha256": digest}]))
+    env["KEDRO_SERVER_API_KEYS_FILE"] = str(project / "keys.yml")
+    with kedro_flask_server(
+        project, "--executor", request.param, "--workers", "1", **env
+    ) as server:
+        server.client.headers["Authorization"] = f"Bearer {LIMITED_KEY}"
+        # Before, the processes that read the credentials have not said what is in them.
+        eventually(lambda: server.client.get("/health/ready").is_success)
+        yield server
+
+
+LIMITED_KEY = f"kfs_{'l' * 43}"
+
+
+def test_paths_words_numbers_and_names_stay(named: RunningServer) -> None:
+    said = f"{named.cwd}/conf 12345678 in_space production see https://host/docs/#in-production"
+    code = (
+        f"import logging; logging.getLogger('probe').warning({said!r}); raise ValueError({said!r})"
+    )
+    body = named.run(pipeline_names=["execute"], params={"what": code})
+    run = named.show(str(body["run_id"]))
+    assert run["request"] == {"pipeline_names": ["execute"], "params": {"what": code}}
+    error: dict[str, str] = run["error"]  # type: ignore[assignment]
+    assert said.rpartition("#")[0] in error["message"]
+    assert f'File "{named.cwd}/src/probe/nodes.py"' in error["traceback"]
+    log = named.client.get(f"/runs/{run['run_id']}/logs").text
+    assert f"WARNING  probe: {said}" in log
+    assert f'File "{named.cwd}/src/probe/nodes.py"' in log
+    code = "import os; print(os.environ['DB_PASS']); raise ValueError(os.environ['DB_PASS'])"
+    body = named.run(pipeline_names=["execute"], params={"what": code})
+    assert body["error"]["message"] == "<redacted>"  # type: ignore[index]
+
+
+def test_credential_that_is_a_name_is_shown_where_names_are_alone(named: RunningServer) -> None:
+    body = named.run(pipeline_names=["versioned"], params={"tag": "versioned save_version"})
+    run_id = str(body["run_id"])
+    for run in (named.show(run_id), *named.all_runs()):
+        if run["run_id"] == run_id:
+            assert run["request"] == {
+                "pipeline_names": ["versioned"],
+                "params": {"tag": "<redacted> <redacted>"},
+            }
+    found = named.client.get("/runs?pipeline=versioned").json()["runs"]
+    assert run_id in [run["run_id"] for run in found]
+    events = named.client.get(f"/runs/{run_id}/events").json()["events"]
+    of_nodes = [each["data"] for each in events if each["type"].startswith(("node", "dataset"))]
+    assert {each["node"] for each in of_nodes} == {"save_version"}
+    assert {each.get("dataset") for each in of_nodes} == {None, "params:tag", "versioned"}
+    assert "save_version" not in named.client.get(f"/runs/{run_id}/logs").text
+    snapshot = named.client.get("/snapshot").json()
+    assert "versioned" in {each["name"] for each in snapshot["pipelines"]}
+    assert snapshot["datasets"]["versioned"]["name"] == "versioned"
+    assert "versioned" not in snapshot["datasets"]["versioned"]["filepath"]
+
+
+def test_none_of_many_credentials_is_forgotten_while_a_run_may_hold_it(
+    named: RunningServer,
+) -> None:
+    path = named.cwd / "conf/base/credentials.yml"
+    before = path.read_text()
+    until_told = "import time, pathlib\nwhile not pathlib.Path('go').exists(): time.sleep(0.02)"
+    log = "import logging; logging.getLogger('probe').warning('it is ' + '{}')"
+
+    def execute(code: str, **params: str) -> str:
+        body = named.run(pipeline_names=["execute"], params={"what": code, **params})
+        run_id = str(body["run_id"])
+        return repr(named.show(run_id)) + named.client.get(f"/runs/{run_id}/logs").text
+
+    try:
+        held = named.submit(pipeline_names=["execute"], params={"what": until_told, "tag": FIRST})
+        queued = named.submit(pipeline_names=["execute"], params={"what": "0", "tag": LAST})
+        for shown in (named.show(held), named.show(queued)):
+            assert "canary" not in repr(shown)
+        (named.cwd / "go").touch()
+        for run in range(6):
+            content = {"store": [f"canary-of-run-{run}-{number:03}" for number in range(300)]}
+            path.write_text(yaml.safe_dump(content))
+            assert "canary" not in execute(log.format(f"canary-of-run-{run}-000"))
+        path.write_text(before)
+        for known in (FIRST, LAST):
+            assert "canary" not in execute(log.format(known), tag=known)
+        # No process of a run has that any more, but requests may.
+        assert "canary" not in execute("0", tag="canary-of-run-0-000")
+    finally:
+        path.write_text(before)
+    assert "canary-of-run" not in everything(named)

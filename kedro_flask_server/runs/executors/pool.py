@@ -350,7 +350,7 @@ class WorkerPool:
                     template.is_ready = True
                     template.is_loaded = bool(body.get("is_loaded"))
                     template.start_method = str(body.get("start_method"))
-                    SECRETS.learn(body.get("secrets", ()), is_lasting=True)
+                    _learn(body)
                     self._limit(template)
                     if template is self._next:
                         self._put_next_in_place(template)
@@ -425,3 +425,11 @@ class WorkerPool:
                 self._idle.append(worker)
         except OSError as error:
             self._fail(f"They cannot be started: {error}.")
+
+
+def _learn(body: dict[str, Any]) -> None:
+    """Take down what a template has found out: secrets, and the project's names."""
+    is_loaded = bool(body.get("is_loaded"))
+    SECRETS.learn_names(body.get("names", ()), are_pipelines_known=is_loaded)
+    SECRETS.learn(body.get("secrets", ()), is_lasting=True)
+    SECRETS.learn(body.get("guessed", ()), is_certain=False, is_lasting=True)

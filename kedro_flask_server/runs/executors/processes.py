@@ -141,7 +141,7 @@ class ProcessExecutor:
                     if kind == "snapshot":
                         return self._described(body)
                     if kind == "secrets":
-                        SECRETS.learn(body["values"])
+                        _learn(body)
                     has_started = has_started or kind == "started"
                 if patience.is_over(worker.has_ended):
                     self._workers.give_up(worker.template)
@@ -222,6 +222,11 @@ class ProcessExecutor:
                 self._workers.give_back(worker)
             else:
                 self._workers.discard(worker)
+
+
+def _learn(body: dict[str, Any]) -> None:
+    is_certain = bool(body.get("is_certain", True))
+    SECRETS.learn([str(value) for value in body["values"]], is_certain=is_certain)
 
 
 def _crashed(message: str, node: str | None = None) -> ErrorDetail:
@@ -310,7 +315,7 @@ class _Execution:
                     str(body["level"]), str(body["logger"]), str(body["message"]), time=_time(body)
                 )
             elif kind == "secrets":
-                SECRETS.learn([str(value) for value in body["values"]])
+                _learn(body)
             elif kind == "expect":
                 self._report.expect(int(body["nodes"]))
             elif kind == "outcome":

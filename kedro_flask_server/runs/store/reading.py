@@ -80,6 +80,15 @@ class RunReader:
         with self._database.reading() as connection:
             return connection.execute(statement.limit(1)).first() is not None
 
+    def oldest_active(self) -> str | None:
+        """Return the id of the oldest run that has not ended; None where all have."""
+        found = select(func.min(runs.c.run_id)).where(*self._scope)
+        with self._database.reading() as connection:
+            oldest = [
+                connection.execute(found.where(runs.c.status == each)).scalar() for each in ACTIVE
+            ]
+        return min(filter(None, oldest), default=None)
+
     def ended_among(self, run_ids: Collection[str]) -> list[str]:
         """Return which of some runs have ended."""
         if not run_ids:

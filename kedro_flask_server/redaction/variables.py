@@ -1,0 +1,97 @@
+"""What of an environment variable is secret.
+
+That a variable's name says so is a guess. What it holds is no secret if it says nothing by itself:
+a path, a number, a word that everybody uses. Of credentials nothing is guessed, and none of this
+counts.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from kedro_flask_server.redaction.names import is_secret_name
+from kedro_flask_server.redaction.urls import passwords_in
+from kedro_flask_server.redaction.words import words_of
+
+# Of 8 characters and more: shorter values are never looked for. To leave one of these out of
+# every line would hide what a server, a database or Kedro itself says, and guards nothing: each is
+# among the first that are tried. Environments and states, products and their default users,
+# Kedro's vocabulary.
+_COMMON_WORDS = words_of(
+    """
+    production development acceptance integration localhost loopback
+    disabled required optional unlimited undefined anonymous automatic external internal interactive
+    username password passwords passphrase credential credentials administrator superuser
+    database postgres postgresql rabbitmq sqlserver snowflake bigquery databricks
+    container kubernetes terraform namespace scheduler processes application workspace warehouse
+    repository pipeline pipelines __default__ parameter parameters kedro-viz
+    sequential sequentialrunner threadrunner parallelrunner
+    """
+)
+
+_NUMBER = re.compile(
+    r"[+-]?\d[\d_,]{0,17}(?:\.\d{0,18})?(?:e[+-]?\d{1,3})?%?"  # 10_000, 0.001, 1e-12
+    r"|v?\d{1,8}(?:\.\d{1,8}){1,4}(?:[-.+]?(?:a|b|rc|dev|post|alpha|beta)\.?\d{0,4})?"  # versions
+    r"|\d{1,3}(?:\.\d{1,3}){3}(?:[:/]\d{1,5})?"  # 127.0.0.1:5432
+    r"|\d{4}-\d\d-\d\d(?:[T ][\d:.]{5,15}(?:Z|[+-]\d\d:?\d\d)?)?",  # dates and times
+    re.IGNORECASE,
+)
+_MAX_DIGITS = 15  # what has more is an identifier
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}://", re.IGNORECASE)
+_MAX_PATHS = 100
+
+
+def secrets_of_variable(name: str, value: str) -> Iterator[str]:
+    """Yield what may be secret of a variable: the password of a URL, else all that it holds.
+
+    Args:
+        name: The variable's name.
+        value: What it holds.
+    """
+    if _URL.match(value):
+        yield from passwords_in(value)
+        if is_secret_name(name):
+            yield from _secrets_in_query(value)
+        if "webhook" not in name.casefold():  # whose path is what is secret
+            return
+    if is_secret_name(name):
+        yield value
+
+
+def is_plain(value: str) -> bool:
+    """Whether a value is no secret, whatever the name of its variable says.
+
+    Args:
+        value: What a variable holds.
+    """
+    return (
+        value.casefold() in _COMMON_WORDS
+        or (sum(map(str.isdigit, value)) <= _MAX_DIGITS and bool(_NUMBER.fullmatch(value)))
+        or _is_path(value)
+    )
+
+
+def _is_path(value: str) -> bool:
+    """Whether a value names what is there, in one path or a list of them."""
+    if not (os.sep in value or value.startswith("~")):
+        return False
+    try:
+        paths = [Path(each).expanduser() for each in value.split(os.pathsep)[:_MAX_PATHS] if each]
+        is_list = all(each.is_absolute() for each in paths)
+        return any(each.exists() for each in paths) if is_list else Path(value).exists()
+    except (OSError, RuntimeError, ValueError):  # no path, or nobody's home
+        return False
+
+
+def _secrets_in_query(url: str) -> Iterator[str]:
+    try:
+        query = urlsplit(url).query
+    except ValueError:
+        return
+    for _, value in parse_qsl(query):  # such as the signature of an address that was shared
+        yield value
