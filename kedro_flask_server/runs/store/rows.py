@@ -9,14 +9,21 @@ from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
-from kedro_flask_server.redaction import redact_content
+from kedro_flask_server.redaction import SECRETS, redact_request
 from kedro_flask_server.runs.ids import EPOCH, time_of
 from kedro_flask_server.runs.model import ErrorDetail, Progress, Run, RunRequest, RunStatus
-from kedro_flask_server.runs.store.schema import runs
+from kedro_flask_server.runs.store.schema import run_pipelines, runs
 
 _MILLISECOND = timedelta(milliseconds=1)
+
+# Of one run; more than a project has, and few enough to write.
+_MAX_PIPELINES = 1_000
+_MAX_NAME_CHARS = 255
+
+OTHERS = "…"
+"""Stands for further pipelines, in the store and in a list: stored names are ASCII."""
 
 
 def to_ms(moment: datetime) -> int:
@@ -36,7 +43,18 @@ def dump_request(request: RunRequest) -> str:
 
 def dump_ended_request(request: RunRequest) -> str:
     """Return a request whose run has ended as JSON in ASCII, without what is secret in it."""
-    return json.dumps(redact_content(request.given()), sort_keys=True)
+    # A server that has just started settles what another has left, and needs what it was of.
+    are_names_plain = not SECRETS.knows_pipelines
+    kept = redact_request(request.given(), are_names_plain=are_names_plain)
+    return json.dumps(kept, sort_keys=True)
+
+
+def pipeline_names(request: RunRequest) -> list[str]:
+    """Return the pipelines of a request as `schema.run_pipelines` has them."""
+    names = dict.fromkeys(ascii_name(name) for name in request.pipelines[:_MAX_PIPELINES])
+    kept = [name for name in names if len(name) <= _MAX_NAME_CHARS]
+    is_whole = len(kept) == len(set(request.pipelines))  # a caller who may see some must know
+    return kept if is_whole else [*kept, OTHERS]
 
 
 def redact_requests(connection: Connection, run_ids: Sequence[str]) -> None:
@@ -48,10 +66,30 @@ def redact_requests(connection: Connection, run_ids: Sequence[str]) -> None:
     """
     statement = select(runs.c.run_id, runs.c.request).where(runs.c.run_id.in_(run_ids))
     for row in connection.execute(statement).all() if run_ids else ():
-        kept = dump_ended_request(RunRequest(**json.loads(row.request)))
+        request = RunRequest(**json.loads(row.request))
+        kept = dump_ended_request(request)
         if kept != row.request:
             of_run = update(runs).where(runs.c.run_id == row.run_id)
             connection.execute(of_run.values(request=kept))
+            redact_pipelines(connection, row.run_id, request, RunRequest(**json.loads(kept)))
+
+
+def redact_pipelines(
+    connection: Connection, run_id: str, request: RunRequest, kept: RunRequest
+) -> None:
+    """Take out what a run's request called a pipeline, where that was a secret and is none.
+
+    Args:
+        connection: A transaction, which has locked the run.
+        run_id: The run.
+        request: The request as it came.
+        kept: The request as it is kept.
+    """
+    names = pipeline_names(kept)
+    if names != pipeline_names(request):
+        connection.execute(delete(run_pipelines).where(run_pipelines.c.run_id == run_id))
+        values = [{"run_id": run_id, "pipeline": name} for name in names]
+        connection.execute(insert(run_pipelines), values)
 
 
 def hash_request(request: RunRequest) -> str:

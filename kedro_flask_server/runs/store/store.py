@@ -61,14 +61,9 @@ from kedro_flask_server.runs.store.schema import (
     servers,
 )
 from kedro_flask_server.runs.store.servers import ServerStore
-from kedro_flask_server.runs.store.summaries import OTHERS
 
 if TYPE_CHECKING:
     from kedro_flask_server.runs.store.transactions import Transactions
-
-# Of one run; more than a project has, and few enough to write.
-_MAX_PIPELINES = 1_000
-_MAX_NAME_CHARS = 255
 
 
 _IN_SCOPE = (runs.c.project == bindparam("project"), runs.c.env == bindparam("env"))
@@ -246,11 +241,8 @@ class RunStore(RunReader):
             found = self._sent_before(request, submitter.name, key, key_hours)
             if found is not None:
                 return found
-        some = request.pipelines[:_MAX_PIPELINES]
-        names = dict.fromkeys(rows.ascii_name(SECRETS.redact(name)) for name in some)
-        pipelines = [name for name in names if len(name) <= _MAX_NAME_CHARS]
-        if len(pipelines) < len(set(request.pipelines)):  # who may see some alone must know
-            pipelines.append(OTHERS)
+        pipelines, sent = rows.pipeline_names(request), rows.dump_request(request)
+        SECRETS.keep_those_in(sent)
         while True:
             new_id = run_id()
             values = {
@@ -258,7 +250,7 @@ class RunStore(RunReader):
                 "project": self._project,
                 "env": self._env,
                 "status": RunStatus.QUEUED.value,
-                "request": rows.dump_request(request),
+                "request": sent,
                 "submitted_by": submitter.name,
                 "idempotency_key": key,
                 "request_hash": None if key is None else rows.hash_request(request),
@@ -528,6 +520,7 @@ class RunStore(RunReader):
             The run as it is now; None where it has another end.
         """
         error, kept = rows.dump_error(outcome.error), rows.dump_ended_request(run.request)
+        request = RunRequest(**json.loads(kept))
         progress, run_id = told.progress, run.run_id
         what, new = ended_with(outcome, progress), rows_of(run_id, told.events)
         ended = self._finish_at_once(run, outcome, told, error=error, kept=kept)
@@ -555,6 +548,7 @@ class RunStore(RunReader):
                 kind = EventType.RUN_FINISHED.value
                 last = (run_id, last_id + 1, finished_at, kind, json.dumps(what))
                 add_rows(self._database, connection, [*new, last])
+                rows.redact_pipelines(connection, run_id, run.request, request)
                 [(asked_at,)] = _CANCEL_REQUESTED_AT.rows(connection, {"of": run_id})
                 return _ended(run, outcome, told, (kept, finished_at, asked_at))
             row = self._row(connection, run_id)
@@ -573,6 +567,8 @@ class RunStore(RunReader):
         """Record how a run ended in one round trip; None where there is none such, or it is not."""
         if self._transactions is None or self._database.is_writing:
             return None
+        if rows.pipeline_names(run.request) != rows.pipeline_names(RunRequest(**json.loads(kept))):
+            return None  # what is secret is to be taken out of them, too
         progress = told.progress
         ended = self._transactions.finish(
             rows_of(run.run_id, told.events),

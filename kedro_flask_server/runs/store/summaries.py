@@ -17,9 +17,6 @@ from kedro_flask_server.runs.store import rows
 from kedro_flask_server.runs.store.schema import run_pipelines, runs
 from kedro_flask_server.text import bounded, printable
 
-OTHERS = "…"
-"""What stands for further pipelines, in the store and in a list: stored names are ASCII."""
-
 _MAX_PIPELINES = 20
 _MAX_CHARS = 500
 
@@ -121,7 +118,7 @@ def _pipelines(connection: Connection, run_ids: Sequence[str]) -> dict[str, list
     found = defaultdict(list)
     for row in connection.execute(some.order_by(numbered.c.run_id, numbered.c.number)):
         is_over = row.number > _MAX_PIPELINES
-        found[row.run_id].append(OTHERS if is_over else json.loads(f'"{row.pipeline}"'))
+        found[row.run_id].append(rows.OTHERS if is_over else json.loads(f'"{row.pipeline}"'))
     return found
 
 
@@ -129,7 +126,7 @@ def _load(row: Any, pipelines: dict[str, list[str]], include: Collection[RunPart
     if RunPart.REQUEST in include:
         request = RunRequest(**json.loads(row.request))
     else:
-        request = RunRequest(pipeline_names=pipelines.get(row.run_id) or [OTHERS])
+        request = RunRequest(pipeline_names=pipelines.get(row.run_id) or [rows.OTHERS])
     if RunPart.TRACEBACK not in include:
         error = _cut_error(row)
     else:

@@ -15,6 +15,7 @@ import pytest
 import sqlalchemy
 
 from kedro_flask_server.errors import KeyReusedError, ServerBusyError, StoreUnavailableError
+from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.events import Event, EventType
 from kedro_flask_server.runs.ids import RunIds, time_of
 from kedro_flask_server.runs.model import (
@@ -221,6 +222,41 @@ def test_concurrency_of_a_pipeline_holds_back_its_runs_alone(store: RunStore) ->
     assert claim(store, train=1) is None
     finish(store, first.run_id, SUCCESS)
     assert claim(store, train=1) == second.run_id
+
+
+def test_pipeline_that_a_credential_is_called_like_keeps_its_name_as_long_as_it_counts(
+    store: RunStore,
+) -> None:
+    SECRETS.learn(["called-as-a-credential", "sent-by-mistake-as-a-name"])
+    SECRETS.learn_names(["called-as-a-credential"], are_pipelines_known=True)
+    names = ["called-as-a-credential", "sent-by-mistake-as-a-name"]
+    first, second = (add(store, RunRequest(pipeline_names=names)) for _ in range(2))
+    limits = {"called-as-a-credential": 1}
+    assert claim(store, **limits) == first.run_id
+    assert claim(store, **limits) is None
+
+    def ids_of(pipeline: str) -> list[str]:
+        found = store.page(RunFilter(pipeline=pipeline), limit=10, cursor=None).runs
+        return [run.run_id for run in found]
+
+    both = [second.run_id, first.run_id]
+    assert [ids_of(name) for name in names] == [both, both]
+    finish(store, first.run_id, SUCCESS)
+    store.request_cancel(second.run_id)
+    # What is no name of the project's is not kept in a run that has ended.
+    assert [ids_of(name) for name in names] == [both, []]
+    for run_id in both:
+        assert get(store, run_id).request.pipeline_names == [names[0], "<redacted>"]
+
+
+def test_oldest_run_that_has_not_ended_is_found(store: RunStore) -> None:
+    assert store.oldest_active() is None
+    first, second, _ = (add(store) for _ in range(3))
+    assert store.oldest_active() == first.run_id
+    claim(store)
+    assert store.oldest_active() == first.run_id
+    finish(store, first.run_id, SUCCESS)
+    assert store.oldest_active() == second.run_id
 
 
 def test_concurrency_holds_for_the_default_pipeline_and_under_load(store: RunStore) -> None:
