@@ -7,7 +7,7 @@ import traceback
 from kedro.io.core import _redact_url_credentials
 from kedro.runner import Task
 
-from kedro_flask_server.redaction import SECRETS
+from kedro_flask_server.redaction import SECRETS, redact_urls
 from kedro_flask_server.runs.model import ErrorDetail
 from kedro_flask_server.text import MAX_TRACEBACK_CHARS, bounded, bounded_end, printable
 
@@ -19,14 +19,34 @@ def safe(text: str) -> str:
         text: Any text.
 
     Returns:
-        The text, bounded, printable, without the secrets that this process knows, and with the
-        user info, query and fragment of every URL in it replaced, as Kedro does
-        (``kedro.io.core``).
+        The text, bounded, printable, without the secrets that this process knows, and without
+        the user info, the query and most fragments of URLs (`redact_urls`).
     """
-    # Secrets first: one that is cut is not known any more. The rest when it is bounded: the time
-    # that Kedro's search for URLs takes grows with the square.
+    # Secrets first: one that is cut is not known any more.
+    return printable(redact_urls(bounded(SECRETS.redact(text))))
+
+
+def safe_name(name: str) -> str:
+    """Return a name of the project as it is told where names are: whatever it looks like.
+
+    Args:
+        name: Of a node or a dataset.
+
+    Returns:
+        The name, bounded and printable.
+    """
+    return printable(bounded(name))
+
+
+def _safe_message(text: str) -> str:
+    """Return an exception's message as Kedro's own server has it, without further secrets.
+
+    Kedro replaces the user info, query and fragment of every URL, and takes a text without a
+    space for one (``kedro.io.core``).
+    """
+    # When it is bounded: the time that Kedro's search takes grows with the square.
     kept = bounded(SECRETS.redact(text))
-    may_hold_url = "://" in kept or " " not in kept  # as Kedro has it
+    may_hold_url = "://" in kept or " " not in kept
     return printable(str(_redact_url_credentials(kept)) if may_hold_url else kept)
 
 
@@ -39,7 +59,7 @@ def describe(error: BaseException) -> ErrorDetail:
     Returns:
         Its type's ``__qualname__`` and its message.
     """
-    return ErrorDetail(type=safe(type(error).__qualname__), message=safe(_message(error)))
+    return ErrorDetail(type=safe(type(error).__qualname__), message=_safe_message(_message(error)))
 
 
 def describe_run(error: BaseException) -> ErrorDetail:
@@ -70,7 +90,7 @@ def _node_of(error: BaseException) -> str | None:
     for frame, _ in traceback.walk_tb(error.__traceback__):
         task = frame.f_locals.get("self")
         if isinstance(task, Task):
-            return safe(str(task.node.name))
+            return safe_name(str(task.node.name))
     return None
 
 

@@ -25,7 +25,7 @@ import kedro.runner.thread_runner
 from kedro.pipeline.node import Node
 from kedro.runner import AbstractRunner, ParallelRunner, Task
 
-from kedro_flask_server.project.failures import describe, safe
+from kedro_flask_server.project.failures import describe, safe_name
 from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.reporting import Report
 
@@ -181,9 +181,8 @@ class _RunWatcher:
         chunks[dataset] = (number + 1, before_ms + taken_ms)
 
     def _safe_name(self, name: str) -> str:
-        # What is secret is known by now: the configuration was read before the run began.
         if name not in self._safe_names:
-            self._safe_names[name] = safe(name)
+            self._safe_names[name] = safe_name(name)
         return self._safe_names[name]
 
     def _tell(self, kind: EventType, node: Node, **data: Any) -> None:

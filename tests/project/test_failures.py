@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import time
 
-from kedro_flask_server.project.failures import describe, safe, trace
+import pytest
+from kedro.io.core import _redact_url_credentials
+
+from kedro_flask_server.project.failures import describe, safe, safe_name, trace
 
 
 class UnprintableError(Exception):
@@ -33,6 +36,31 @@ def test_exception_that_raises_whatever_it_is_asked_is_described() -> None:
 def test_credentials_of_urls_are_taken_out() -> None:
     text = "cannot read https://user:canary@host/path?canary#canary, sorry"
     assert safe(text) == "cannot read https://<redacted>@host/path?<redacted>#<redacted> sorry"
+
+
+LINK = "see https://docs.kedro.org/en/stable/data/#versioning for more"
+
+
+def test_link_keeps_its_place_in_a_log_and_not_in_the_message_that_kedro_s_server_would_send() -> (
+    None
+):
+    assert safe(LINK) == LINK
+    assert LINK in trace(ValueError(LINK))
+    message = describe(ValueError(LINK)).message
+    assert message == _redact_url_credentials(LINK) != LINK
+
+
+@pytest.mark.parametrize("text", ["issue#12", "why?yes", "me@home/x", "KeyError:sales#csv"])
+def test_what_is_no_url_stays_in_a_log(text: str) -> None:
+    assert safe(text) == text
+    assert describe(ValueError(text)).message == _redact_url_credentials(text)
+
+
+def test_names_are_names_whatever_they_look_like() -> None:
+    for name in ("sales#csv", "why?", "password=x", "https://me@host/#x"):
+        assert safe_name(name) == name
+    assert safe_name("\ud800").isprintable()
+    assert len(safe_name("x" * 100_000)) < 10_000
 
 
 def test_credentials_at_the_cut_are_taken_out() -> None:

@@ -76,6 +76,16 @@ def execute(
     return report.take(), report
 
 
+def test_datasets_are_told_by_their_names_whatever_they_look_like() -> None:
+    names = ["sales#csv", "why?yes", "https://me@host/#x"]
+    pipeline = Pipeline([Node(lambda *each: each, names, "password=x", name="read")])
+    events, _ = execute(
+        SequentialRunner(), pipeline, datasets={name: MemoryDataset(1) for name in names}
+    )
+    told = [each.data["dataset"] for each in events if "dataset" in each.data]
+    assert told == [*names, "password=x"]
+
+
 def shown(events: list[Event]) -> list[tuple[str, str]]:
     return [
         (event.type, str(event.data.get("dataset") or event.data["node"]))
