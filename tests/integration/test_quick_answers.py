@@ -14,7 +14,7 @@ from tests.test_app import python
 
 HAS_OWN_CODE = """
 from kedro_flask_server import create_http_server
-from kedro_flask_server.serving import _has_own_code_alone
+from kedro_flask_server.serving.server import _has_own_code_alone
 app = create_http_server("probe", executor="threads")
 {change}
 print(_has_own_code_alone(app))
