@@ -21,11 +21,12 @@ from kedro_flask_server.runs.executors import Executor
 from kedro_flask_server.runs.executors.threads import ThreadExecutor
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.runs.store import Database, RunStore, locate
+from kedro_flask_server.web.admission import Admission, create_admission
 from kedro_flask_server.web.core import create_core_blueprint
 from kedro_flask_server.web.docs import create_docs_blueprint
 from kedro_flask_server.web.errors import register_error_handlers
 from kedro_flask_server.web.events import create_events_blueprint
-from kedro_flask_server.web.gate import Gate, TrustedProxies
+from kedro_flask_server.web.gate import WSGI, Gate, TrustedProxies
 from kedro_flask_server.web.guard import Authenticator, register_guard
 from kedro_flask_server.web.health import HEALTH_ENDPOINTS, HEALTH_PATHS, create_health_blueprint
 from kedro_flask_server.web.routing import ProjectFirstFlask
@@ -52,12 +53,14 @@ class KedroServer:
         project: The project that is served.
         runs: Takes runs, over HTTP or from a view of your own.
         access: Knows who may do so.
+        refuse: Answers a request by its headers, where its caller is not let in.
     """
 
     config: ServerConfig
     project: KedroProject
     runs: RunService
     access: AccessControl
+    refuse: Admission
 
 
 def create_http_server(
@@ -127,20 +130,28 @@ def build_app(opened: OpenedProject, *, template: Template | None = None) -> Fla
     app = ProjectFirstFlask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    gate = Gate(
-        app.wsgi_app,
-        allowed_hosts=config.allowed_hosts,
-        allowed_origins=config.allowed_origins,
-        any_host_paths=HEALTH_PATHS,
-        note_refusal=lambda what, address: access.note_refusal("", what, address),
-    )
-    app.wsgi_app = TrustedProxies(gate, config.trusted_proxies)  # type: ignore[method-assign]
-    app.extensions[EXTENSION] = KedroServer(
-        config=config, project=project, runs=runs, access=access
-    )
+
+    def behind_gate(wsgi: WSGI) -> WSGI:
+        gate = Gate(
+            wsgi,
+            allowed_hosts=config.allowed_hosts,
+            allowed_origins=config.allowed_origins,
+            any_host_paths=HEALTH_PATHS,
+            note_refusal=lambda what, address: access.note_refusal("", what, address),
+        )
+        return TrustedProxies(gate, config.trusted_proxies)
+
+    app.wsgi_app = behind_gate(app.wsgi_app)  # type: ignore[assignment,method-assign]
     register_error_handlers(app)
     public = {*HEALTH_ENDPOINTS, *config.public_endpoints}
-    register_guard(app, access, public=public, authenticator=authenticator)
+    admit = register_guard(app, access, public=public, authenticator=authenticator)
+    app.extensions[EXTENSION] = KedroServer(
+        config=config,
+        project=project,
+        runs=runs,
+        access=access,
+        refuse=create_admission(app, admit, behind=behind_gate),
+    )
     max_wait_s = config.max_sync_wait_s
     app.register_blueprint(create_health_blueprint(runs, kedro_version=project.kedro_version))
     app.register_blueprint(

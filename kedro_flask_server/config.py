@@ -400,6 +400,13 @@ class ServerConfig:
         allowed="a number of seconds from 0 to a year",
         meaning="how many seconds the runs under way get to end once the server is told to stop",
     )
+    shutdown_delay_s: float = _setting(
+        0.0,
+        _number(0, 3_600),
+        allowed="a number of seconds from 0 to 3600",
+        meaning="how many seconds the server goes on to serve once it is told to stop, while "
+        "`/health/ready` is 503 already (`kedro server start`)",
+    )
     max_body_bytes: int = _setting(
         1_048_576,
         _whole(1),
@@ -412,6 +419,20 @@ class ServerConfig:
         allowed="a number of seconds from 0.1 to 3600",
         meaning="within how many seconds a request must have come in whole, under "
         "`kedro server start`; a slower client is cut off",
+    )
+    send_timeout_s: float = _setting(
+        60.0,
+        _number(0.1, 3_600),
+        allowed="a number of seconds from 0.1 to 3600",
+        meaning="within how many seconds a client must take some of its answer, under "
+        "`kedro server start`; one that does not is cut off",
+    )
+    max_buffered_bytes: int = _setting(
+        67_108_864,
+        _whole(1_048_576),
+        allowed="a whole number of bytes, 1048576 or more",
+        meaning="how many bytes of request bodies, and as many of answers that were not taken yet, "
+        "the server holds at a time, over all connections (`kedro server start`)",
     )
     allow_anonymous: bool = _setting(
         False,

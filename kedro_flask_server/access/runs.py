@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -47,7 +47,9 @@ class RunsOfCaller:
         self._sees_all = caller.pipelines is None and caller.may((Scope.READ,))
         self._seen = ""
 
-    def submit(self, request: RunRequest, *, key: str | None, wait_s: float) -> Run:
+    def submit(
+        self, request: RunRequest, *, key: str | None, wait_s: float, is_gone: Callable[[], bool]
+    ) -> Run:
         """Take in a run, as `RunService.submit` does.
 
         Raises:
@@ -55,10 +57,19 @@ class RunsOfCaller:
             QuotaError: If the caller has as many runs as they may.
         """
         self._refuse_others_pipelines(request)
-        run = self._runs.submit(request, key=key, wait_s=wait_s, submitter=self._submitter)
+        run = self._runs.submit(
+            request, key=key, wait_s=wait_s, submitter=self._submitter, is_gone=is_gone
+        )
         return self._shown(run)
 
-    def run(self, request: RunRequest, *, key: str | None, timeout_s: float | None) -> Run:
+    def run(
+        self,
+        request: RunRequest,
+        *,
+        key: str | None,
+        timeout_s: float | None,
+        is_gone: Callable[[], bool],
+    ) -> Run:
         """Take in a run and wait for its end, as `RunService.run` does.
 
         Raises:
@@ -66,7 +77,9 @@ class RunsOfCaller:
             QuotaError: As for `submit`.
         """
         self._refuse_others_pipelines(request)
-        run = self._runs.run(request, key=key, timeout_s=timeout_s, submitter=self._submitter)
+        run = self._runs.run(
+            request, key=key, timeout_s=timeout_s, submitter=self._submitter, is_gone=is_gone
+        )
         return self._told(run) if run.status.is_final else self._shown(run)
 
     def _refuse_others_pipelines(self, request: RunRequest) -> None:
@@ -85,10 +98,10 @@ class RunsOfCaller:
             raise UnknownRunError(run_id)
         return self._shown(run)
 
-    def wait(self, run_id: str, timeout_s: float) -> Run:
+    def wait(self, run_id: str, timeout_s: float, *, is_gone: Callable[[], bool]) -> Run:
         """Wait for a run's end, as `RunService.wait` does."""
         self.get(run_id)
-        return self._shown(self._runs.wait(run_id, timeout_s))
+        return self._shown(self._runs.wait(run_id, timeout_s, is_gone=is_gone))
 
     def page(
         self,

@@ -49,8 +49,15 @@ logger = logging.getLogger(__name__)
 # How often who waits for events of a run looks for those that another server has stored.
 _LOOK_EVERY_S = 0.5
 
+# How often who waits for a run looks whether the client is there.
+_LOOK_FOR_CLIENT_EVERY_S = 0.4
+
 # Each with parameters of its own.
 _MAX_SNAPSHOTS = 16
+
+
+def _no() -> bool:
+    return False
 
 
 class RunService:
@@ -103,9 +110,13 @@ class RunService:
         self._keeper = Keeper(
             store, self._membership, self._dispatcher, self._watches, config, chores=chores
         )
-        self._places = threading.BoundedSemaphore(config.workers + config.max_waiting)
+        # Those who look at runs never take the places of those who send them.
+        places = config.workers + config.max_waiting
+        self._places = threading.BoundedSemaphore(places)
+        self._places_of_watchers = threading.BoundedSemaphore(places)
         self._lock = threading.Lock()
         self._is_started = False
+        self._is_about_to_stop = False
         self._is_stopping = False
         self._is_stopped = False
         self._keys_in_use: set[tuple[str, str]] = set()
@@ -141,6 +152,7 @@ class RunService:
         key: str | None = None,
         wait_s: float = 0,
         submitter: Submitter = NOBODY,
+        is_gone: Callable[[], bool] = _no,
     ) -> Run:
         """Take in a run that need not be waited for.
 
@@ -149,6 +161,7 @@ class RunService:
             key: An idempotency key: the same one and the same request again are the same run.
             wait_s: How many seconds to wait for its end, if there is a place to wait in.
             submitter: Who sends it; keys count among their own.
+            is_gone: Tells whether the client that waits is gone, whose place is free then.
 
         Returns:
             The run, stored, as it was last seen.
@@ -165,7 +178,7 @@ class RunService:
             if wait_s <= 0 or not self._places.acquire(blocking=False):
                 return run
             try:
-                seen = self._wait_for_taken_in(run, watch, _monotonic_end(wait_s))
+                seen = self._wait_for_taken_in(run, watch, _monotonic_end(wait_s), is_gone)
                 return replace(seen, is_replay=run.is_replay)
             except StoreUnavailableError:  # it is taken in all the same
                 return run
@@ -179,6 +192,7 @@ class RunService:
         key: str | None = None,
         timeout_s: float | None = None,
         submitter: Submitter = NOBODY,
+        is_gone: Callable[[], bool] = _no,
     ) -> Run:
         """Take in a run, and wait for its end.
 
@@ -190,10 +204,13 @@ class RunService:
             key: As for `submit`.
             timeout_s: How many seconds to wait at most; None for any time.
             submitter: As for `submit`.
+            is_gone: As for `submit`. The run goes on; should the server stop before it starts, it
+                is cancelled.
 
         Returns:
             The run, as it was last seen; not ended where the time was over, where its end cannot
-            be stored, or where another server executes it and this one stops.
+            be stored, where another server executes it and this one stops, or where the client
+            is gone.
 
         Raises:
             QuotaError: As for `submit`.
@@ -207,28 +224,37 @@ class RunService:
             run = self._take_in(request, key, submitter, watch, is_held=key is None)
             is_replay = run.is_replay
             try:
-                run = self._wait_as_asker(run, watch, ends_at, is_held=key is None)
-                if key is None and not run.status.is_final:
+                run = self._wait_as_asker(run, watch, ends_at, is_gone, is_held=key is None)
+                if key is None and not run.status.is_final and not is_gone():
                     self._store.let_go(run.run_id)
             except StoreUnavailableError as error:  # it is taken in all the same
                 self._membership.note(error)
         return replace(run, is_replay=is_replay)
 
-    def _wait_as_asker(self, run: Run, watch: Watch, ends_at: float, *, is_held: bool) -> Run:
+    def _wait_as_asker(
+        self,
+        run: Run,
+        watch: Watch,
+        ends_at: float,
+        is_gone: Callable[[], bool],
+        *,
+        is_held: bool,
+    ) -> Run:
         """Wait as the one who has sent a run, and refuse it if this server stops before it ran."""
         while True:
-            run = self._wait_for_taken_in(run, watch, ends_at)
+            run = self._wait_for_taken_in(run, watch, ends_at, is_gone)
             if not (self._is_stopping and run.status is RunStatus.QUEUED):
                 return run
             if not is_held or self._store.forsake(run.run_id):
                 raise ServerStoppingError
 
-    def wait(self, run_id: str, timeout_s: float) -> Run:
+    def wait(self, run_id: str, timeout_s: float, *, is_gone: Callable[[], bool] = _no) -> Run:
         """Wait for a run's end, if there is a place to wait in.
 
         Args:
             run_id: The run.
             timeout_s: How many seconds to wait at most.
+            is_gone: As for `submit`.
 
         Returns:
             The run as it is then.
@@ -236,13 +262,13 @@ class RunService:
         Raises:
             UnknownRunError: If there is none of that id.
         """
-        if timeout_s <= 0 or not self._places.acquire(blocking=False):
+        if timeout_s <= 0 or not self._places_of_watchers.acquire(blocking=False):
             return self.get(run_id)
         try:
             with self._watches.watch(run_id) as watch:
-                return self._wait(self.get(run_id), watch, _monotonic_end(timeout_s))
+                return self._wait(self.get(run_id), watch, _monotonic_end(timeout_s), is_gone)
         finally:
-            self._places.release()
+            self._places_of_watchers.release()
 
     def get(self, run_id: str) -> Run:
         """Return a run.
@@ -371,7 +397,7 @@ class RunService:
 
     def faults(self) -> dict[str, str]:
         """Return why no runs can be taken in: what is at fault, and how; empty where they can."""
-        if self._is_stopping:
+        if self._is_about_to_stop or self._is_stopping:
             return {"draining": "The server is stopping."}
         try:
             self.start()
@@ -402,6 +428,10 @@ class RunService:
         }
         dead = [name for name, is_at_work in is_alive.items() if not is_at_work]
         return [*dead, *self._executor.dead_threads()]
+
+    def begin_to_stop(self) -> None:
+        """Have `faults` say that the server stops, so that no more is sent; it still works."""
+        self._is_about_to_stop = True
 
     def drain(self, timeout_s: float) -> bool:
         """Take no more runs and let those under way end.
@@ -505,30 +535,33 @@ class RunService:
             raise StoreUnavailableError(self._membership.fault or "it is being opened")
         return server_id or ""
 
-    def _wait(self, run: Run, watch: Watch, ends_at: float) -> Run:
-        """Wait until a run has ended, or the time is over, or the server stops before it does.
+    def _wait(self, run: Run, watch: Watch, ends_at: float, is_gone: Callable[[], bool]) -> Run:
+        """Wait until a run has ended, the time is over, or the server stops before it does.
 
         Args:
             run: The run as it was last seen, after it was watched.
             watch: Of the run.
             ends_at: Until when, by the monotonic clock.
+            is_gone: Ends the wait, too.
         """
         while True:
             run = watch.ended or run
             is_left = self._is_stopping and run.status is RunStatus.QUEUED
             if run.status.is_final or is_left or watch.is_in_vain or self._is_stopped:
                 return run
-            remaining_s = min(ends_at - time.monotonic(), threading.TIMEOUT_MAX)
-            if remaining_s <= 0:
+            remaining_s = ends_at - time.monotonic()
+            if remaining_s <= 0 or is_gone():
                 return run
-            watch.wait(remaining_s)
-            if watch.ended is None:
+            has_news = watch.wait(min(remaining_s, _LOOK_FOR_CLIENT_EVERY_S))
+            if watch.ended is None and (has_news or time.monotonic() >= ends_at):
                 run = self._get_again(run, watch)
 
-    def _wait_for_taken_in(self, run: Run, watch: Watch, ends_at: float) -> Run:
+    def _wait_for_taken_in(
+        self, run: Run, watch: Watch, ends_at: float, is_gone: Callable[[], bool]
+    ) -> Run:
         """Wait as `_wait` does, for a run that was taken in with this request."""
         try:
-            return self._wait(run, watch, ends_at)
+            return self._wait(run, watch, ends_at, is_gone)
         except UnknownRunError as error:
             raise RunGoneError(run.run_id) from error
 

@@ -32,14 +32,18 @@ class Watch:
         for run_id in self._run_ids:
             self._watches.remove(run_id, self)
 
-    def wait(self, timeout_s: float) -> None:
+    def wait(self, timeout_s: float) -> bool:
         """Wait until there is something to see.
 
         Args:
             timeout_s: How many seconds to wait at most.
+
+        Returns:
+            Whether there is.
         """
-        self._is_over.wait(timeout_s)
+        is_over = self._is_over.wait(timeout_s)
         self._is_over.clear()
+        return is_over
 
     def end(self, *, ended: Run | None, is_in_vain: bool) -> None:
         """Wake who waits."""

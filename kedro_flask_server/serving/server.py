@@ -1,10 +1,9 @@
-"""Serves an application with waitress: its limits, its signals and its end."""
+"""A server: its limits, its signals and its end."""
 
 from __future__ import annotations
 
 import gc
 import ipaddress
-import json
 import logging
 import multiprocessing
 import os
@@ -21,16 +20,16 @@ from typing import Any
 
 from flask import Flask
 from waitress import create_server
-from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 from waitress.server import BaseWSGIServer
-from waitress.task import ErrorTask, ThreadedTaskDispatcher
-from waitress.utilities import RequestEntityTooLarge
 
 from kedro_flask_server.app import EXTENSION, KedroServer
 from kedro_flask_server.config import ServerConfig
 from kedro_flask_server.descriptors import allow_descriptors
 from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.serving.connections import AHEAD_BYTES, Connection, Limits
+from kedro_flask_server.serving.dispatch import Dispatcher
+from kedro_flask_server.serving.memory import Room, Unsent, give_memory_back
+from kedro_flask_server.serving.requests import Refusal
 from kedro_flask_server.web.gate import TrustedProxies
 from kedro_flask_server.web.health import QUICK_PATHS
 
@@ -48,6 +47,17 @@ _FLUSH_TIMEOUT_S = 2.0
 # More than there can be threads, and far more than browsers and proxies keep open.
 _CONNECTIONS = 4_096
 _OTHER_DESCRIPTORS = 512
+_ACCEPT_AT_A_TIME = 64
+
+
+def threads_needed(config: ServerConfig) -> int:
+    """Return how many threads may have to execute requests at a time.
+
+    One is held by each request that waits for a run that it has sent, or for any other's; that is
+    at a snapshot; that follows events; and whose answer comes in pieces to a slow reader.
+    """
+    waiting = config.workers + config.max_waiting
+    return 2 * waiting + config.max_waiting + 2 * config.max_streams + _SPARE_THREADS
 
 
 def waitress_settings(config: ServerConfig) -> dict[str, Any]:
@@ -62,9 +72,7 @@ def waitress_settings(config: ServerConfig) -> dict[str, Any]:
     return {
         "host": config.host,
         "port": config.port,
-        # Whoever runs, waits for a run, is at a snapshot or follows events holds a thread: there
-        # are more.
-        "threads": config.workers + 2 * config.max_waiting + config.max_streams + _SPARE_THREADS,
+        "threads": threads_needed(config),
         # poll has no limit of its own, and those that say nothing are soon cut off.
         "connection_limit": max(
             64, allow_descriptors(_CONNECTIONS + _OTHER_DESCRIPTORS) - _OTHER_DESCRIPTORS
@@ -72,12 +80,17 @@ def waitress_settings(config: ServerConfig) -> dict[str, Any]:
         "asyncore_use_poll": True,
         "backlog": 1024,
         # In seconds, for an idle connection; one that waits for its answer is not idle.
-        "channel_timeout": 120,
+        "channel_timeout": max(120, config.send_timeout_s),
         "cleanup_interval": 30,
         "max_request_header_size": 65_536,
-        # `_RequestParser` keeps the limit to the byte. waitress counts the framing of chunks, too,
+        # `RequestParser` keeps the limit to the byte. waitress counts the framing of chunks, too,
         # which for chunks of one byte is five times the body (RFC 9112, section 7.1).
         "max_request_body_size": 8 * config.max_body_bytes,
+        # Nothing goes to temporary files, which a container may have no place for: what is held
+        # in memory is bounded for all connections together.
+        "inbuf_overflow": sys.maxsize,
+        "outbuf_overflow": sys.maxsize,
+        "outbuf_high_watermark": AHEAD_BYTES,
         "expose_tracebacks": False,
         # The application does so, under every WSGI server alike (`TrustedProxies`).
         "clear_untrusted_proxy_headers": False,
@@ -100,12 +113,13 @@ class Server:
         self._parts: KedroServer = app.extensions[EXTENSION]
         config = self._parts.config
         self._sockets: dict[int, Any] = {}
+        self._is_ending = threading.Event()
+        give_memory_back()
         if config.executor == "processes" and config.max_runs_per_worker > 1:
             _stay_on_one_processor()
         try:
             settings = waitress_settings(config)
-            dispatcher = _Dispatcher()
-            dispatcher.set_thread_count(settings["threads"])
+            dispatcher = Dispatcher(settings["threads"])
             self._waitress = create_server(
                 app, map=self._sockets, _dispatcher=dispatcher, **settings
             )
@@ -117,19 +131,39 @@ class Server:
         self._listeners = [
             each for each in self._sockets.values() if isinstance(each, BaseWSGIServer)
         ]
+        limits = self._limits(app)
         for listener in self._listeners:
-            listener.channel_class = partial(
-                _Channel,
-                max_body_bytes=config.max_body_bytes,
-                receive_timeout_s=config.receive_timeout_s,
-                quick_paths=QUICK_PATHS if _has_own_code_alone(app) else (),
-            )
+            listener.channel_class = partial(Connection, limits=limits)
+            listener.handle_accept = partial(_accept_all, listener, listener.handle_accept)
         try:
             self._parts.access.listen(is_loopback=all(map(_is_loopback, self._listeners)))
         except ServerSettingsError:
             for listener in self._listeners:
                 listener.close()
             raise
+
+    def _limits(self, app: Flask) -> Limits:
+        config = self._parts.config
+        buffered = max(config.max_buffered_bytes, config.max_body_bytes)
+        return Limits(
+            max_body_bytes=config.max_body_bytes,
+            receive_timeout_s=config.receive_timeout_s,
+            send_timeout_s=config.send_timeout_s,
+            bodies=Room(buffered),
+            unsent=Unsent(buffered),
+            writers=threading.Semaphore(max(1, config.max_streams)),
+            # Middleware of the project's own may know callers whom the guard does not know yet.
+            refuse=self._refuse if isinstance(app.wsgi_app, Gate) else None,
+            is_ending=self._is_ending.is_set,
+            quick_paths=QUICK_PATHS if _has_own_code_alone(app) else (),
+        )
+
+    def _refuse(self, environ: dict[str, Any]) -> Refusal | None:
+        answer = self._parts.refuse(environ)
+        if answer is None:
+            return None
+        headers = [*answer.headers]
+        return Refusal(status=answer.status, headers=headers, body=answer.get_data())
 
     @property
     def url(self) -> str:
@@ -139,7 +173,7 @@ class Server:
         return f"http://{shown}:{self._listeners[0].effective_port}"
 
     def serve_until_signalled(self) -> int:
-        """Serve until SIGTERM or SIGINT, then let the runs under way end.
+        """Serve until SIGTERM or SIGINT, for the shutdown delay, and let the runs under way end.
 
         A second signal, half a second later or more, ends the process at once, with `CUT_OFF`.
 
@@ -165,6 +199,9 @@ class Server:
         gc.enable()
         threading.Thread(target=self._waitress.run, name="waitress", daemon=True).start()
         stop.wait()
+        self._is_ending.set()
+        self._parts.runs.begin_to_stop()
+        time.sleep(self._parts.config.shutdown_delay_s)
         drained = self._parts.runs.drain(self._parts.config.drain_timeout_s)
         _wait_until(self._is_flushed, _FLUSH_TIMEOUT_S)
         if drained:
@@ -176,7 +213,7 @@ class Server:
         channels = [
             channel for each in self._listeners for channel in [*each.active_channels.values()]
         ]
-        return not any(channel.requests or channel.total_outbufs_len for channel in channels)
+        return not any(channel.is_busy() for channel in channels)
 
 
 def end_process(code: int) -> None:
@@ -191,170 +228,6 @@ def end_process(code: int) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-class _LastIsFirst:
-    """A condition that wakes the thread which has begun to wait last."""
-
-    def __init__(self, lock: threading.Lock) -> None:
-        self._lock = lock
-        self._waiting: list[threading.Lock] = []
-
-    def wait(self) -> None:
-        turn = threading.Lock()
-        turn.acquire()
-        self._waiting.append(turn)
-        self._lock.release()
-        turn.acquire()
-        self._lock.acquire()
-
-    def notify(self) -> None:
-        if self._waiting:
-            self._waiting.pop().release()
-
-    def notify_all(self) -> None:
-        while self._waiting:
-            self.notify()
-
-
-class _Dispatcher(ThreadedTaskDispatcher):
-    """Gives a request to the thread that was busy last, of those that are idle.
-
-    There are many threads, for requests that wait for their run. By turns, each request would
-    find one whose memory no processor has at hand, which costs more than to answer it.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.queue_cv = _LastIsFirst(self.lock)
-
-    def add_task(self, task: _Channel) -> None:
-        if not task.answers_itself():
-            super().add_task(task)
-
-
-class _JsonErrorTask(ErrorTask):
-    """Refuses in JSON, as the application does, what waitress itself refuses."""
-
-    def execute(self) -> None:
-        error = self.request.error
-        body = json.dumps({"detail": f"{error.reason}: {error.body}"}).encode()
-        self.status = f"{error.code} {error.reason}"
-        self.response_headers.append(("Content-Type", "application/json"))
-        self.set_close_on_finish()
-        self.content_length = len(body)
-        self.write(body)
-
-
-class _RequestParser(HTTPRequestParser):
-    """Refuses a body that is too large by its own bytes, before it is kept."""
-
-    error: Any
-
-    def __init__(self, adj: Any, *, max_body_bytes: int) -> None:
-        super().__init__(adj)
-        self._max_body_bytes = max_body_bytes
-
-    def parse_header(self, header_plus: bytes) -> None:
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:  # Content-Length has more digits than Python reads
-            raise ParsingError("Content-Length is invalid") from error
-        except TransferEncodingNotImplemented as error:  # waitress' 501 would be the server's fault
-            raise ParsingError(str(error)) from error
-
-    def received(self, data: bytes) -> int:
-        consumed = int(super().received(data))
-        size = self.content_length
-        if self.chunked and self.body_rcv is not None:
-            size = len(self.body_rcv) + self.body_rcv.chunk_remainder
-        if size > self._max_body_bytes and self.error is None:
-            self.expect_continue = False
-            self.error = RequestEntityTooLarge(
-                f"The body is larger than {self._max_body_bytes} bytes (setting max_body_bytes)"
-            )
-            self.completed = True
-        return consumed
-
-
-class _Channel(HTTPChannel):
-    """A connection, which is closed if a request does not come in within its time.
-
-    It is read while its request is served if somebody asks for its client.
-
-    waitress can read while it serves (``channel_request_lookahead``), and so finds out that a
-    client is gone. But a client that has sent all may close its side and wait for the answer.
-    """
-
-    error_task_class = _JsonErrorTask
-    _is_asked_for = False
-    _is_receiving = False
-    _is_quick = False
-
-    def __init__(
-        self,
-        *args: Any,
-        max_body_bytes: int,
-        receive_timeout_s: float,
-        quick_paths: tuple[str, ...],
-        **options: Any,
-    ) -> None:
-        super().__init__(*args, **options)
-        self.parser_class = partial(_RequestParser, max_body_bytes=max_body_bytes)
-        self._receive_timeout_s = receive_timeout_s
-        self._quick_paths = quick_paths
-        # Since when a request is on its way; None where none is.
-        self._receiving_since: float | None = time.monotonic()
-
-    def received(self, data: bytes) -> bool:
-        if self._receiving_since is None:
-            self._receiving_since = time.monotonic()
-        self._is_receiving = True
-        taken = bool(super().received(data))
-        self._is_receiving = False
-        if self.requests and self.request is None:  # all that has come in is whole
-            self._receiving_since = None
-        if self._is_quick:
-            self._is_quick = False
-            self.service()
-        return taken
-
-    def answers_itself(self) -> bool:
-        """Whether a request is answered where it was received, in the thread of all connections.
-
-        What waits for nothing takes less time than to wake another thread for it.
-        """
-        request = self.requests[0]
-        self._is_quick = (
-            self._is_receiving
-            and request.error is None
-            and request.command == "GET"
-            and request.path in self._quick_paths
-            and "AUTHORIZATION" not in request.headers
-        )
-        return self._is_quick
-
-    def _is_too_slow(self) -> bool:
-        if self._receiving_since is None:
-            return False
-        now = time.monotonic()
-        if self.requests:  # what follows is not read before these are answered
-            self._receiving_since = now
-        return now - self._receiving_since > self._receive_timeout_s
-
-    def check_client_disconnected(self) -> bool:
-        if not self._is_asked_for:
-            self._is_asked_for = True
-            self.server.pull_trigger()
-        return bool(super().check_client_disconnected())
-
-    def readable(self) -> bool:
-        if self._is_too_slow():
-            self.will_close = True
-        if not self._is_asked_for:
-            return bool(super().readable())
-        is_ending = self.will_close or self.close_when_flushed
-        return not is_ending and len(self.requests) <= 1
 
 
 def _has_own_code_alone(app: Flask) -> bool:
@@ -386,6 +259,15 @@ def _stay_on_one_processor() -> None:
         processors = sorted(os.sched_getaffinity(0))
         with suppress(OSError):
             os.sched_setaffinity(0, {secrets.choice(processors)})  # not where all others are
+
+
+def _accept_all(listener: BaseWSGIServer, accept_one: Callable[[], None]) -> None:
+    """Accept who waits to be, some at a time: waitress would look at all others after each."""
+    for _ in range(_ACCEPT_AT_A_TIME):
+        before = len(listener.active_channels)
+        accept_one()
+        if len(listener.active_channels) == before or listener.in_connection_overflow:
+            return
 
 
 def _is_loopback(listener: BaseWSGIServer) -> bool:

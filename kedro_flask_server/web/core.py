@@ -12,6 +12,7 @@ from kedro_flask_server.access.model import Scope
 from kedro_flask_server.errors import ServerBusyError
 from kedro_flask_server.runs.model import Run, RunStatus
 from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.web.clients import is_gone
 from kedro_flask_server.web.guard import needs, runs_of_caller
 from kedro_flask_server.web.loading import (
     load_body,
@@ -160,9 +161,13 @@ def create_core_blueprint(
         preferences = Preferences.of(request)
         if preferences.respond_async:
             wait_s = capped(preferences.wait_s or 0, max_wait_s)
-            run = runs_of_caller(runs).submit(wanted, key=key, wait_s=wait_s)
+            run = runs_of_caller(runs).submit(
+                wanted, key=key, wait_s=wait_s, is_gone=is_gone(request)
+            )
         else:
-            run = runs_of_caller(runs).run(wanted, key=key, timeout_s=max_wait_s)
+            run = runs_of_caller(runs).run(
+                wanted, key=key, timeout_s=max_wait_s, is_gone=is_gone(request)
+            )
         response = _answer(run, preferences)
         if run.is_replay:
             response.headers[IDEMPOTENT_REPLAYED] = "true"

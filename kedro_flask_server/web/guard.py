@@ -75,7 +75,7 @@ def register_guard(
     *,
     public: Collection[str],
     authenticator: Authenticator | None = None,
-) -> None:
+) -> Callable[[], None]:
     """Have every request to an application say who sends it.
 
     Args:
@@ -83,6 +83,9 @@ def register_guard(
         access: Knows the callers.
         public: The endpoints that are open to all; a caller is looked for all the same.
         authenticator: Another way for callers to say who they are.
+
+    Returns:
+        What does so for the request that Flask has, by its headers alone.
     """
 
     @app.before_request
@@ -113,6 +116,8 @@ def register_guard(
         # A log is the project's text, which must not become a page.
         response.headers["X-Content-Type-Options"] = "nosniff"
         return response
+
+    return admit
 
 
 def current_caller() -> Caller | None:

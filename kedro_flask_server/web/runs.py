@@ -15,6 +15,7 @@ from kedro_flask_server.access.model import Scope
 from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.runs.model import Run, RunPart
 from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.web.clients import is_gone
 from kedro_flask_server.web.guard import needs, runs_of_caller
 from kedro_flask_server.web.loading import load_query
 from kedro_flask_server.web.preferences import Preferences
@@ -113,7 +114,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
         if preferences.wait_s is None:
             return dump_run(runs_of_caller(runs).get(run_id))
         wait_s = capped(preferences.wait_s, max_wait_s)
-        response = dump_run(runs_of_caller(runs).wait(run_id, wait_s))
+        response = dump_run(runs_of_caller(runs).wait(run_id, wait_s, is_gone=is_gone(request)))
         if wait_s == preferences.wait_s:
             preferences.apply(response, "wait")
         return response

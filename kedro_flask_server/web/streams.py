@@ -15,6 +15,7 @@ from flask import Request, Response
 from kedro_flask_server.access.runs import RunsOfCaller
 from kedro_flask_server.errors import ServerBusyError, TryAgainError, UnknownRunError
 from kedro_flask_server.runs.events import Event, EventPage, EventType
+from kedro_flask_server.web.clients import has_finished, is_gone
 from kedro_flask_server.web.schemas import EventSchema
 
 EVENT_STREAM = "text/event-stream"
@@ -22,7 +23,7 @@ EVENT_STREAM = "text/event-stream"
 _RECONNECT_AFTER_MS = 1_000
 
 # How often it looks whether the client is there, where the server can tell.
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S = 0.4
 
 
 class EventStreams:
@@ -79,8 +80,9 @@ class EventStreams:
         except BaseException:
             self._places.release()
             raise
-        is_gone = request.environ.get("waitress.client_disconnected", lambda: False)
-        response = Response(self._follow(runs, run_id, first, kind, is_gone), mimetype=EVENT_STREAM)
+        client = (is_gone(request), has_finished(request))
+        followed = self._follow(runs, run_id, first, kind, client)
+        response = Response(followed, mimetype=EVENT_STREAM)
         # A stream may never begin, and an answer may be thrown away without being closed.
         response.call_on_close(weakref.finalize(response, self._places.release))
         if first.next is None and not first.events:
@@ -97,8 +99,9 @@ class EventStreams:
         run_id: str,
         page: EventPage,
         kind: EventType | None,
-        is_gone: Callable[[], bool],
+        client: tuple[Callable[[], bool], Callable[[], bool]],
     ) -> Iterator[str]:
+        is_gone, has_finished = client
         began = spoke = time.monotonic()
         yield f"retry: {_RECONNECT_AFTER_MS}\n\n"
         while True:
@@ -110,7 +113,8 @@ class EventStreams:
             now = time.monotonic()
             if now - began >= self._longest_s or is_gone():
                 return
-            if now - spoke >= self._heartbeat_s:
+            # Whether a client that sends no more is gone shows when something is sent to it.
+            if now - spoke >= self._heartbeat_s or has_finished():
                 yield ":\n\n"
                 spoke = now
             try:

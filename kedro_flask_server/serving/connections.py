@@ -1,0 +1,450 @@
+"""Connections: how long, and how many bytes, each direction of one may take.
+
+What comes in and what goes out is bounded for each connection and for all together
+(docs/security.md, "Limits"). A thread is held by what executes, never by who sends or reads slowly.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from waitress.buffers import ReadOnlyFileBasedBuffer
+from waitress.channel import ClientDisconnected, HTTPChannel
+
+from kedro_flask_server.serving.memory import Room, Unsent
+from kedro_flask_server.serving.peers import Peer, look_at, notice_loss
+from kedro_flask_server.serving.requests import AnswerTask, Refusal, RefusalTask, RequestParser
+
+AHEAD_BYTES = 1_048_576
+"""How far an answer of several pieces may be ahead of who reads it, before its thread waits."""
+
+# Of an answer, in bytes a second, beside the time in which something has to be taken.
+_LEAST_RATE = 1024
+
+# A body that does not come with its headers is asked about after this time, however small.
+_ASK_AFTER_S = 0.5
+
+# What every answer begins with. Sent early, it has a peer that is gone say so (with a reset).
+_BEGINNING = b"HTTP/1."
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+# Of the one thread that reads.
+_WASTE = bytearray(262_144)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Linger:
+    """How a connection is closed after its last answer (RFC 9112, section 9.6).
+
+    A client that still sends would lose the answer with a reset: what it sends is read and thrown
+    away, within these bounds.
+
+    Attributes:
+        longest_s: For how many seconds.
+        silent_s: For how many seconds of silence.
+        most_bytes: How many bytes.
+    """
+
+    longest_s: float = 30.0
+    silent_s: float = 5.0
+    most_bytes: int = 512 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What all connections of a server share.
+
+    Attributes:
+        max_body_bytes: The largest body.
+        receive_timeout_s: Within how many seconds headers, and then a body, come in.
+        send_timeout_s: Within how many seconds some of an answer must be taken.
+        bodies: The room for bodies.
+        unsent: The answers that are not taken yet.
+        writers: As many threads may wait for who reads slowly.
+        refuse: Returns how a request is refused by its headers; None lets it in.
+        is_ending: Whether the server is stopping.
+        quick_paths: What is answered by the thread that reads.
+        linger: How connections are closed.
+    """
+
+    max_body_bytes: int
+    receive_timeout_s: float
+    send_timeout_s: float
+    bodies: Room
+    unsent: Unsent
+    writers: threading.Semaphore
+    refuse: Callable[[dict[str, Any]], Refusal | None] | None
+    is_ending: Callable[[], bool]
+    quick_paths: tuple[str, ...]
+    linger: Linger = Linger()
+
+
+class _Piece:
+    """Bytes of an answer, in the form of waitress' buffers."""
+
+    def __init__(self, data: bytes) -> None:
+        self._left = memoryview(data)
+        self.held = len(data)
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def get(self, size: int) -> memoryview:
+        return self._left[:size]
+
+    def skip(self, size: int) -> None:
+        self._left = self._left[size:]
+
+    def close(self) -> None:
+        self._left = memoryview(b"")
+
+
+class Connection(HTTPChannel):
+    """A connection of a client.
+
+    Its methods are waitress' but for those of `Sender` and `Task`. One thread calls `readable`
+    for each connection at least once a second, and reads and writes; other threads execute
+    requests: `service`, and what that calls.
+    """
+
+    task_class = AnswerTask
+    error_task_class = RefusalTask
+    request: RequestParser | None
+
+    def __init__(self, *args: Any, limits: Limits, **options: Any) -> None:
+        """Begin to read.
+
+        Args:
+            args: waitress'.
+            limits: What it shares with others.
+            options: waitress'.
+        """
+        self._limits = limits
+        self._held = 0
+        super().__init__(*args, **options)
+        notice_loss(self.socket, limits.send_timeout_s)
+        self.parser_class = partial(
+            RequestParser, max_body_bytes=limits.max_body_bytes, room=limits.bodies
+        )
+        self.outbufs: list[Any] = []
+        now = time.monotonic()
+        # Since when a request is on its way; None where none is.
+        self._receiving_since: float | None = now
+        self._waits_for_room_since: float | None = None
+        self._is_asking = False  # whether a thread looks at who sends a request
+        self._is_receiving = False
+        self._is_quick = False
+        self._is_held_back = False
+        self._has_begun = False  # whether the answer under way has
+        self._is_early = False  # whether its first bytes are sent
+        self._unsent_since = self.taken_at = now
+        self._taken_bytes = 0
+        self._lingers_until: float | None = None
+        self._heard_at = now
+        self._thrown_away = 0
+
+    # What comes in.
+
+    def readable(self) -> bool:
+        """Whether to read on; what has taken too long is cut off, what may go on goes on."""
+        # This is asked of each connection whenever anything happens on one of them.
+        if self.requests and not self.total_outbufs_len:
+            if self._is_held_back:
+                self._is_held_back = False
+                self.server.add_task(self)
+            return False
+        now = time.monotonic()
+        if self._is_overdue(now):
+            self.will_close = True
+        if self.will_close or self.close_when_flushed or self.total_outbufs_len:
+            return False
+        request = self.request
+        if self._lingers_until is not None or request is None or not request.headers_finished:
+            return True
+        return not self._holds_back(request, now)
+
+    def _is_overdue(self, now: float) -> bool:
+        if self.total_outbufs_len:
+            timeout_s = self._limits.send_timeout_s
+            slowest_s = timeout_s + self._taken_bytes / _LEAST_RATE
+            return now - self.taken_at > timeout_s or now - self._unsent_since > slowest_s
+        if self._lingers_until is not None:
+            return now > self._lingers_until or now - self._heard_at > self._limits.linger.silent_s
+        if self._receiving_since is None:
+            return False
+        if self._is_asking or self._waits_for_room_since is not None:
+            self._receiving_since = now
+        return now - self._receiving_since > self._limits.receive_timeout_s
+
+    def _holds_back(self, request: RequestParser, now: float) -> bool:
+        """Whether the body of a request is not to be read yet: it is not let in, or has no room."""
+        if self._is_asking:
+            return True
+        if not request.is_let_in:
+            since = self._receiving_since or now
+            is_due = request.is_large or request.wants_continue or now - since > _ASK_AFTER_S
+            if not is_due:
+                return False
+            if self._limits.refuse is not None:
+                self._is_asking = True
+                self.server.add_task(self)
+                return True
+            request.is_let_in = True
+        if request.is_large and not request.take_room():
+            self._wait_for_room(request, now)
+            return True
+        if self._waits_for_room_since is not None:
+            self._waits_for_room_since, self._receiving_since = None, now
+        if request.wants_continue:
+            request.wants_continue = False
+            with self.outbuf_lock:
+                self._put(_Piece(_CONTINUE))
+        return False
+
+    def _wait_for_room(self, request: RequestParser, now: float) -> None:
+        if self._waits_for_room_since is None:
+            self._waits_for_room_since = now
+        elif now - self._waits_for_room_since > self._limits.receive_timeout_s:
+            self._waits_for_room_since = None
+            self._refuse(
+                request,
+                Refusal.in_json(
+                    "503 Service Unavailable",
+                    "The server is busy with the bodies of other requests (setting "
+                    "max_buffered_bytes). Try again later.",
+                    ("Retry-After", "5"),
+                ),
+            )
+            self.server.add_task(self)
+
+    def _refuse(self, request: RequestParser, refusal: Refusal) -> None:
+        with self.requests_lock:
+            request.error = refusal
+            request.completed = True
+            self.requests.append(request)
+            self.request = None
+
+    def handle_read(self) -> None:
+        """Read what there is."""
+        if self._lingers_until is None:
+            super().handle_read()
+        else:
+            self._throw_away()
+
+    def received(self, data: bytes) -> bool:
+        """Take bytes of requests in."""
+        if self._receiving_since is None:
+            self._receiving_since = time.monotonic()
+        self._is_receiving = True
+        taken = bool(super().received(data))
+        self._is_receiving = False
+        if self.requests and self.request is None:  # all that has come in is whole
+            self._receiving_since = None
+        if self._is_quick:
+            self._is_quick = False
+            self.service()
+        return taken
+
+    def is_taken_care_of(self) -> bool:
+        """Whether no thread is to execute a request now.
+
+        What waits for nothing is answered where it was received, in the thread of all connections:
+        that takes less time than to wake another one. What follows on a connection whose client
+        does not read its answers waits until they are taken.
+        """
+        if self._is_asking:
+            return False
+        if self.total_outbufs_len > AHEAD_BYTES:
+            self._is_held_back = True
+            return True
+        request = self.requests[0]
+        self._is_quick = (
+            self._is_receiving
+            and request.error is None
+            and request.command == "GET"
+            and request.path in self._limits.quick_paths
+            and "AUTHORIZATION" not in request.headers
+        )
+        return self._is_quick
+
+    # What is executed, in other threads.
+
+    def service(self) -> None:
+        """Execute a request, or look at who sends one."""
+        if self._is_asking:
+            is_refused = self._ask()
+            if not is_refused:
+                self.server.pull_trigger()
+                return
+        self._has_begun = self._is_early = False
+        super().service()
+        self._receive_from_now()
+
+    def _receive_from_now(self) -> None:
+        """Give what comes in its whole time: until now, it was not read."""
+        if self._receiving_since is not None:
+            self._receiving_since = time.monotonic()
+
+    def _ask(self) -> bool:
+        request: Any = self.request
+        refuse, refusal = self._limits.refuse, None
+        try:
+            if refuse is not None:
+                refusal = refuse(self.task_class(self, request).get_environment())
+            if refusal is not None:
+                self._refuse(request, refusal)
+        finally:
+            request.is_let_in = True
+            self._is_asking = False
+        return refusal is not None
+
+    def is_ending(self) -> bool:
+        """Whether the server is stopping."""
+        return self._limits.is_ending()
+
+    def has_client_finished(self) -> bool:
+        """Whether the client sends no more."""
+        return not self.connected or look_at(self.socket) is not Peer.THERE
+
+    def check_client_disconnected(self) -> bool:
+        """Whether the client is gone, and not one that has closed its side and waits."""
+        connection = self.socket
+        if not self.connected or connection is None:
+            return True
+        peer = look_at(connection)
+        if peer is Peer.FINISHED:
+            with self.outbuf_lock:
+                if not self._has_begun and not self._is_early and self.connected:
+                    self._is_early = True
+                    self._put(_Piece(_BEGINNING))
+        return peer is Peer.GONE
+
+    # What goes out.
+
+    def write_soon(self, data: Any) -> int:
+        """Take bytes of an answer, and send what can be sent."""
+        size = len(data)
+        if not self.connected:
+            raise ClientDisconnected
+        if not size:
+            return 0
+        with self.outbuf_lock:
+            self._wait_for_reader()
+            if not self.connected:
+                raise ClientDisconnected
+            if isinstance(data, ReadOnlyFileBasedBuffer):
+                self._put(data)
+            elif self._is_early and not self._has_begun:
+                self._put(_Piece(data[len(_BEGINNING) :]))
+            else:
+                self._put(_Piece(data))
+            self._has_begun = True
+        return size
+
+    def _put(self, piece: Any) -> None:
+        """Send what can be sent, and leave the rest to the thread of all connections."""
+        if not self.total_outbufs_len:
+            self._unsent_since = self.taken_at = time.monotonic()
+            self._taken_bytes = 0
+        self.outbufs.append(piece)
+        self.total_outbufs_len += len(piece)
+        self._held += getattr(piece, "held", 0)
+        self._flush_exception(self._flush_some, do_close=False)
+        if self.total_outbufs_len:
+            self.server.pull_trigger()
+
+    def _wait_for_reader(self) -> None:
+        """Wait, with the lock, until an answer of several pieces is not too far ahead."""
+        if self.total_outbufs_len <= AHEAD_BYTES:
+            return
+        if not self._limits.writers.acquire(blocking=False):
+            self.cut_off()
+            raise ClientDisconnected
+        try:
+            while self.connected and self.total_outbufs_len > AHEAD_BYTES:
+                self.server.pull_trigger()
+                self.outbuf_lock.wait(1)
+        finally:
+            self._limits.writers.release()
+
+    def _flush_outbufs_below_high_watermark(self) -> None:
+        pass  # see `_wait_for_reader`, and `is_taken_care_of`
+
+    def _flush_some(self, do_close: bool = True) -> bool:
+        taken = 0
+        while self.outbufs:
+            piece = self.outbufs[0]
+            sent = self.send(piece.get(self.sendbuf_len), do_close=do_close)
+            if not sent:
+                break
+            taken += sent
+            piece.skip(sent)
+            self.total_outbufs_len -= sent
+            if not len(piece):
+                self.outbufs.pop(0)
+                self._held -= getattr(piece, "held", 0)
+                piece.close()
+        if taken:
+            self.last_activity = time.time()
+            self.taken_at = time.monotonic()
+            self._taken_bytes += taken
+        if not self.total_outbufs_len:
+            self._receive_from_now()
+        self._limits.unsent.note(self, 0 if self.will_close else self._held)
+        return taken > 0
+
+    def handle_write(self) -> None:
+        """Send what can be sent, and begin to close what is to be closed."""
+        if self.total_outbufs_len:
+            self._flush_exception(self._flush_some_if_lockable)
+        if self.close_when_flushed and not self.total_outbufs_len:
+            self._linger()
+        if self.will_close:
+            self.handle_close()
+
+    def _linger(self) -> None:
+        """Say that there is no more to come, and wait for the client to say so."""
+        self.close_when_flushed = False
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.will_close = True
+        self._heard_at = time.monotonic()
+        self._lingers_until = self._heard_at + self._limits.linger.longest_s
+
+    def _throw_away(self) -> None:
+        try:
+            size = self.socket.recv_into(_WASTE)
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        self._heard_at = time.monotonic()
+        self._thrown_away += size
+        if not size or self._thrown_away > self._limits.linger.most_bytes:
+            self.handle_close()
+
+    def cut_off(self) -> None:
+        """Close it soon, whatever is under way."""
+        self.will_close = True
+        self.server.pull_trigger()
+
+    def is_busy(self) -> bool:
+        """Whether a request has no answer yet, or an answer is not taken."""
+        return bool(self.requests or self.total_outbufs_len or self._lingers_until is not None)
+
+    def handle_close(self) -> None:
+        """Close it, and leave to others what it holds."""
+        super().handle_close()
+        self.outbufs = []
+        self._held = 0
+        self._limits.unsent.note(self, 0)
+        if self.request is not None:
+            self.request.give_room_back()

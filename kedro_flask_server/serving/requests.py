@@ -1,0 +1,154 @@
+"""Requests as they come in, and how they are answered or refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
+from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import RequestEntityTooLarge
+
+from kedro_flask_server.serving.memory import Room
+from kedro_flask_server.web.clients import HAS_FINISHED
+
+SMALL_BODY_BYTES = 16_384
+"""Bodies up to this size are bounded by the number of connections, and need no room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """An answer to a request whose body is not read.
+
+    Attributes:
+        status: The status line's code and reason.
+        headers: The answer's headers.
+        body: Its body.
+    """
+
+    status: str
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @classmethod
+    def of(cls, error: Any) -> Refusal:
+        """Return how waitress' own error is answered: in JSON, as all errors are."""
+        if isinstance(error, cls):
+            return error
+        return cls.in_json(f"{error.code} {error.reason}", f"{error.reason}: {error.body}")
+
+    @classmethod
+    def in_json(cls, status: str, detail: str, *headers: tuple[str, str]) -> Refusal:
+        """Return a refusal that says why."""
+        kind = ("Content-Type", "application/json")
+        body = json.dumps({"detail": detail}).encode()
+        return cls(status=status, headers=[kind, *headers], body=body)
+
+
+class RequestParser(HTTPRequestParser):
+    """A request, whose body is read when the request has been let in and has room.
+
+    A body that is too large is refused by its own bytes, before it is kept.
+    """
+
+    error: Any
+    expect_continue: bool
+    is_let_in = False
+    wants_continue = False
+
+    def __init__(self, adj: Any, *, max_body_bytes: int, room: Room) -> None:
+        """Begin with nothing.
+
+        Args:
+            adj: waitress' settings.
+            max_body_bytes: The largest body.
+            room: What bodies share.
+        """
+        super().__init__(adj)
+        self._max_body_bytes = max_body_bytes
+        self._room = room
+        self._has_room = False
+        self._needed = 0
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read the headers."""
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:  # Content-Length has more digits than Python reads
+            raise ParsingError("Content-Length is invalid") from error
+        except TransferEncodingNotImplemented as error:  # waitress' 501 would be the server's fault
+            raise ParsingError(str(error)) from error
+        # waitress would say "100 Continue" at once.
+        self.wants_continue, self.expect_continue = self.expect_continue, False
+
+    def received(self, data: bytes) -> int:
+        """Take bytes in, and return how many."""
+        consumed = int(super().received(data))
+        if self._size > self._max_body_bytes and self.error is None:
+            self.error = RequestEntityTooLarge(
+                f"The body is larger than {self._max_body_bytes} bytes (setting max_body_bytes)"
+            )
+            self.completed = True
+        return consumed
+
+    @property
+    def _size(self) -> int:
+        if self.chunked and self.body_rcv is not None:
+            return len(self.body_rcv) + int(self.body_rcv.chunk_remainder)
+        return int(self.content_length)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the body, as far as that is known, needs room."""
+        return self._size > SMALL_BODY_BYTES
+
+    def take_room(self) -> bool:
+        """Take room for the body, if that is not done, and there is any."""
+        if not self._has_room:
+            self._needed = self._max_body_bytes if self.chunked else self._size
+            self._has_room = self._room.take(self._needed)
+        return self._has_room
+
+    def give_room_back(self) -> None:
+        """Leave the room to others."""
+        if self._has_room:
+            self._has_room = False
+            self._room.give_back(self._needed)
+
+    def close(self) -> None:
+        """Forget the body."""
+        super().close()
+        self.give_room_back()
+
+
+class AnswerTask(WSGITask):
+    """A request that the application answers."""
+
+    def get_environment(self) -> dict[str, Any]:
+        """Return what WSGI tells the application."""
+        environ: dict[str, Any] = super().get_environment()
+        environ[HAS_FINISHED] = self.channel.has_client_finished
+        return environ
+
+    def build_response_header(self) -> bytes:
+        """Return the headers; while the server stops, they ask for another connection."""
+        if self.channel.is_ending():
+            self.request.headers["CONNECTION"] = "close"
+        header: bytes = super().build_response_header()
+        return header
+
+
+class RefusalTask(ErrorTask):
+    """A request that is refused before the application is asked."""
+
+    def execute(self) -> None:
+        """Write the refusal."""
+        refusal = Refusal.of(self.request.error)
+        self.status = refusal.status
+        self.response_headers.extend(
+            each for each in refusal.headers if each[0].lower() != "content-length"
+        )
+        self.set_close_on_finish()
+        self.content_length = len(refusal.body)
+        self.write(refusal.body)
