@@ -153,7 +153,7 @@ class Server:
             unsent=Unsent(buffered),
             writers=threading.Semaphore(max(1, config.max_streams)),
             # Middleware of the project's own may know callers whom the guard does not know yet.
-            refuse=self._refuse if isinstance(app.wsgi_app, Gate) else None,
+            refuse=self._refuse if isinstance(app.wsgi_app, TrustedProxies) else None,
             is_ending=self._is_ending.is_set,
             quick_paths=QUICK_PATHS if _has_own_code_alone(app) else (),
         )

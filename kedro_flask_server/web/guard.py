@@ -38,7 +38,7 @@ class Authenticator(Protocol):
     """Another way for callers to say who they are, beside keys."""
 
     def authenticate(self, request: Request) -> Caller | None:
-        """Return who sent a request.
+        """Return who sent a request; of one with a large body, it is asked before that comes, too.
 
         Args:
             request: The request; its body is not to be read.

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,6 +22,7 @@ from tests.servers import (
     RunningServer,
     copy_project,
     environment,
+    eventually,
     free_port,
     kedro_flask_server,
     read_where,
@@ -256,13 +259,19 @@ def nginx_before(
     server: RunningServer, folder: Path, configuration: str | None = None
 ) -> Iterator[str]:
     """Run real nginx before a server, by default with the configuration that the docs give."""
+    addresses = {"127.0.0.1:8000": server.url.removeprefix("http://")}
+    with running_nginx(configuration or NGINX_CONFIGURATION.read_text(), addresses, folder) as url:
+        yield url
+
+
+@contextmanager
+def running_nginx(site: str, addresses: dict[str, str], folder: Path) -> Iterator[str]:
+    """Run real nginx with a configuration of the docs, and other addresses than those there."""
     program = require("nginx")
     port = free_port()
-    documented = configuration or NGINX_CONFIGURATION.read_text()
-    assert "127.0.0.1:8000" in documented
-    assert "listen 80;" in documented
-    site = documented.replace("127.0.0.1:8000", server.url.removeprefix("http://"))
-    site = site.replace("listen 80;", f"listen 127.0.0.1:{port};")
+    for given, address in {**addresses, "listen 80;": f"listen 127.0.0.1:{port};"}.items():
+        assert given in site
+        site = site.replace(given, address)
     temporary = "".join(
         f"{kind}_temp_path {folder}/{kind};"
         for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -351,3 +360,68 @@ def test_it_works_without_kedros_own_server(project: Path, tmp_path: Path) -> No
         (hidden / name / "__init__.py").write_text(f"raise ModuleNotFoundError(name={name!r})\n")
     with kedro_flask_server(project, PYTHONPATH=str(hidden)) as server:
         assert server.run(pipeline_names=["where"])["status"] == "success"
+
+
+NGINX_SERVERS = NGINX_CONFIGURATION.with_name("nginx-servers.conf")
+
+
+@pytest.mark.once
+def test_no_request_fails_while_servers_behind_nginx_start_again(
+    project: Path, tmp_path: Path
+) -> None:
+    ports = [free_port(), free_port()]
+    settings = {
+        "KEDRO_SERVER_TRUSTED_PROXIES": '["127.0.0.1"]',
+        "KEDRO_SERVER_DRAIN_TIMEOUT_S": "30",
+        **ANYONE,
+    }
+
+    def start(port: int) -> RunningServer:
+        return kedro_flask_server(project, "--port", str(port), **settings)
+
+    answers: list[httpx.Response] = []
+    is_over = threading.Event()
+
+    def send(url: str) -> None:
+        body = {"pipeline_names": ["one"]}
+        with httpx.Client(base_url=url, timeout=60) as client:
+            while not is_over.is_set() and len(answers) < 600:
+                answers.append(client.post("/run", json=body))
+
+    def wait_for_more(number: int) -> None:
+        wanted = len(answers) + number
+        eventually(lambda: len(answers) >= wanted, timeout_s=90)
+
+    with ExitStack() as stack:
+        servers = [stack.enter_context(start(port)) for port in ports]
+        addresses = {
+            f"127.0.0.1:{given} ": f"127.0.0.1:{port} "
+            for given, port in zip((8000, 8001), ports, strict=True)
+        }
+        url = stack.enter_context(running_nginx(NGINX_SERVERS.read_text(), addresses, tmp_path))
+        clients = stack.enter_context(ThreadPoolExecutor(3))
+        sending = [clients.submit(send, url) for _ in range(3)]
+        stack.callback(is_over.set)
+        wait_for_more(10)
+        for server, port in zip(servers, ports, strict=True):
+            assert server.stop() == 0
+            wait_for_more(10)
+            stack.enter_context(start(port))
+            wait_for_more(10)
+        is_over.set()
+        for each in sending:
+            each.result(60)
+        stored = count_runs(url)
+    assert [each.json().get("status") for each in answers] == ["success"] * len(answers)
+    assert stored == len(answers)  # none ran twice
+
+
+def count_runs(url: str) -> int:
+    """Return how many runs there are."""
+    number, path = 0, "/runs?limit=200"
+    with httpx.Client(base_url=url, timeout=60) as client:
+        while path:
+            page = client.get(path)
+            number += len(page.json()["runs"])
+            path = page.links.get("next", {}).get("url", "")
+    return number

@@ -19,6 +19,7 @@ from tests.servers import (
     RunningServer,
     copy_project,
     environment,
+    eventually,
     free_port,
     kedro_flask_server,
     read_where,
@@ -60,6 +61,23 @@ def test_signal_lets_the_run_under_way_end(project: Path, tmp_path: Path, number
         assert executing.result().json()["status"] == "success"
         assert stopping.result() == 0
     assert "all runs had ended" in server.log
+
+
+@pytest.mark.once
+def test_server_works_on_for_the_shutdown_delay_and_says_that_it_stops(project: Path) -> None:
+    with (
+        kedro_flask_server(project, KEDRO_SERVER_SHUTDOWN_DELAY_S="3") as server,
+        ThreadPoolExecutor(1) as clients,
+    ):
+        assert "Connection" not in server.client.get("/health").headers
+        began = time.monotonic()
+        stopping = clients.submit(server.stop)
+        eventually(lambda: server.client.get("/health/ready").status_code == 503)
+        answer = server.client.post("/run", json={"pipeline_names": ["one"]})
+        assert answer.json()["status"] == "success"
+        assert answer.headers["Connection"] == "close"
+        assert stopping.result() == 0
+        assert time.monotonic() - began >= 3
 
 
 @pytest.mark.once
