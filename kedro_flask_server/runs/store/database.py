@@ -498,10 +498,6 @@ def _shown_options() -> str:
 def _set_up_sqlite(connection: Any, _: object) -> None:
     # Transactions begin where `_begin_in_sqlite` says, not where the driver thinks.
     connection.isolation_level = None
-    # A new file says of each page what it is for, so that the columns after a large request are
-    # found without reading that.
-    if connection.execute("PRAGMA page_count").fetchone() == (0,):
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     if _write_ahead(connection) != "wal":
         raise ServerSettingsError(
             "SQLite cannot keep its write-ahead log in this folder: name one on a local disk "

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import time
+import uuid
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
@@ -70,13 +72,16 @@ class DatabaseFile:
             is_empty = _make_folder(folder)
             if is_empty:
                 _make_file(folder / ".gitignore", b"# What the server keeps is not for git.\n*\n")
-            _make_file(self._path)
+            if not self._path.exists():
+                _make_database(self._path)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise _unusable(folder, error) from error
         except OSError as error:
             if error.errno == errno.EROFS:
                 raise _unusable(folder, error) from error
             raise StoreUnavailableError(f"{folder}: {error.strerror}") from error
+        except sqlite3.Error as error:
+            raise StoreUnavailableError(f"{folder}: {error}") from error
         for each in (self._path, *(Path(f"{self._path}{suffix}") for suffix in _BESIDE)):
             _close_to_others(each)
 
@@ -170,6 +175,28 @@ def _make_file(path: Path, content: bytes = b"") -> None:
         finally:
             os.close(descriptor)
         path.chmod(_FILE_MODE)
+
+
+def _make_database(path: Path) -> None:
+    """Make an empty database, which is there with all its properties or not at all.
+
+    It keeps a write-ahead log, which many that open it at once could not agree upon, and a map of
+    its pages, by which columns after a large request are found without reading that.
+    """
+    draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
+    _make_file(draft)
+    try:
+        with closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            os.link(draft, path)
+        except FileExistsError:  # another server has made it
+            return
+        except OSError:  # a file system without links: SQLite makes the rest
+            _make_file(path)
+    finally:
+        draft.unlink(missing_ok=True)
 
 
 def _close_to_others(path: Path) -> None:

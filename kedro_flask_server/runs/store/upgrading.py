@@ -26,6 +26,8 @@ NEWEST_REVISION = "0007"
 def upgrade_one_step(connection: Connection, database: str) -> bool:
     """Bring a schema up to date by one step, so that each step is a transaction of its own.
 
+    A database in which there is nothing takes all at once.
+
     Args:
         connection: A transaction that nobody else migrates in.
         database: The database's address, to be shown.
@@ -51,11 +53,14 @@ def upgrade_one_step(connection: Connection, database: str) -> bool:
     if found is not None and found not in steps:
         _check_newer(connection, found, database)
         return False
-    step = next(each for each in steps.values() if each.down_revision == found)
-    logger.info("Bringing the database %s to schema %s", database, step.revision)
+    to_come = [each for each in reversed(steps.values()) if found is None or each.revision > found]
+    if found is not None:
+        to_come = to_come[:1]
     config.attributes["connection"] = connection
-    command.upgrade(config, step.revision)
-    _note(connection, step.module)
+    logger.info("Bringing the database %s to schema %s", database, to_come[-1].revision)
+    for step in to_come:
+        command.upgrade(config, step.revision)
+        _note(connection, step.module)
     return True
 
 
