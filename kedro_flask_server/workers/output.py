@@ -15,6 +15,7 @@ from typing import Any
 from kedro_flask_server.runs.events import OUTPUT
 from kedro_flask_server.runs.reporting import Report
 from kedro_flask_server.text import MAX_PRINTED_BYTES, shown_line
+from kedro_flask_server.workers.handlers import redirect_handlers
 
 _is_logging: ContextVar[bool] = ContextVar("kedro_server_is_logging", default=False)
 
@@ -46,8 +47,13 @@ class Output(io.RawIOBase):
     def take_over(cls, safe: Callable[[str], str]) -> tuple[Output, Output]:
         """Put one in the place of ``sys.stdout`` and one in that of ``sys.stderr``."""
         outputs = cls("stdout", 1, safe), cls("stderr", 2, safe)
-        sys.stdout, sys.stderr = map(_text_of, outputs)
-        sys.__stdout__, sys.__stderr__ = sys.stdout, sys.stderr  # type: ignore[misc]
+        out, err = map(_text_of, outputs)
+        replaced = {sys.stdout: out, sys.__stdout__: out, sys.stderr: err, sys.__stderr__: err}
+        sys.stdout, sys.stderr = out, err
+        sys.__stdout__, sys.__stderr__ = out, err  # type: ignore[misc]
+        # Kedro configures logging when it is imported, and not again where the project's
+        # configuration names the project's package.
+        redirect_handlers({old: new for old, new in replaced.items() if old is not None})
         _mark_handlers()
         return outputs
 
