@@ -6,6 +6,7 @@ import dataclasses
 import importlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -24,6 +25,7 @@ from kedro.io.core import parse_dataset_definition
 
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import logs_of
+from kedro_flask_server.origins import InstalledOnly, OwnModuleError, is_installed_module
 from kedro_flask_server.project.config_loader import isolated, unescaped
 from kedro_flask_server.project.failures import describe, describe_run, safe, trace
 from kedro_flask_server.project.fingerprint import changed_since, fingerprint_of, sources_in
@@ -40,6 +42,7 @@ from kedro_flask_server.project.names import (
 )
 from kedro_flask_server.project.parsing import parse_texts_once
 from kedro_flask_server.project.plugins import (
+    has_hooks_before_datasets,
     have_commands_tracked_and_no_runs,
     warn_of_plugins_with_state,
 )
@@ -356,14 +359,29 @@ class KedroProject:
         loader_class.kept.has_read_anew = False
         return has_read_anew
 
-    def import_datasets(self) -> None:
-        """Import the classes of the project's datasets, as far as they can be told."""
-        snapshot = self.snapshot()
-        if isinstance(snapshot, ErrorDetail):
-            return
+    def import_datasets(self) -> list[str]:
+        """Import the classes of the project's datasets, as far as they can be told.
+
+        Those of the project's own are not imported; and none, where code of the project's comes
+        before it in a run, and may set what their modules look at.
+
+        Returns:
+            The modules that were imported, in that order.
+        """
+        before = set(sys.modules)
+        snapshot = None if has_hooks_before_datasets() else self.snapshot()
+        if snapshot is None or isinstance(snapshot, ErrorDetail):
+            return []
+        refused: set[str] = set()
         for dataset_type in {each["type"] for each in snapshot.content["datasets"].values()}:
-            with suppress(Exception):  # it fails again in the run that needs it
-                parse_dataset_definition({"type": dataset_type})
+            known = set(sys.modules)
+            try:
+                with suppress(Exception), InstalledOnly():  # it fails again where it is needed
+                    parse_dataset_definition({"type": dataset_type})
+            except OwnModuleError:
+                refused |= set(sys.modules) - known
+        names = [name for name in sys.modules if name not in before | refused]
+        return [name for name in names if is_installed_module(sys.modules[name])]
 
     def execute(
         self, run_id: str, request: RunRequest, stop: StopRequest, report: Report

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from functools import wraps
 from importlib.metadata import entry_points
@@ -13,11 +14,16 @@ from kedro.framework.session import service_session, session
 from kedro.runner import task
 from pluggy import PluginManager
 
+from kedro_flask_server.origins import is_installed_module
+
 logger = logging.getLogger(__name__)
 
 # Their hooks keep what belongs to one run in themselves: seen in kedro-mlflow 2.0, every run of
 # which fails after the first, and in kedro-viz 12.5, which writes one run's events into another's.
 _WITH_STATE = ("kedro-mlflow", "kedro-viz")
+
+# Of Kedro's hooks, those that come before the datasets of a run are made.
+_EARLY = ("after_context_created", "after_catalog_created", "before_pipeline_run")
 
 # Where a project's users have agreed to it, it tells Kedro's makers of each command, and of the
 # project once for each; in a server that would be a request over the network inside every run.
@@ -60,3 +66,13 @@ def warn_of_plugins_with_state() -> None:
             "in settings.py.",
             name,
         )
+
+
+def has_hooks_before_datasets() -> bool:
+    """Whether code of the project's own is executed in a run before its datasets are made."""
+    modules = {settings.CONTEXT_CLASS.__module__, settings.DATA_CATALOG_CLASS.__module__}
+    for hooks in settings.HOOKS:
+        if any(hasattr(hooks, name) for name in _EARLY):
+            modules.add(getattr(hooks, "__module__", None) or getattr(hooks, "__name__", ""))
+    known = [sys.modules.get(name) for name in modules]
+    return not all(each is not None and is_installed_module(each) for each in known)

@@ -25,6 +25,15 @@ def _run_template(settings: WorkerSettings, control: int) -> None:
     boot_template(Channel.of(control), settings).serve()
 
 
+def _run_starter(settings: WorkerSettings, control: int) -> None:
+    """Go on as a template of which nothing is forked."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from kedro_flask_server.workers.template import Template, become_subreaper
+
+    become_subreaper()
+    Template(Channel.of(control), settings).serve()
+
+
 def _run_worker(settings: WorkerSettings, channel: int, reports: int, output: int) -> None:
     from kedro_flask_server.workers.boot import boot_worker
 
@@ -38,5 +47,7 @@ if __name__ == "__main__":
     sys.path[:] = settings.python_path
     if program == "template":
         _run_template(settings, *map(int, descriptors))
+    elif program == "starter":
+        _run_starter(settings, *map(int, descriptors))
     else:
         _run_worker(settings, *map(int, descriptors))

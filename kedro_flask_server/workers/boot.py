@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
-import importlib
 import json
 import logging
 import os
@@ -12,16 +12,22 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
 from kedro_flask_server.project import KedroProject, warm_up
 from kedro_flask_server.redaction import SECRETS
+from kedro_flask_server.workers.audit import Audit
+from kedro_flask_server.workers.footprint import Footprint
+from kedro_flask_server.workers.generators import Generators
+from kedro_flask_server.workers.handlers import Handlers
+from kedro_flask_server.workers.imports import Imports, import_ahead
+from kedro_flask_server.workers.inheritance import Files, Inheritance
 from kedro_flask_server.workers.output import Output
-from kedro_flask_server.workers.protocol import Channel, WorkerSettings
+from kedro_flask_server.workers.protocol import Channel, WorkerSettings, replace_program
 from kedro_flask_server.workers.template import Template, become_subreaper
 from kedro_flask_server.workers.worker import Worker
 
@@ -32,9 +38,22 @@ _SCOUT_TIMEOUT_S = 60.0
 
 _END = "\n"
 
+# How long what the project has registered for the end may take.
+_END_TIMEOUT_S = 5.0
+
+_SHARED = {
+    "auto": "Each worker process starts by itself, which takes as long as the start of `kedro "
+    "run`: a process that has loaded this project must not be forked, because %s. Let a node or a "
+    "hook do that (setting worker_start_method)",
+    "fork": "Runs share what each `kedro run` has for itself: %s. Let a node or a hook do that, "
+    "or start each worker by itself (setting worker_start_method)",
+}
+
 
 def boot_template(control: Channel, settings: WorkerSettings) -> Template:
     """Load the project and tell the server; what fails then, fails again in the runs.
+
+    Where workers are not to be forked, this process is replaced by one that has no project.
 
     Args:
         control: To the server.
@@ -43,19 +62,24 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
     Returns:
         The template, which is to serve.
     """
+    origin = _Origin()
     become_subreaper()
     # NumPy's threads make Python 3.12 and later warn; NumPy sees to them itself (pthread_atfork).
     warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
     outputs = Output.take_over(KedroProject.safe_text)
+    audit = Audit()
+    footprint, generators = Footprint(audit), Generators()
+    generators.watch()
     with _EndWithServer(control):
         project = _open(settings)
-    method = _start_method(settings)
+    fitness = _Fitness(settings, footprint)
+    method = fitness.start_method()
     if method == "fork":
         if settings.max_rss_mb is not None:
-            _import(["psutil"])
+            import_ahead(["psutil"])
         scout = _Scout(project) if project.is_loaded else None
         with _EndWithServer(control):
-            _import(settings.modules)
+            refused = import_ahead(settings.modules)
             warm_up()
             project.read_ahead()
             found = scout.found() if scout else {}
@@ -63,12 +87,14 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
             SECRETS.learn_names(found.get("names", ()))
             modules = [name for name in found.get("modules", ()) if name not in sys.modules]
             if modules:
-                _import(modules)
+                refused = import_ahead(modules) or refused
                 warm_up()  # whatever changes the filters of warnings has each given again
-        method = _start_method(settings)
-    gc.freeze()  # or the first collection in each worker copies every page
-    gc.enable()
-    template = Template(control, replace(settings, start_method=method), project, outputs)
+        method = fitness.start_method()
+        if refused is not None:
+            logger.warning("Importing ahead of the runs would execute the module %s", refused)
+            method = "spawn"
+    footprint.close()
+    generators.settle()
     with suppress(OSError):  # the server has not come to be; so is this process, in a moment
         control.send(
             "ready",
@@ -80,7 +106,20 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
                 "names": SECRETS.names,
             },
         )
-    return template
+    settings = replace(settings, start_method=method)
+    if method != "fork":
+        origin.start_again("starter", control, settings)
+    inheritance = Inheritance(
+        project=project,
+        outputs=outputs,
+        generators=generators,
+        handlers=Handlers(),
+        files=Files(),
+        imports=Imports(audit),
+    )
+    gc.freeze()  # or the first collection in each worker copies every page
+    gc.enable()
+    return Template(control, settings, inheritance)
 
 
 def boot_worker(channel: Channel, settings: WorkerSettings, *, reports: int, output: int) -> Worker:
@@ -107,8 +146,8 @@ def boot_worker(channel: Channel, settings: WorkerSettings, *, reports: int, out
         channel=channel,
         reports=reports,
         output=output,
-        modules=frozenset(sys.modules),
-        is_forked=False,
+        handlers=Handlers(),
+        inheritance=None,
     )
 
 
@@ -125,20 +164,46 @@ def _open(settings: WorkerSettings) -> KedroProject:
     return project
 
 
-def _start_method(settings: WorkerSettings) -> str:
-    """Return how workers are started: forked, unless threads run in this process."""
-    if settings.start_method != "auto":
-        return settings.start_method
-    threads = [each.name for each in threading.enumerate()][1:]
-    if not threads:
-        return "fork"
-    logger.warning(
-        "Each worker process starts anew, which takes as long as the start of `kedro run`: a "
-        "process that has loaded this project must not be forked, because it runs the threads %s "
-        "(setting worker_start_method)",
-        threads,
-    )
-    return "spawn"
+class _Fitness:
+    """Tells whether workers can be forked from this process, which has loaded the project."""
+
+    def __init__(self, settings: WorkerSettings, footprint: Footprint) -> None:
+        self._wanted = settings.start_method
+        self._footprint = footprint
+        self._said: list[str] = []
+
+    def start_method(self) -> str:
+        """Return how workers are started; say so where they are not forked, or share something."""
+        if self._wanted == "spawn":
+            return "spawn"
+        threads = [each.name for each in threading.enumerate()][1:]
+        shared = self._footprint.found(without=Handlers().descriptors())
+        reasons = [f"it runs the threads {threads}"] if threads and self._wanted == "auto" else []
+        reasons += [f"importing the project has opened or made {', '.join(shared)}"] * bool(shared)
+        if reasons and reasons != self._said:
+            self._said = reasons
+            logger.warning(_SHARED[self._wanted], ", and ".join(reasons))
+        return "spawn" if reasons and self._wanted == "auto" else "fork"
+
+
+class _Origin:
+    """What this process has begun with, and what it becomes again."""
+
+    def __init__(self) -> None:
+        self._environ = dict(os.environ)
+        self._folder = os.open(".", os.O_RDONLY)
+
+    def start_again(self, program: str, control: Channel, settings: WorkerSettings) -> NoReturn:
+        """Replace this process by a program that has nothing of the project's.
+
+        A file that it had locked, or a database that one process alone may open, would be
+        missing in each worker; and what its threads do, would be done without a request.
+        """
+        ending = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
+        ending.start()
+        ending.join(_END_TIMEOUT_S)
+        os.fchdir(self._folder)
+        replace_program(program, settings, control.fileno(), environ=self._environ)
 
 
 class _Scout:
@@ -156,9 +221,7 @@ class _Scout:
         if self._pid == 0:
             with suppress(BaseException), os.fdopen(writing, "w") as file:
                 logging.disable()  # what cannot be read without parameters is no fault
-                before = set(sys.modules)
-                project.import_datasets()
-                modules = sorted(set(sys.modules) - before)
+                modules = project.import_datasets()
                 project.learn_credentials()
                 project.learn_names()
                 secrets = SECRETS.known(are_certain=True)
@@ -185,12 +248,6 @@ class _Scout:
             told: dict[str, list[str]] = json.loads(found)
             return told
         return {}
-
-
-def _import(modules: Iterable[str]) -> None:
-    for name in modules:
-        with suppress(Exception):  # it fails again where it is used
-            importlib.import_module(name)
 
 
 class _EndWithServer:

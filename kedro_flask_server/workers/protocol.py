@@ -27,7 +27,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 Message = tuple[str, dict[str, Any]]
 
@@ -199,8 +199,7 @@ def start_program(
     Raises:
         OSError: If the system gives no more processes.
     """
-    executable = os.fsdecode(multiprocessing.spawn.get_executable())
-    command = [executable, "-m", "kedro_flask_server.workers", program, *map(str, descriptors)]
+    command = _command(program, *descriptors)
     process = subprocess.Popen(  # it is this program
         command, stdin=subprocess.PIPE, pass_fds=descriptors, start_new_session=True, env=environ
     )
@@ -208,6 +207,32 @@ def start_program(
     with suppress(OSError), process.stdin:  # one that has ended already shows where it is missed
         process.stdin.write(json.dumps(asdict(settings)).encode())
     return process
+
+
+def replace_program(
+    program: str, settings: WorkerSettings, *descriptors: int, environ: Mapping[str, str]
+) -> NoReturn:
+    """Have this process, as it is known to others, execute another program of this package.
+
+    Args:
+        program: ``starter``.
+        settings: What it has to know, short enough for a pipe.
+        descriptors: Those that it keeps, which its arguments name.
+        environ: Its environment.
+    """
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, True)
+    reading, writing = os.pipe()
+    os.write(writing, json.dumps(asdict(settings)).encode())
+    os.close(writing)
+    os.dup2(reading, 0)
+    command = _command(program, *descriptors)
+    os.execve(command[0], command, dict(environ))  # noqa: S606  it is this program
+
+
+def _command(program: str, *descriptors: int) -> list[str]:
+    executable = os.fsdecode(multiprocessing.spawn.get_executable())
+    return [executable, "-m", "kedro_flask_server.workers", program, *map(str, descriptors)]
 
 
 def _line(kind: str, body: Mapping[str, Any]) -> bytes:

@@ -15,12 +15,13 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from kedro_flask_server.project import KedroProject
 from kedro_flask_server.workers.killing import children_of_this
-from kedro_flask_server.workers.output import Output
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings, start_program
-from kedro_flask_server.workers.worker import Worker
+
+if TYPE_CHECKING:  # one that forks no worker has no use for Kedro
+    from kedro_flask_server.workers.inheritance import Inheritance
 
 # How often it looks whether what it has killed is gone.
 _LOOK_EVERY_S = 0.002
@@ -49,26 +50,22 @@ class Template:
         self,
         control: Channel,
         settings: WorkerSettings,
-        project: KedroProject,
-        outputs: tuple[Output, Output],
+        inheritance: Inheritance | None = None,
     ) -> None:
         """Prepare.
 
         Args:
             control: To the server.
             settings: Those of the workers.
-            project: The project, loaded if that could be.
-            outputs: What stands in for ``sys.stdout`` and ``sys.stderr``.
+            inheritance: What workers have that are forked from this process; None where each
+                starts by itself.
         """
         self._control = control
         self._settings = settings
-        self._project = project
-        self._outputs = outputs
+        self._inheritance = inheritance
         self._children: dict[int, _Child] = {}
         self._is_retired = False
         self._lease_ends_at = math.inf
-        self._modules = frozenset(sys.modules)
-        self._forks = settings.start_method == "fork"
         self._not_ours = set(children_of_this())
         self._wake, wake = os.pipe()
         for end in (self._wake, wake):
@@ -114,8 +111,8 @@ class Template:
                 self._start(body["number"], Channel.of(channel), reports, output)
             elif kind == "stop":
                 self._stop(body["number"], body["grace_s"])
-            elif kind == "read":
-                self._project.read_ahead(body["params"])
+            elif kind == "read" and self._inheritance is not None:
+                self._inheritance.project.read_ahead(body["params"])
             elif kind == "retire":
                 self._is_retired = True
             elif kind == "lease":
@@ -124,7 +121,7 @@ class Template:
 
     def _start(self, number: int, channel: Channel, reports: int, output: int) -> None:
         try:
-            pid = (self._fork if self._forks else self._spawn)(channel, reports, output)
+            pid = self._spawn_or_fork(channel, reports, output)
         except OSError as error:  # no more processes, or no memory
             channel.try_to_send("ended", {"reason": str(error)})
             channel.close()
@@ -135,7 +132,16 @@ class Template:
         os.close(reports)
         os.close(output)
 
-    def _fork(self, channel: Channel, reports: int, output: int) -> int:
+    def _spawn_or_fork(self, channel: Channel, reports: int, output: int) -> int:
+        if self._inheritance is None:
+            process = start_program("worker", self._settings, channel.fileno(), reports, output)
+            process.returncode = 0  # it is waited for here
+            return process.pid
+        return self._fork(self._inheritance, channel, reports, output)
+
+    def _fork(self, inheritance: Inheritance, channel: Channel, reports: int, output: int) -> int:
+        from kedro_flask_server.workers.worker import Worker  # imported with the project
+
         pid = os.fork()
         if pid:
             return pid
@@ -150,24 +156,19 @@ class Template:
             os.close(self._wake_sender)
             become_subreaper()
             Worker(
-                self._project,
+                inheritance.project,
                 self._settings,
-                self._outputs,
+                inheritance.outputs,
                 channel=channel,
                 reports=reports,
                 output=output,
-                modules=self._modules,
-                is_forked=True,
+                handlers=inheritance.handlers,
+                inheritance=inheritance,
             ).work()
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(1)
-
-    def _spawn(self, channel: Channel, reports: int, output: int) -> int:
-        process = start_program("worker", self._settings, channel.fileno(), reports, output)
-        process.returncode = 0  # it is waited for here
-        return process.pid
 
     def _stop(self, number: int, grace_s: float) -> None:
         child = self._children.get(number)

@@ -10,7 +10,6 @@ import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
-from itertools import takewhile
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from kedro_flask_server.project import KedroProject
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest
 from kedro_flask_server.workers.exiting import end_as_python_does, forget_inherited_exits
+from kedro_flask_server.workers.handlers import Handlers
+from kedro_flask_server.workers.inheritance import Inheritance
 from kedro_flask_server.workers.interruption import Interruption
 from kedro_flask_server.workers.killing import children_of_this, kill_tree
 from kedro_flask_server.workers.output import Output
@@ -44,8 +45,8 @@ class Worker:
         channel: Channel,
         reports: int,
         output: int,
-        modules: frozenset[str],
-        is_forked: bool,
+        handlers: Handlers,
+        inheritance: Inheritance | None,
     ) -> None:
         """Make this process, which leads a group, a worker.
 
@@ -56,8 +57,8 @@ class Worker:
             channel: To the server.
             reports: The descriptor of the channel for what its runs tell.
             output: The descriptor for what is written past Python.
-            modules: What is imported; to list that here would copy the memory of each name.
-            is_forked: Whether it comes from the template, and not from a program of its own.
+            handlers: The log handlers.
+            inheritance: What it has from the template; None for a program of its own.
         """
         self._project = project
         self._settings = settings
@@ -65,17 +66,18 @@ class Worker:
         self._channel = channel
         self._report = ChannelReport(Channel.of(reports))
         self._pid = os.getpid()
-        self._modules = modules
+        self._handlers = handlers
+        self._inheritance = inheritance
         self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._announced: set[str] = set()
         self._interruption = Interruption()
         Interruption.is_left_to_parents()
-        if is_forked:
+        if inheritance is not None:
             forget_inherited_exits()
+            inheritance.generators.renew()
         _redirect(output)
         faulthandler.enable(2)
         _limit_memory(settings.memory_limit_mb)
-        _make_random_again()
 
     def work(self) -> None:
         """Execute runs until there have been as many as may be, then end the process."""
@@ -91,6 +93,7 @@ class Worker:
             # Of a run before, nothing is left here; to the server each run says what it holds.
             SECRETS.forget(before=time.time())
             self._announced.clear()
+            self._handlers.renew()
             if kind == "snapshot":
                 self._send("snapshot", self._snapshot(body["params"]))
             elif kind == "run":
@@ -120,6 +123,8 @@ class Worker:
         self._report.stop = self._interruption
         for output in self._outputs:
             output.report = self._report
+        if self._inheritance is not None:
+            self._inheritance.imports.watch()
         with logs_of_process(body["run_id"], self._report):
             outcome = self._project.execute(
                 body["run_id"], RunRequest(**body["request"]), self._interruption, self._report
@@ -134,6 +139,8 @@ class Worker:
             )
             if is_last:
                 end_as_python_does()
+                if self._inheritance is not None:
+                    self._inheritance.files.flush()
             for output in self._outputs:
                 output.end_line()
         for output in self._outputs:
@@ -151,11 +158,9 @@ class Worker:
             "imported": self._imported(),
         }
 
-    def _imported(self) -> list[str]:
-        """Return what has been imported here: the last of all modules."""
-        with suppress(RuntimeError):  # a thread that the run has left imports
-            return [*takewhile(lambda name: name not in self._modules, reversed(sys.modules))]
-        return []
+    def _imported(self) -> dict[str, Any] | None:
+        inheritance = self._inheritance
+        return None if inheritance is None else asdict(inheritance.imports.found())
 
     def _is_too_large(self) -> bool:
         limit = self._settings.max_rss_mb
@@ -209,10 +214,3 @@ def _limit_memory(limit_mb: int | None) -> None:
         wanted = limit_mb * _MB
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
-
-
-def _make_random_again() -> None:
-    """Seed numpy's generator, which a fork has in the same state; Python does so with its own."""
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()

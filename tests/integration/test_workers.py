@@ -264,11 +264,6 @@ def test_worker_may_close_what_it_writes_to(served: RunningServer) -> None:
     assert sum(psutil.Process(served.process.pid).cpu_times()[:2]) - before < 0.5
 
 
-def test_what_was_made_at_import_is_there_for_every_run(served: RunningServer) -> None:
-    for _ in range(3):
-        assert execute(served, "assert Path(MADE_AT_IMPORT.name).is_dir()")["status"] == "success"
-
-
 def test_what_is_not_flushed_is_written_at_the_end(served: RunningServer) -> None:
     path = marks_of(served) / "unflushed"
     code = f"kept = open({str(path)!r}, 'w'); kept.write('all')"

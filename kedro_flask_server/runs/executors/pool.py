@@ -25,6 +25,7 @@ from kedro_flask_server.runs.executors.handles import (
 )
 from kedro_flask_server.runs.executors.threads import NOT_LOADED
 from kedro_flask_server.runs.stopping import StopRequest
+from kedro_flask_server.workers.imports import Imported
 from kedro_flask_server.workers.killing import kill_tree
 from kedro_flask_server.workers.protocol import WorkerSettings
 
@@ -83,7 +84,8 @@ class WorkerPool:
         self._template = template
         self._next: Template | None = None
         self._retired: list[Template] = []
-        self._imported: set[str] = set()
+        self._imported: dict[str, None] = {}
+        self._imported_late: set[str] = set()
         self._renewals = _MAX_RENEWALS
         self._workers: set[Worker] = set()
         self._idle: list[Worker] = []
@@ -218,14 +220,14 @@ class WorkerPool:
         self,
         *,
         is_loaded: bool,
-        imported: Sequence[str] = (),
+        imported: Imported | None = None,
         read_with: Sequence[str] | None = None,
     ) -> None:
         """Take down what a worker has found; where others need not find it again, renew them.
 
         Args:
             is_loaded: Whether it could load the pipelines.
-            imported: The modules that its run has imported.
+            imported: What its run has imported.
             read_with: With which runtime parameters it has read a configuration that its template
                 does not know.
         """
@@ -238,27 +240,47 @@ class WorkerPool:
                 self._read_at = now + _READ_EVERY_S
                 short = [name for name in read_with if len(name) <= _MAX_PARAM_CHARS]
                 template.read(short[:_MAX_PARAMS])
-            self._imported.update(imported)
-            new = self._imported.difference(template.modules)
+            if imported is not None and not self._has_to_do_without(imported, template):
+                self._imported |= dict.fromkeys(imported.early)
+            new = self._importable.difference(template.modules)
             is_worth_it = template.start_method == "fork" and len(new) >= _WORTH_IMPORTING
             if (is_loaded and not template.is_loaded) or (is_worth_it and self._renewals > 0):
                 self._renewals -= is_worth_it
                 self._start_next()
-                self._kick()
+
+    @property
+    def _importable(self) -> set[str]:
+        return set(self._imported) - self._imported_late
+
+    def _has_to_do_without(self, imported: Imported, template: Template) -> bool:
+        """Renew the template if a run has set something for modules that it has imported ahead.
+
+        Of what is imported already, a run that sets something before it imports that says nothing.
+        """
+        self._imported_late.update(imported.late)
+        is_hidden = imported.has_set and not imported.late
+        if not template.modules or not (is_hidden or template.modules & self._imported_late):
+            return False
+        logger.info("Runs set something before they import: nothing more is imported ahead of them")
+        self._renewals = 0
+        self._imported = {}
+        self._start_next()
+        return True
 
     def _start_next(self) -> None:
         """Start a template that is to take the place of this one when it is ready."""
-        settings = replace(self._settings, modules=sorted(self._imported))
+        modules = [name for name in self._imported if name not in self._imported_late]
         try:
-            self._next = Template.start(settings, self._secrets)
+            self._next = Template.start(replace(self._settings, modules=modules), self._secrets)
         except OSError as error:
             logger.warning("The worker processes cannot be renewed: %s", error)
+        self._kick()
 
     def _put_next_in_place(self, template: Template) -> None:
         self._next, current = None, self._template
         if current is not None:
             if current.is_loaded and template.start_method != current.start_method:
-                logger.info("What the runs import cannot be imported ahead of them: threads start")
+                logger.info("What the runs import cannot be imported ahead of them")
                 self._renewals = 0
                 template.end()
                 return

@@ -31,6 +31,7 @@ from kedro_flask_server.runs.model import (
 from kedro_flask_server.runs.reporting import RunReport
 from kedro_flask_server.runs.stopping import StopRequest
 from kedro_flask_server.text import MAX_PRINTED_BYTES, shown_line
+from kedro_flask_server.workers.imports import Imported
 from kedro_flask_server.workers.protocol import Message
 
 # How long a run gets to end itself that the end of the server cuts off.
@@ -247,7 +248,7 @@ class _Execution:
         self.may_be_followed_by_another = False
         self.is_loaded = False
         self.has_read_anew = False
-        self.imported: list[str] = []
+        self.imported: Imported | None = None
         self._run_id = run_id
         self._request = request
         self._report = report
@@ -343,7 +344,7 @@ class _Execution:
         )
         self.is_loaded = bool(body["is_loaded"])
         self.has_read_anew = bool(body["has_read_anew"])
-        self.imported = [str(name) for name in body["imported"]]
+        self.imported = _imported(body["imported"])
         # A worker that ends says so by its end, and then nothing is left of it.
         self.may_be_followed_by_another = not body["is_last"]
         self._is_over = self.may_be_followed_by_another
@@ -378,6 +379,13 @@ class _Execution:
             duration_ms=self.duration_ms,
             error=_crashed(message, node),
         )
+
+
+def _imported(told: dict[str, Any] | None) -> Imported | None:
+    if told is None:
+        return None
+    early, late = ([str(name) for name in told[key]] for key in ("early", "late"))
+    return Imported(early=early, late=late, has_set=bool(told["has_set"]))
 
 
 def _time(body: dict[str, Any]) -> datetime:

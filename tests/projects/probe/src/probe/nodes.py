@@ -7,14 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
 
 import numpy
-
-MADE_AT_IMPORT = tempfile.TemporaryDirectory()
 
 
 def start(tag):
