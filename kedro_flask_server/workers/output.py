@@ -39,6 +39,7 @@ class Output(io.RawIOBase):
         self._console = os.dup(descriptor)
         self._safe = safe
         self._unended = bytearray()
+        self._place = _place_of(descriptor)
         self.name = f"<{name}>"
         self.report: Report | None = None
         """The run; None while there is none."""
@@ -57,6 +58,18 @@ class Output(io.RawIOBase):
         _mark_handlers()
         return outputs
 
+    @property
+    def is_redirected(self) -> bool:
+        """Whether the project has put something else in the place of the descriptor (dup2(2))."""
+        place = _place_of(self._descriptor)
+        return place is not None and place != self._place
+
+    def redirect(self, descriptor: int) -> None:
+        """Have what is written past Python go to a descriptor, unless the project redirects it."""
+        if not self.is_redirected:
+            os.dup2(descriptor, self._descriptor)
+            self._place = _place_of(self._descriptor)
+
     def fileno(self) -> int:
         """Return the descriptor, for programs that are started with it."""
         return self._descriptor
@@ -72,6 +85,8 @@ class Output(io.RawIOBase):
     def write(self, data: Any, /) -> int:
         """Write bytes."""
         raw = bytes(data)
+        if self.is_redirected:
+            return _write_all(self._descriptor, raw)
         if self.report is None or _is_logging.get():
             with suppress(OSError):  # nobody reads the server's output any more
                 os.write(self._console, raw)
@@ -94,6 +109,22 @@ class Output(io.RawIOBase):
     def _tell(self, line: bytearray) -> None:
         if self.report is not None:
             self.report.log("INFO", OUTPUT, shown_line(line, self._safe))
+
+
+def _place_of(descriptor: int) -> tuple[int, int] | None:
+    """Return what a descriptor leads to; None where it is closed."""
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _write_all(descriptor: int, data: bytes) -> int:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(descriptor, left) :]
+    return len(data)
 
 
 def _text_of(output: Output) -> io.TextIOWrapper:

@@ -75,7 +75,7 @@ class Worker:
         if inheritance is not None:
             forget_inherited_exits()
             inheritance.generators.renew()
-        _redirect(output)
+        _redirect(outputs, output)
         faulthandler.enable(2)
         _limit_memory(settings.memory_limit_mb)
 
@@ -186,10 +186,10 @@ def _memory_bytes() -> int:
     return int(psutil.Process().memory_info().rss)
 
 
-def _redirect(output: int) -> None:
+def _redirect(outputs: tuple[Output, Output], output: int) -> None:
     """Have what is written past Python, and by the programs that a run starts, go to the server."""
-    for descriptor in (1, 2):
-        os.dup2(output, descriptor)
+    for each in outputs:
+        each.redirect(output)
     os.close(output)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)

@@ -618,3 +618,24 @@ def test_processes_are_refused_where_there_are_none(monkeypatch: pytest.MonkeyPa
         config.load_config(
             Path(), arguments={"executor": "processes"}, environ={}, project_settings={}
         )
+
+
+def test_print_follows_a_descriptor_that_is_redirected_and_back(served: RunningServer) -> None:
+    path = marks_of(served) / "captured"
+    code = f"""
+print("before")
+saved = os.dup(1)
+with open({str(path)!r}, "w") as file:
+    os.dup2(file.fileno(), 1)
+    print("from Python", flush=True)
+    logging.StreamHandler(sys.stdout).handle(logging.makeLogRecord({{"msg": "from a handler"}}))
+    os.system("echo from a program")
+    os.dup2(saved, 1)
+print("after")
+"""
+    answer = execute(served, code)
+    assert answer["status"] == "success"
+    assert path.read_text().splitlines() == ["from Python", "from a handler", "from a program"]
+    log = log_of(served, answer["run_id"])
+    printed = [line.rpartition(" ")[2] for line in log.splitlines() if "output" in line]
+    assert printed == ["before", "after"]
