@@ -168,6 +168,11 @@ class KedroProject:
         return self._metadata.project_path
 
     @property
+    def source_dir(self) -> Path:
+        """The folder of the project's modules."""
+        return self._metadata.source_dir
+
+    @property
     def kedro_version(self) -> str:
         """The version of Kedro that runs it."""
         return kedro.__version__

@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import suppress
 
+from kedro_flask_server.workers.exit_functions import ExitFunctions
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings
 
 
@@ -19,6 +20,7 @@ def _run_template(settings: WorkerSettings, control: int) -> None:
         with suppress(OSError):  # it may have others by now
             os.sched_setaffinity(0, settings.processors)
 
+    ExitFunctions.record()
     gc.disable()
     from kedro_flask_server.workers.boot import boot_template
 

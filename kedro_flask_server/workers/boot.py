@@ -21,6 +21,8 @@ from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
 from kedro_flask_server.project import KedroProject, warm_up
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.workers.audit import Audit
+from kedro_flask_server.workers.exit_functions import ExitFunctions
+from kedro_flask_server.workers.exiting import ProgramEnd
 from kedro_flask_server.workers.footprint import Footprint
 from kedro_flask_server.workers.generators import Generators
 from kedro_flask_server.workers.handlers import Handlers
@@ -115,8 +117,10 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
         generators=generators,
         handlers=Handlers(),
         files=Files(),
+        end=ProgramEnd(is_forked=True, folder=project.source_dir),
         imports=Imports(audit),
     )
+    ExitFunctions.leave_to_workers()
     gc.freeze()  # or the first collection in each worker copies every page
     gc.enable()
     return Template(control, settings, inheritance)
@@ -136,6 +140,7 @@ def boot_worker(channel: Channel, settings: WorkerSettings, *, reports: int, out
     """
     become_subreaper()
     outputs = Output.take_over(KedroProject.safe_text)
+    gc.freeze()  # what is imported from now on is the run's
     with _EndWithServer(channel):
         project = _open(settings)
         warm_up()
@@ -143,6 +148,7 @@ def boot_worker(channel: Channel, settings: WorkerSettings, *, reports: int, out
         project,
         settings,
         outputs,
+        ProgramEnd(is_forked=False, folder=project.source_dir),
         channel=channel,
         reports=reports,
         output=output,

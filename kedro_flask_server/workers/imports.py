@@ -61,11 +61,11 @@ class Imports:
     def _hear_setting(self, _: tuple[Any, ...]) -> None:
         # What a library sets while it is imported is as much part of that ahead of a run.
         if self._imported_when_set is None and is_asked_for_by_own_code(otherwise=True):
-            self._imported_when_set = len(self._new())
+            self._imported_when_set = len(self.names())
 
     def found(self) -> Imported:
         """Return what the runs of this process have imported."""
-        new = self._new()
+        new = self.names()
         count = 0 if sys.path != self._path else self._imported_when_set
         early = new if count is None else new[:count]
         late = [] if count is None else new[count:]
@@ -75,8 +75,8 @@ class Imports:
             has_set=count is not None,
         )
 
-    def _new(self) -> list[str]:
-        """Return what is imported beside what the template has: the last of all modules."""
+    def names(self) -> list[str]:
+        """Return the modules that are imported beside those of the template, in that order."""
         with suppress(RuntimeError):  # a thread that the run has left imports
             new = [*takewhile(lambda name: name not in self._before, reversed(sys.modules))]
             return new[::-1]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kedro_flask_server.project import KedroProject
+from kedro_flask_server.workers.exiting import ProgramEnd
 from kedro_flask_server.workers.generators import Generators
 from kedro_flask_server.workers.handlers import Handlers
 from kedro_flask_server.workers.imports import Imports
@@ -47,6 +48,7 @@ class Inheritance:
         generators: The random generators.
         handlers: The log handlers.
         files: The files that are open.
+        end: How they end.
         imports: Watches what is imported beside the modules that it has.
     """
 
@@ -55,4 +57,5 @@ class Inheritance:
     generators: Generators
     handlers: Handlers
     files: Files
+    end: ProgramEnd
     imports: Imports

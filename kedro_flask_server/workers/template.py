@@ -159,6 +159,7 @@ class Template:
                 inheritance.project,
                 self._settings,
                 inheritance.outputs,
+                inheritance.end,
                 channel=channel,
                 reports=reports,
                 output=output,

@@ -18,7 +18,8 @@ from kedro_flask_server.logs import logs_of_process
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest
-from kedro_flask_server.workers.exiting import end_as_python_does, forget_inherited_exits
+from kedro_flask_server.workers.exit_functions import ExitFunctions
+from kedro_flask_server.workers.exiting import ProgramEnd
 from kedro_flask_server.workers.handlers import Handlers
 from kedro_flask_server.workers.inheritance import Inheritance
 from kedro_flask_server.workers.interruption import Interruption
@@ -41,6 +42,7 @@ class Worker:
         project: KedroProject,
         settings: WorkerSettings,
         outputs: tuple[Output, Output],
+        end: ProgramEnd,
         *,
         channel: Channel,
         reports: int,
@@ -54,6 +56,7 @@ class Worker:
             project: The project, bootstrapped.
             settings: How many runs, and how much memory.
             outputs: What stands in for ``sys.stdout`` and ``sys.stderr``.
+            end: How it ends.
             channel: To the server.
             reports: The descriptor of the channel for what its runs tell.
             output: The descriptor for what is written past Python.
@@ -63,17 +66,20 @@ class Worker:
         self._project = project
         self._settings = settings
         self._outputs = outputs
+        self._end = end
         self._channel = channel
         self._report = ChannelReport(Channel.of(reports))
         self._pid = os.getpid()
         self._handlers = handlers
         self._inheritance = inheritance
+        # To list them in a fork would copy the memory of each name.
+        self._modules = frozenset(sys.modules) if inheritance is None else frozenset()
         self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._announced: set[str] = set()
         self._interruption = Interruption()
         Interruption.is_left_to_parents()
         if inheritance is not None:
-            forget_inherited_exits()
+            ExitFunctions.take_from_template()
             inheritance.generators.renew()
         _redirect(outputs, output)
         faulthandler.enable(2)
@@ -85,6 +91,7 @@ class Worker:
         self._send("ready", {"pid": os.getpid()})
         SECRETS.announce = self._announce
         runs = 0
+        self._end.begin()
         while True:
             kind, body = self._orders.get()
             if self._interruption.reason is not None:  # told to end while it had nothing to do
@@ -138,7 +145,7 @@ class Worker:
                 or _has_children()
             )
             if is_last:
-                end_as_python_does()
+                self._end.reach(self._new_modules()[::-1])
                 if self._inheritance is not None:
                     self._inheritance.files.flush()
             for output in self._outputs:
@@ -147,7 +154,7 @@ class Worker:
             output.report = None
         self._send("outcome", self._told(outcome, is_last=is_last))
         if is_last:
-            os._exit(0)
+            self._end.end()
 
     def _told(self, outcome: RunOutcome, *, is_last: bool) -> dict[str, Any]:
         return {
@@ -157,6 +164,12 @@ class Worker:
             "has_read_anew": self._project.take_has_read_anew(),
             "imported": self._imported(),
         }
+
+    def _new_modules(self) -> list[str]:
+        """Return what the runs of this process have imported, in that order."""
+        if self._inheritance is not None:
+            return self._inheritance.imports.names()
+        return [name for name in [*sys.modules] if name not in self._modules]
 
     def _imported(self) -> dict[str, Any] | None:
         inheritance = self._inheritance

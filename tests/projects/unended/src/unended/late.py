@@ -1,0 +1,3 @@
+"""Imported by the node alone."""
+
+KEPT = []
