@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.runs.presence import ServerProcess
 from kedro_flask_server.runs.store import RunStore, ServerUnknownError
+from kedro_flask_server.workers.killing import kill_what_is_left
 
 logger = logging.getLogger(__name__)
 
@@ -145,7 +146,11 @@ class Membership:
             return
 
         def is_dead(server: ServerProcess, is_lease_over: bool) -> bool:
-            return server != this and server.is_dead(this, is_lease_over=is_lease_over)
+            if server == this or not server.is_dead(this, is_lease_over=is_lease_over):
+                return False
+            if server.machine == this.machine:
+                kill_what_is_left(server.process)  # or it would go on with what is lost
+            return True
 
         try:
             lost = self._store.servers.bury(is_dead, by=this.server_id)

@@ -43,6 +43,11 @@ class ServerProcess:
             pid_started_at=_started_at(os.getpid()) or 0.0,
         )
 
+    @property
+    def process(self) -> str:
+        """The name of its process on its machine, never given twice."""
+        return f"{self.pid} {self.pid_started_at}"
+
     def is_dead(self, seen_from: ServerProcess, *, is_lease_over: bool) -> bool:
         """Whether this server cannot execute anything any more.
 

@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 
 from kedro_flask_server.workers.exit_functions import ExitFunctions
+from kedro_flask_server.workers.killing import be_signalled_with_parent
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings
 
 
@@ -43,8 +44,12 @@ def _run_worker(settings: WorkerSettings, channel: int, reports: int, output: in
 
 
 if __name__ == "__main__":
-    program, *descriptors = sys.argv[1:]
+    program, parent, *descriptors = sys.argv[1:]
     sys.argv[1:] = []
+    # A template that is stopped goes on when its server ends, and ends all workers; a worker whose
+    # template has ended is ended by the kernel.
+    number = signal.SIGKILL if program == "worker" else signal.SIGCONT
+    be_signalled_with_parent(int(parent), number)
     settings = WorkerSettings(**json.load(sys.stdin))
     sys.path[:] = settings.python_path
     if program == "template":

@@ -2,14 +2,77 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
+import threading
+import time
 from contextlib import suppress
 
 _TASKS = "/proc/self/task"
 
 # What is killed may start more until it is dead.
 _ROUNDS = 20
+
+_PR_SET_PDEATHSIG = 1
+
+# How long to wait until what was killed is gone.
+_GONE_WITHIN_S = 2.0
+
+ORIGIN_VARIABLE = "_KEDRO_FLASK_SERVER_ORIGIN"
+"""In the environment of a template, and of all that it starts: its server's process, and itself."""
+
+
+def be_signalled_with_parent(parent: int, number: signal.Signals) -> None:
+    """Have the kernel send a signal to this process when its parent ends (Linux, prctl(2)).
+
+    SIGKILL needs nothing of this process, which may hold Python's lock, or be stopped. The end
+    counts of the parent's thread that has forked it, and not of the parent.
+
+    Args:
+        parent: The parent's process id. Where that has ended by now, so does this process.
+        number: The signal.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_children_with_this() -> None:
+    """Have the kernel kill the processes that this thread forks when this process ends.
+
+    One that another thread forks may outlive that thread, and is left alone.
+    """
+    pid, thread = os.getpid(), threading.get_ident()
+
+    def in_child() -> None:
+        if os.getppid() == pid and threading.get_ident() == thread:
+            be_signalled_with_parent(pid, signal.SIGKILL)
+
+    os.register_at_fork(after_in_child=in_child)
+
+
+def kill_what_is_left(origin: str) -> None:
+    """Kill the processes that a server or a template here has left behind, and wait for their end.
+
+    Args:
+        origin: With what `ORIGIN_VARIABLE` begins in their environment, up to a blank.
+    """
+    import psutil
+
+    ends_at = time.monotonic() + _GONE_WITHIN_S
+    while time.monotonic() < ends_at:
+        left = []
+        for process in psutil.process_iter():
+            with suppress(psutil.Error, OSError):  # gone, or another user's
+                if f"{process.environ().get(ORIGIN_VARIABLE)} ".startswith(f"{origin} "):
+                    process.kill()
+                    left.append(process)
+        if not left:
+            break
+        psutil.wait_procs(left, timeout=max(0.0, ends_at - time.monotonic()))
 
 
 def kill_tree(pid: int) -> None:

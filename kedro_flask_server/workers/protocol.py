@@ -199,7 +199,7 @@ def start_program(
     Raises:
         OSError: If the system gives no more processes.
     """
-    command = _command(program, *descriptors)
+    command = _command(program, os.getpid(), *descriptors)
     process = subprocess.Popen(  # it is this program
         command, stdin=subprocess.PIPE, pass_fds=descriptors, start_new_session=True, env=environ
     )
@@ -226,13 +226,19 @@ def replace_program(
     os.write(writing, json.dumps(asdict(settings)).encode())
     os.close(writing)
     os.dup2(reading, 0)
-    command = _command(program, *descriptors)
+    command = _command(program, os.getppid(), *descriptors)
     os.execve(command[0], command, dict(environ))  # noqa: S606  it is this program
 
 
-def _command(program: str, *descriptors: int) -> list[str]:
+def _command(program: str, parent: int, *descriptors: int) -> list[str]:
     executable = os.fsdecode(multiprocessing.spawn.get_executable())
-    return [executable, "-m", "kedro_flask_server.workers", program, *map(str, descriptors)]
+    return [
+        executable,
+        "-m",
+        "kedro_flask_server.workers",
+        program,
+        *map(str, (parent, *descriptors)),
+    ]
 
 
 def _line(kind: str, body: Mapping[str, Any]) -> bytes:

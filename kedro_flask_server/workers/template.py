@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kedro_flask_server.workers.killing import children_of_this
+from kedro_flask_server.workers.killing import be_signalled_with_parent, children_of_this
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings, start_program
 
 if TYPE_CHECKING:  # one that forks no worker has no use for Kedro
@@ -28,6 +28,9 @@ _LOOK_EVERY_S = 0.002
 
 # How long it waits for that.
 _GONE_WITHIN_S = 2.0
+
+# How late it may be with the end of its lease.
+_LATE_S = 0.3
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -61,6 +64,7 @@ class Template:
                 starts by itself.
         """
         self._control = control
+        self._pid = os.getpid()
         self._settings = settings
         self._inheritance = inheritance
         self._children: dict[int, _Child] = {}
@@ -116,8 +120,13 @@ class Template:
             elif kind == "retire":
                 self._is_retired = True
             elif kind == "lease":
-                seconds = body["seconds"]
-                self._lease_ends_at = math.inf if seconds is None else time.monotonic() + seconds
+                self._limit(body["seconds"])
+
+    def _limit(self, seconds: float | None) -> None:
+        self._lease_ends_at = math.inf if seconds is None else time.monotonic() + seconds
+        # Should this process be busy or blocked by then, the kernel ends it, and its workers.
+        after_s = 0.0 if seconds is None else max(0.0, seconds) + _LATE_S
+        signal.setitimer(signal.ITIMER_REAL, after_s)
 
     def _start(self, number: int, channel: Channel, reports: int, output: int) -> None:
         try:
@@ -146,6 +155,7 @@ class Template:
         if pid:
             return pid
         try:
+            be_signalled_with_parent(self._pid, signal.SIGKILL)
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)

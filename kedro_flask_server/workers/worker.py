@@ -23,7 +23,11 @@ from kedro_flask_server.workers.exiting import ProgramEnd
 from kedro_flask_server.workers.handlers import Handlers
 from kedro_flask_server.workers.inheritance import Inheritance
 from kedro_flask_server.workers.interruption import Interruption
-from kedro_flask_server.workers.killing import children_of_this, kill_tree
+from kedro_flask_server.workers.killing import (
+    children_of_this,
+    end_children_with_this,
+    kill_tree,
+)
 from kedro_flask_server.workers.output import Output
 from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings
 from kedro_flask_server.workers.report import ChannelReport
@@ -78,6 +82,7 @@ class Worker:
         self._announced: set[str] = set()
         self._interruption = Interruption()
         Interruption.is_left_to_parents()
+        end_children_with_this()
         if inheritance is not None:
             ExitFunctions.take_from_template()
             inheritance.generators.renew()

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from typing import Any
 
 import psutil
 
+from kedro_flask_server.runs.presence import ServerProcess
 from kedro_flask_server.text import MAX_PRINTED_BYTES
+from kedro_flask_server.workers.killing import ORIGIN_VARIABLE
 from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings, start_program
 
 LOOK_EVERY_S = 1.0
@@ -169,6 +172,7 @@ class Template:
     Attributes:
         control: To it.
         process: It.
+        origin: What names it and its server in the environment of all that it starts.
         is_ready: Whether it starts workers.
         is_loaded: Whether it could load the project's pipelines.
         start_method: ``fork`` or ``spawn``: how it starts workers.
@@ -177,6 +181,7 @@ class Template:
 
     control: Channel
     process: subprocess.Popen[bytes]
+    origin: str
     is_ready: bool = False
     is_loaded: bool = False
     start_method: str = ""
@@ -197,8 +202,9 @@ class Template:
         ours, theirs = socket.socketpair()
         with theirs:
             environ = {name: value for name, value in os.environ.items() if name not in secrets}
+            origin = environ[ORIGIN_VARIABLE] = f"{ServerProcess.this().process} {uuid.uuid4().hex}"
             process = start_program("template", settings, theirs.fileno(), environ=environ)
-        return cls(Channel(ours), process, modules=frozenset(settings.modules))
+        return cls(Channel(ours), process, origin, modules=frozenset(settings.modules))
 
     @property
     def is_stopped(self) -> bool:

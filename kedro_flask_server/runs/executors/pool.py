@@ -26,7 +26,7 @@ from kedro_flask_server.runs.executors.handles import (
 from kedro_flask_server.runs.executors.threads import NOT_LOADED
 from kedro_flask_server.runs.stopping import StopRequest
 from kedro_flask_server.workers.imports import Imported
-from kedro_flask_server.workers.killing import kill_tree
+from kedro_flask_server.workers.killing import kill_tree, kill_what_is_left
 from kedro_flask_server.workers.protocol import WorkerSettings
 
 logger = logging.getLogger(__name__)
@@ -415,6 +415,7 @@ class WorkerPool:
             self._template = None
             self._fail(f"The process that starts them ended: {how_it_ended({'code': code})}")
         # Without it nobody would say how they end, nor end what they leave behind.
+        kill_what_is_left(template.origin)
         for worker in [each for each in self._workers if each.template is template]:
             if worker.pid is not None:
                 kill_tree(worker.pid)
