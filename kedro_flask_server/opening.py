@@ -80,16 +80,25 @@ def worker_settings(opened: OpenedProject) -> WorkerSettings:
     return WorkerSettings(
         project_path=str(opened.project.path),
         env=config.env,
-        conf_source=config.conf_source,
+        conf_source=config.conf_source and _absolute(config.conf_source),
         resolves_params=config.allow_param_interpolation,
         start_method=config.worker_start_method,
         max_runs=config.max_runs_per_worker,
         max_rss_mb=config.max_worker_rss_mb,
         log_format=config.log_format,
         memory_limit_mb=config.worker_memory_limit_mb,
-        python_path=[*sys.path],
+        python_path=[*map(_absolute, sys.path)],
         processors=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
     )
+
+
+def _absolute(path: str) -> str:
+    """Return a path that means the same in the project's folder, where the workers are.
+
+    What is no path of this machine, such as a URL, or what an import hook takes, stays.
+    """
+    is_relative = not path or (not Path(path).is_absolute() and Path(path).exists())
+    return str(Path.cwd() / path) if is_relative else path
 
 
 def start_template(opened: OpenedProject) -> Template | None:

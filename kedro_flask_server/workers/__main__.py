@@ -14,6 +14,20 @@ from kedro_flask_server.workers.killing import be_signalled_with_parent
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings
 
 
+def _enter(project: str) -> None:
+    """Make the project's folder the working directory, as it is of ``kedro run``.
+
+    What is relative in this program's environment keeps the meaning that it has for the server.
+    """
+    if os.path.samefile(project, "."):  # noqa: PTH121  nothing to do, and nothing to import
+        return
+    for name, separator in (("KEDRO_LOGGING_CONFIG", "\0"), ("PYTHONPATH", os.pathsep)):
+        if value := os.environ.get(name):
+            os.environ[name] = separator.join(map(os.path.abspath, value.split(separator)))
+    os.chdir(project)
+    os.environ["PWD"] = project
+
+
 def _run_template(settings: WorkerSettings, control: int) -> None:
     # Of a service manager that sends it to all processes of a service, the server decides.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -52,6 +66,7 @@ if __name__ == "__main__":
     be_signalled_with_parent(int(parent), number)
     settings = WorkerSettings(**json.load(sys.stdin))
     sys.path[:] = settings.python_path
+    _enter(settings.project_path)
     if program == "template":
         _run_template(settings, *map(int, descriptors))
     elif program == "starter":
