@@ -50,14 +50,35 @@ def start(metadata: ProjectMetadata, /, reload: bool, **settings: Any) -> None:
     environment, too (KEDRO_SERVER_PORT, ...), and in SERVER of the project's settings.py.
     """
     from kedro_flask_server.errors import ServerSettingsError
+    from kedro_flask_server.signals import reset_signals
 
+    reset_signals()
     try:
         if reload:
             _serve_with_reload(metadata, settings)
         else:
-            sys.exit(_serve(metadata, settings))
+            sys.exit(_serve_within_limits(metadata, settings))
     except ServerSettingsError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _serve_within_limits(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
+    """Serve; where the system gives no more threads or processes, end with a line that says so."""
+    try:
+        return _serve(metadata, settings)
+    except (BlockingIOError, RuntimeError) as error:
+        # Python has no class of its own for it, whatever asks for a thread.
+        if not isinstance(error, BlockingIOError) and "start new thread" not in str(error):
+            raise
+        from kedro_flask_server.serving import CUT_OFF, end_process
+
+        click.echo(
+            f"Error: The system gives no more threads or processes ({error}). Allow this user more "
+            "(ulimit -u; in a container its limit of pids), or have fewer workers, max_waiting "
+            "and max_streams.",
+            err=True,
+        )
+        end_process(CUT_OFF)  # whatever threads there are
 
 
 def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:

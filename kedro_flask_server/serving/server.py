@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from flask import Flask
 from waitress import create_server
@@ -216,7 +216,7 @@ class Server:
         return not any(channel.is_busy() for channel in channels)
 
 
-def end_process(code: int) -> None:
+def end_process(code: int) -> NoReturn:
     """End this process at once, whatever its threads do, and the processes that it started.
 
     Args:

@@ -9,6 +9,7 @@ import signal
 import sys
 from contextlib import suppress
 
+from kedro_flask_server.signals import reset_signals
 from kedro_flask_server.workers.exit_functions import ExitFunctions
 from kedro_flask_server.workers.killing import be_signalled_with_parent
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings
@@ -64,6 +65,7 @@ if __name__ == "__main__":
     # template has ended is ended by the kernel.
     number = signal.SIGKILL if program == "worker" else signal.SIGCONT
     be_signalled_with_parent(int(parent), number)
+    reset_signals()
     settings = WorkerSettings(**json.load(sys.stdin))
     sys.path[:] = settings.python_path
     _enter(settings.project_path)
