@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,25 +27,9 @@ from kedro_flask_server.runs.stopping import StopRequest
 # Parameters are looked at by pydantic, where it is installed, whether the project uses it or not.
 _IMPORTED_BY_KEDRO = ("pydantic.main",)
 
-# OmegaConf's parser learns its grammar from what it reads.
-_CONFIGURATION = {
-    "globals": "word: text\nnested: {number: 1}\n",
-    "parameters": "fixed: 1\nnested: {tag: '${runtime_params:tag, none}'}\n",
-    "credentials": "key: ${oc.env:PATH}\n",
-    "catalog": """
-_folder: data/${globals:word}
-_type: MemoryDataset
-one:
-  type: ${_type}
-  data: ${_folder}/${runtime_params:tag, ${globals:nested.number}}/one-${globals:word}
-  metadata: {key: "${globals:missing, null}", path: "${..data}"}
-fixed:
-  type: MemoryDataset
-"{name}#csv":
-  type: pandas.CSVDataset
-  filepath: data/{name}.csv
-""",
-}
+# OmegaConf's parser learns its grammar from what it reads. Files of the package: there may be no
+# folder to write others to.
+_CONFIGURATION = Path(__file__).with_name("rehearsal")
 
 
 def warm_up() -> None:
@@ -59,22 +42,18 @@ def warm_up() -> None:
     try:
         # The second run does what only follows another.
         for _ in range(2):
-            with suppress(Exception), tempfile.TemporaryDirectory() as folder:  # another Kedro
-                _rehearse(Path(folder))
+            with suppress(Exception):  # another Kedro
+                _rehearse()
     finally:
         logging.disable(disabled)
 
 
-def _rehearse(project: Path) -> None:
+def _rehearse() -> None:
     """Execute a run by the ways that every run takes, with a catalog and a pipeline of its own."""
-    conf = project / "conf" / "base"
-    conf.mkdir(parents=True)
-    for name, text in _CONFIGURATION.items():
-        (conf / f"{name}.yml").write_text(text)
     hooks = _create_hook_manager()
     params: Any = {"tag": "a-1"}
     loader = isolated(OmegaConfigLoader)(
-        str(conf.parent),
+        str(_CONFIGURATION),
         base_env="base",
         default_run_env="base",
         runtime_params=params,
@@ -82,7 +61,7 @@ def _rehearse(project: Path) -> None:
     )
     context = KedroContext(
         package_name="rehearsal",
-        project_path=project,
+        project_path=_CONFIGURATION,
         config_loader=loader,
         env=None,
         hook_manager=hooks,

@@ -7,11 +7,18 @@ import os
 import tempfile
 import threading
 import time
-from typing import Any
+from typing import IO, Any
 
 from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.workers.interruption import Interruption
 from kedro_flask_server.workers.protocol import Channel
+
+
+def _lock_file() -> IO[bytes]:
+    """Return a file of this process' own, where it can be one that needs no folder."""
+    if hasattr(os, "memfd_create"):
+        return os.fdopen(os.memfd_create("kedro-report"), "wb")
+    return tempfile.TemporaryFile()
 
 
 class ChannelReport:
@@ -29,7 +36,7 @@ class ChannelReport:
         self._threads = threading.RLock()
         # A lock of the process, which the kernel takes from one that dies (fcntl(2)). It is not
         # needed before there is another process.
-        self._processes = tempfile.TemporaryFile()  # noqa: SIM115  open as long as the process
+        self._processes = _lock_file()
         self._has_forked = False
         self._depth = 0
         self.stop: Interruption | None = None

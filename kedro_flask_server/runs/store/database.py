@@ -505,6 +505,7 @@ def _set_up_sqlite(connection: Any, _: object) -> None:
         )
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA temp_store = MEMORY")  # there may be no folder for others
     connection.execute(f"PRAGMA wal_autocheckpoint = {_MAX_LOG_PAGES}")
     # What is redacted or deleted is overwritten, in pages that are free from now on, too.
     connection.execute("PRAGMA secure_delete = ON")
