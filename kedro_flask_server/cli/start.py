@@ -91,6 +91,7 @@ def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
     template = start_template(opened)
 
     from kedro_flask_server.app import build_app
+    from kedro_flask_server.memory_limit import MemoryLimit
     from kedro_flask_server.serving import CUT_OFF, Server, end_process
 
     app = build_app(opened, template=template)
@@ -104,6 +105,13 @@ def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
         f"API reference: {server.url}/docs\n"
         "Stop with Ctrl-C."
     )
+    if parts.config.executor == "processes":
+        warning = MemoryLimit.of_this_process().warning(
+            workers=parts.config.workers,
+            worker_memory_limit_mb=parts.config.worker_memory_limit_mb,
+        )
+        if warning:
+            click.echo(f"Warning: {warning}.", err=True)
     sys.stdout.flush()
     code = server.serve_until_signalled()
     if code == CUT_OFF:
