@@ -37,8 +37,12 @@ def from_ms(milliseconds: int | None) -> datetime | None:
 
 
 def dump_request(request: RunRequest) -> str:
-    """Return a request as JSON in ASCII; NaN and lone surrogates come back from it unchanged."""
-    return json.dumps(request.given(), sort_keys=True)
+    """Return a request as JSON in ASCII.
+
+    NaN and lone surrogates come back from it unchanged, and so does the order of parameters: a
+    run executes what is stored, and a mapping may say the order of columns.
+    """
+    return json.dumps(request.given())
 
 
 def dump_ended_request(request: RunRequest) -> str:
@@ -46,7 +50,7 @@ def dump_ended_request(request: RunRequest) -> str:
     # A server that has just started settles what another has left, and needs what it was of.
     are_names_plain = not SECRETS.knows_pipelines
     kept = redact_request(request.given(), are_names_plain=are_names_plain)
-    return json.dumps(kept, sort_keys=True)
+    return json.dumps(kept)
 
 
 def pipeline_names(request: RunRequest) -> list[str]:
@@ -93,8 +97,13 @@ def redact_pipelines(
 
 
 def hash_request(request: RunRequest) -> str:
-    """Return what two requests for the same have in common: SHA-256, in hexadecimal."""
-    return hashlib.sha256(dump_request(request).encode()).hexdigest()
+    """Return what two requests for the same have in common: SHA-256, in hexadecimal.
+
+    The order of an object's members is not part of that (RFC 8259, section 4), nor was it of the
+    hashes that stores hold already.
+    """
+    content = json.dumps(request.given(), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def dump_error(error: ErrorDetail | None) -> str | None:

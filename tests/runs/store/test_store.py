@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -167,6 +168,20 @@ def test_numbers_that_json_does_not_have_come_back(store: RunStore) -> None:
     assert params is not None
     assert math.isnan(params["nan"])
     assert params["inf"] == math.inf
+
+
+def test_parameters_keep_the_order_in_which_they_were_sent(store: RunStore) -> None:
+    given = RunRequest(params={"zip": 1, "name": {"z": 1, "a": 2}}, load_versions={"b": "", "a": ""})
+    run = add(store, given, key="k")
+    claim(store)
+
+    def is_as_given(found: Run) -> bool:
+        return json.dumps(found.request.given()) == json.dumps(given.given())
+
+    assert is_as_given(get(store, run.run_id))
+    assert is_as_given(add(store, given, key="k"))  # the same run, again
+    assert finish(store, run.run_id, SUCCESS)
+    assert is_as_given(get(store, run.run_id))
 
 
 def test_id_that_is_taken_is_passed_over(store: RunStore) -> None:
