@@ -12,7 +12,12 @@ from flask import Blueprint, Flask
 from kedro_flask_server.access.control import AccessControl
 from kedro_flask_server.access.keys import KeyFile
 from kedro_flask_server.access.store import AccessStore
-from kedro_flask_server.config import LOOPBACK_HOSTS, ServerConfig, secret_variables
+from kedro_flask_server.config import (
+    LOOPBACK_HOSTS,
+    ServerConfig,
+    secret_variables,
+    unknown_pipelines,
+)
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
 from kedro_flask_server.opening import OpenedProject, open_project, worker_settings
@@ -105,6 +110,7 @@ def build_app(opened: OpenedProject, *, template: Template | None = None) -> Fla
         template: The process that its workers come from, if that was started ahead.
     """
     project, config = opened.project, opened.config
+    project.refuse_unknown_env()
     database = _locate_database(opened)
     make_records_safe(project.safe_text)
     draw_for_terminals_only(config.log_format)
@@ -119,9 +125,14 @@ def build_app(opened: OpenedProject, *, template: Template | None = None) -> Fla
         or bool(config.trusted_proxies),
         expose_messages=config.expose_error_messages,
     )
+    project.warn_of_unused_settings()
+    executor = _create_executor(opened, template)
+    wrong = unknown_pipelines(config, executor.pipelines())
+    if wrong is not None:
+        raise ServerSettingsError(wrong)
     runs = RunService(
         store,
-        _create_executor(opened, template),
+        executor,
         config,
         chores=[access],
         fingerprint=project.fingerprint,

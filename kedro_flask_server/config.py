@@ -502,6 +502,34 @@ def timeout_of(config: ServerConfig, pipelines: Iterable[str]) -> float | None:
     return limit
 
 
+def pipelines_named(config: ServerConfig) -> dict[str, frozenset[str]]:
+    """Return the pipelines that settings name, by setting."""
+    by_setting = {each.name: getattr(config, each.name) for each in settings()}
+    return {
+        name: frozenset(value) for name, value in by_setting.items() if isinstance(value, Mapping)
+    }
+
+
+def unknown_pipelines(config: ServerConfig, known: Iterable[str] | None) -> str | None:
+    """Return what is wrong with the pipelines that settings name; None where nothing is.
+
+    Args:
+        config: The settings.
+        known: The registered pipelines; None where they cannot be loaded now.
+    """
+    if known is None:
+        return None
+    registered = sorted(known)
+    for setting, names in pipelines_named(config).items():
+        unknown = sorted(names.difference(registered))
+        if unknown:
+            return (
+                f"Setting {setting!r} names {', '.join(map(repr, unknown))}, and the project has "
+                f"no such pipeline. Its pipelines are: {', '.join(registered)}."
+            )
+    return None
+
+
 def settings() -> tuple[Field[Any], ...]:
     """Return the settings that have four ways to be set: all but the project's path."""
     return tuple(each for each in fields(ServerConfig) if each.name != "project_path")

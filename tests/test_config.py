@@ -13,6 +13,7 @@ from kedro_flask_server.config import (
     load_config,
     resolve_project_path,
     settings,
+    unknown_pipelines,
     variables_of,
 )
 from kedro_flask_server.errors import ServerSettingsError
@@ -156,3 +157,16 @@ def test_every_setting_has_its_line_in_the_docs() -> None:
             assert f"`{variable}`" in page
         assert f"| `{setting.name}` |" in page
         assert setting.metadata["meaning"] in page
+
+
+def test_pipelines_that_settings_name_are_compared_with_those_that_there_are(
+    tmp_path: Path,
+) -> None:
+    config = load(tmp_path, arguments={"concurrency": {"train": 1}, "run_timeout_s": {"scor": 5}})
+    assert unknown_pipelines(config, None) is None
+    assert unknown_pipelines(config, ["train", "scor"]) is None
+    assert unknown_pipelines(config, ["train", "score"]) == (
+        "Setting 'run_timeout_s' names 'scor', and the project has no such pipeline. Its pipelines "
+        "are: score, train."
+    )
+    assert "'concurrency' names 'train'" in str(unknown_pipelines(config, []))

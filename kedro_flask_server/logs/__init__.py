@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from kedro_flask_server.logs.lines import draw_for_terminals_only
 from kedro_flask_server.logs.records import logs_of, logs_of_process, make_records_safe
-from kedro_flask_server.logs.writer import LogWriter
+from kedro_flask_server.logs.writer import LogWriter, flush_logs
 
 __all__ = [
     "LogWriter",
     "draw_for_terminals_only",
+    "flush_logs",
     "logs_of",
     "logs_of_process",
     "make_records_safe",

@@ -130,6 +130,12 @@ class _Active:
         cls.forget()
 
 
+def flush_logs() -> None:
+    """Write all that was logged until now, where that is another thread's work."""
+    if _Active.writer is not None:
+        _Active.writer.flush()
+
+
 def _handing_over(call: Callable[[logging.Logger, logging.LogRecord], None]) -> Any:
     @wraps(call)
     def hand_over(logger: logging.Logger, record: logging.LogRecord) -> None:

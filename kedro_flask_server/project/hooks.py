@@ -24,6 +24,7 @@ import kedro.runner.task
 import kedro.runner.thread_runner
 from kedro.pipeline.node import Node
 from kedro.runner import AbstractRunner, ParallelRunner, Task
+from pluggy import HookRelay, PluginManager
 
 from kedro_flask_server.project.failures import describe, safe_name
 from kedro_flask_server.runs.events import EventType
@@ -197,45 +198,40 @@ class _RunWatcher:
             logger.exception(_NOT_TOLD, node)
 
 
-class _BoundHookManager:
-    """Stands in for a session's hook manager, in one run."""
+class _BoundHookManager(PluginManager):
+    """Stands in for a session's hook manager, in one run: the same plugins, with other callers."""
 
-    def __init__(self, hook_manager: Any, watcher: _RunWatcher) -> None:
-        self._hook_manager = hook_manager
+    def __init__(self, hook_manager: PluginManager, watcher: _RunWatcher) -> None:
+        hooks = HookRelay()
+        for name, call in vars(hook_manager.hook).items():
+            setattr(hooks, name, _BoundCall(call, watcher) if name in _DATASET_HOOKS else call)
+        vars(self).update(vars(hook_manager), hook=hooks)
         self.watcher = watcher
-        self.hook = _BoundHooks(hook_manager.hook, watcher)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._hook_manager, name)
 
 
-class _BoundHooks:
-    """Calls the hooks of a session's hook manager, and tells of the datasets.
+class _BoundCall:
+    """Calls a dataset's hook, and tells of the dataset; otherwise the hook's own caller.
 
     The arguments are those of Kedro's hook specifications
     (https://docs.kedro.org/en/stable/api/framework/kedro.framework.hooks/).
     """
 
-    def __init__(self, hooks: Any, watcher: _RunWatcher) -> None:
-        self._hooks = hooks
+    def __init__(self, call: Any, watcher: _RunWatcher) -> None:
+        self._call = call
         self._watcher = watcher
 
     def __getattr__(self, name: str) -> Any:
-        call = getattr(self._hooks, name)
-        if name not in _DATASET_HOOKS:
-            return call
-        is_before, what = _DATASET_HOOKS[name]
+        return getattr(self._call, name)
 
-        # The time that the project's own hooks take is not the dataset's.
-        def call_and_tell(**arguments: Any) -> Any:
-            if is_before:
-                result = call(**arguments)
-                self._tell(self._watcher.begins, what, arguments)
-                return result
-            self._tell(self._watcher.ends, what, arguments)
-            return call(**arguments)
-
-        return call_and_tell
+    # The time that the project's own hooks take is not the dataset's.
+    def __call__(self, **arguments: Any) -> Any:
+        is_before, what = _DATASET_HOOKS[self._call.name]
+        if is_before:
+            result = self._call(**arguments)
+            self._tell(self._watcher.begins, what, arguments)
+            return result
+        self._tell(self._watcher.ends, what, arguments)
+        return self._call(**arguments)
 
     @staticmethod
     def _tell(

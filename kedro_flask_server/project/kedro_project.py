@@ -9,16 +9,17 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import kedro
 from kedro.config import AbstractConfigLoader
 from kedro.framework.cli.utils import _split_params
-from kedro.framework.project import settings, validate_settings
-from kedro.framework.session import KedroServiceSession
+from kedro.framework.project import pipelines, settings, validate_settings
+from kedro.framework.session import KedroServiceSession, KedroSession
+from kedro.framework.session.store import BaseSessionStore
 from kedro.framework.startup import ProjectMetadata, bootstrap_project
 from kedro.inspection import get_project_snapshot
 from kedro.io.core import parse_dataset_definition
@@ -26,15 +27,18 @@ from kedro.io.core import parse_dataset_definition
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import logs_of
 from kedro_flask_server.origins import InstalledOnly, OwnModuleError, is_installed_module
-from kedro_flask_server.project.config_loader import isolated, unescaped
+from kedro_flask_server.project.class_guard import classes_guarded
+from kedro_flask_server.project.config_loader import is_kedros_own, isolated
 from kedro_flask_server.project.failures import describe, describe_run, safe, trace
 from kedro_flask_server.project.fingerprint import changed_since, fingerprint_of, sources_in
 from kedro_flask_server.project.folders import stamps_in
+from kedro_flask_server.project.hook_calls import pipelines_named, prepare_calls
 from kedro_flask_server.project.hooks import report_nodes, watch_tasks
 from kedro_flask_server.project.keeping import (
     KeepingConfigLoader,
     noting_what_is_left_to_kedro,
 )
+from kedro_flask_server.project.literals import unescaped
 from kedro_flask_server.project.names import (
     names_in_configuration,
     names_of_pipelines,
@@ -46,7 +50,7 @@ from kedro_flask_server.project.plugins import (
     have_commands_tracked_and_no_runs,
     warn_of_plugins_with_state,
 )
-from kedro_flask_server.project.resolvers import are_all_of_omegaconf
+from kedro_flask_server.project.resolvers import are_all_of_omegaconf, resolvers_of_run
 from kedro_flask_server.project.runner import (
     RunStopped,
     create_runner,
@@ -54,8 +58,10 @@ from kedro_flask_server.project.runner import (
     stop_between_nodes,
 )
 from kedro_flask_server.project.shortcuts import take_shortcuts
+from kedro_flask_server.project.yaml_tags import has_own_tags
 from kedro_flask_server.redaction import SECRETS, redact_snapshot
 from kedro_flask_server.runs.model import (
+    DEFAULT_PIPELINE,
     ErrorDetail,
     RunOutcome,
     RunRequest,
@@ -83,9 +89,12 @@ class KedroProject:
         """Take a project that is bootstrapped; `bootstrap` does both."""
         self._metadata = metadata
         self._resolves_params = False
+        self._is_shared = False
         self._env: str | None = None
         self._conf_source: str | None = None
         self._session: KedroServiceSession | None = None
+        self._session_of_some: KedroServiceSession | None = None
+        self._loaded_alone: set[str] = set()
         self._loading = threading.Lock()
         self._last_attempt_at = 0.0
         self._last_failure: BaseException | None = None
@@ -128,6 +137,7 @@ class KedroProject:
         Args:
             log_format: How ``ParallelRunner``'s processes write their log records.
         """
+        self._is_shared = True
         warn_of_plugins_with_state()
         start_processes_safely(self.path, log_format)
         self.learn_credentials()
@@ -194,6 +204,45 @@ class KedroProject:
         """
         return settings.get(name, default)
 
+    def warn_of_unused_settings(self) -> None:
+        """Say in the log which settings count for ``kedro run`` and not for a server's runs."""
+        used: dict[str, tuple[type, ...]] = {
+            "SESSION_CLASS": (KedroSession, KedroServiceSession),
+            "SESSION_STORE_CLASS": (BaseSessionStore,),
+        }
+        unused = [name for name, classes in used.items() if settings.get(name) not in classes]
+        if unused:
+            logger.warning(
+                "%s in settings.py: not used by a server, whose runs share a session of Kedro's "
+                "(KedroServiceSession), without a store. What it does for each run belongs in a "
+                "hook.",
+                " and ".join(unused),
+            )
+
+    def refuse_unknown_env(self) -> None:
+        """Refuse a configuration environment that has no folder: each run would fail for that.
+
+        Only a folder with Kedro's own configuration loader is looked at.
+
+        Raises:
+            ServerSettingsError: If there is none. The message names those that there are.
+        """
+        loader_class = settings.CONFIG_LOADER_CLASS
+        source = Path(self._conf_source or self.path / settings.CONF_SOURCE)
+        if self._env is None or not is_kedros_own(loader_class) or not source.is_dir():
+            return
+        if not (source / self._env).is_dir():
+            there = sorted(each.name for each in source.iterdir() if each.is_dir())
+            raise ServerSettingsError(
+                f"Setting 'env' cannot be {self._env!r}: there is no such folder in {source}. The "
+                f"environments are: {', '.join(there)}."
+            )
+
+    @property
+    def pipelines(self) -> list[str] | None:
+        """The names of the registered pipelines; None where they are not loaded."""
+        return list(pipelines) if self._session is not None else None
+
     def try_to_load(self) -> None:
         """Load the registered pipelines; if that fails, say so in the log.
 
@@ -224,12 +273,8 @@ class KedroProject:
             self._last_attempt_at = time.monotonic()
             try:
                 importlib.invalidate_caches()  # a mended registry may import new modules
-                self._session = KedroServiceSession.create(
-                    project_path=self.path,
-                    env=self._env,
-                    conf_source=self._conf_source,
-                    serving_mode=True,
-                )
+                with self._as_before_if_it_fails():
+                    self._session = self._new_session(serving_mode=True)
             except BaseException as error:
                 self._last_failure = error
                 raise
@@ -237,6 +282,57 @@ class KedroProject:
             with suppress(Exception):  # of nodes that a project has made its own
                 SECRETS.learn_names(names_of_pipelines(), are_pipelines_known=True)
             return self._session
+
+    def _session_for(self, names: Sequence[str] | None) -> KedroServiceSession:
+        """Return a session that has the pipelines of a run.
+
+        Where all together cannot be loaded, those that the run names are loaded alone, as
+        ``kedro run --pipelines`` does.
+        """
+        try:
+            return self._loaded_session()
+        except (Exception, SystemExit):
+            if not names or DEFAULT_PIPELINE in names:
+                raise
+        with self._loading:
+            self._load_alone(names)
+            if self._session_of_some is None:
+                self._session_of_some = self._new_session(serving_mode=False)
+                # As after `_enable_serving_mode`, which loads all: runs leave the registry alone,
+                # and parameters must not choose a dataset's type.
+                self._session_of_some._serving_mode = True
+            return self._session_of_some
+
+    def _load_alone(self, names: Sequence[str]) -> None:
+        """Load pipelines beside those that were loaded alone before; no run sees less than that."""
+        wanted = {*self._loaded_alone, *names}
+        with self._as_before_if_it_fails():
+            pipelines.set_requested(sorted(wanted))
+            list(pipelines)
+        self._loaded_alone = wanted
+
+    @contextmanager
+    def _as_before_if_it_fails(self) -> Iterator[None]:
+        """Load pipelines without taking from other runs what was loaded before.
+
+        Kedro's registry forgets that when it is asked for others; meanwhile its readers wait.
+        """
+        with pipelines._lock:
+            try:
+                yield
+            except BaseException:
+                pipelines.set_requested(sorted(self._loaded_alone) or None)
+                raise
+
+    def _new_session(self, *, serving_mode: bool) -> KedroServiceSession:
+        session = KedroServiceSession.create(
+            project_path=self.path,
+            env=self._env,
+            conf_source=self._conf_source,
+            serving_mode=serving_mode,
+        )
+        prepare_calls(session._hook_manager)
+        return session
 
     def snapshot(self, params: str | None = None) -> Snapshot | ErrorDetail:
         """Describe the project, without running anything.
@@ -322,7 +418,7 @@ class KedroProject:
         """Read the configuration, so that the runs of processes forked from this one need not.
 
         That is done where it executes no code of the project's: with Kedro's own configuration
-        loader, and no resolvers but its own and OmegaConf's.
+        loader, no resolvers but its own and OmegaConf's, and no YAML tags of the project's.
 
         Args:
             params: The runtime parameters that runs have, by their names and paths.
@@ -332,7 +428,8 @@ class KedroProject:
         """
         given = settings.CONFIG_LOADER_ARGS
         is_keeping = issubclass(settings.CONFIG_LOADER_CLASS, KeepingConfigLoader)
-        if not is_keeping or given.get("custom_resolvers") or not are_all_of_omegaconf():
+        has_own_resolvers = given.get("custom_resolvers") or not are_all_of_omegaconf()
+        if not is_keeping or has_own_resolvers or has_own_tags():
             return False
         # After two looks it is known which files there are, and after the third what they hold.
         runtime_params = _texts_named(params)
@@ -416,7 +513,11 @@ class KedroProject:
         error: ErrorDetail | None = None
         is_stopped = False
         try:
-            with stop.enforced():
+            with (
+                resolvers_of_run(is_alone=not self._is_shared),
+                classes_guarded(),
+                stop.enforced(),
+            ):
                 self._run(run_id, request, stop, report)
         except (RunStopped, RunInterrupted):
             is_stopped = True
@@ -431,7 +532,7 @@ class KedroProject:
         return RunOutcome(status=status, duration_ms=duration_ms, error=error)
 
     def _run(self, run_id: str, request: RunRequest, stop: StopRequest, report: Report) -> None:
-        session = self._loaded_session()
+        session = self._session_for(request.pipeline_names)
         runner = create_runner(
             request.runner, is_async=request.is_async, package_name=self._metadata.package_name
         )
@@ -439,21 +540,23 @@ class KedroProject:
         report_nodes(runner, report)
         if stop.reason is not None:
             raise RunStopped
-        session.run(
-            run_id=run_id,
-            runner=runner,
-            pipeline_names=request.pipeline_names,
-            tags=request.tags and tuple(request.tags),
-            node_names=request.node_names and tuple(request.node_names),
-            from_nodes=request.from_nodes,
-            to_nodes=request.to_nodes,
-            from_inputs=request.from_inputs,
-            to_outputs=request.to_outputs,
-            load_versions=request.load_versions,
-            namespaces=request.namespaces,
-            only_missing_outputs=request.only_missing_outputs,
-            runtime_params=self._params(request.params),
-        )
+        # What the command passes: hooks find it in `run_params`.
+        with pipelines_named(request.pipeline_names):
+            session.run(
+                run_id=run_id,
+                runner=runner,
+                pipeline_names=request.pipeline_names or [],
+                tags=tuple(request.tags or ()),
+                node_names=tuple(request.node_names or ()),
+                from_nodes=request.from_nodes or [],
+                to_nodes=request.to_nodes or [],
+                from_inputs=request.from_inputs or [],
+                to_outputs=request.to_outputs or [],
+                load_versions=request.load_versions or {},
+                namespaces=request.namespaces or [],
+                only_missing_outputs=request.only_missing_outputs,
+                runtime_params=self._params(request.params),
+            )
 
     def _params(self, params: dict[str, Any] | None) -> dict[str, Any] | None:
         return params if self._resolves_params else unescaped(params)
@@ -466,9 +569,9 @@ class KedroProject:
     def close(self) -> None:
         """End the session, if there is one."""
         with self._loading:
-            if self._session is not None:
-                self._session.close()
-                self._session = None
+            for session in filter(None, (self._session, self._session_of_some)):
+                session.close()
+            self._session = self._session_of_some = None
 
 
 def watched_paths(metadata: ProjectMetadata, conf_source: str | None) -> tuple[Path, Path]:

@@ -35,7 +35,8 @@ from kedro_flask_server.project.kept import (
     holds,
     is_scalar,
 )
-from kedro_flask_server.project.parsing import note_read, parsed
+from kedro_flask_server.project.literals import has_literals
+from kedro_flask_server.project.parsing import note_merge, parsed
 from kedro_flask_server.project.resolvers import (
     ResolverLayer,
     active_loader,
@@ -50,7 +51,9 @@ from kedro_flask_server.project.stencils import (
     put_in,
     refuse_stand_in,
     stand_in_for,
+    texts_in,
 )
+from kedro_flask_server.project.yaml_tags import depends_on_itself_alone
 
 # OmegaConf's, which Kedro has for credentials alone.
 _ENVIRONMENT = "oc.env"
@@ -135,8 +138,6 @@ class KeepingConfigLoader(OmegaConfigLoader):
                 read(conf_path, patterns, key, processed_files, read_environment_variables),
             )
         processed_files.update(configs)
-        for content in configs.contents.values():
-            note_read(content)
         return configs
 
     def _view(self) -> View:
@@ -187,7 +188,10 @@ class KeepingConfigLoader(OmegaConfigLoader):
     def _made_of(self, texts: dict[Path, bytes], key: str) -> KeptConfigs | None:
         """Return what texts hold; None where that is for Kedro to say."""
         try:
-            configs = KeptConfigs({path: parsed(text.decode()) for path, text in texts.items()})
+            decoded = {path: text.decode() for path, text in texts.items()}
+            if not all(map(depends_on_itself_alone, decoded.values())):
+                return None
+            configs = KeptConfigs({path: parsed(text) for path, text in decoded.items()})
             self._check_duplicates(key, configs)
         except Exception:  # Kedro finds the same, and says so in its own way
             return None
@@ -213,7 +217,7 @@ class KeepingConfigLoader(OmegaConfigLoader):
 
     def _resolve_parameters(self, key: str, configs: KeptConfigs) -> dict[str, Any] | None:
         given = self.runtime_params
-        if holds(given, "${"):
+        if any("${" in text and not has_literals(text) for text in texts_in(given)):
             return None
         found = {
             name: value
@@ -284,6 +288,7 @@ class KeepingConfigLoader(OmegaConfigLoader):
         resolution = self._resolution_of(key, configs)
         if resolution is NOT_KEPT:
             return None
+        note_merge(configs.merged, configs.raw)
         self._runtime_params_hits = set()
         with noting_resolvers() as used:
             dynamic = {

@@ -2,7 +2,8 @@
 
 Kedro reads every file for every run, which is cheap, and parses it again, which is not. What is
 kept here is found by the whole text: an edit is seen however soon it comes and however alike it
-is, and so are files that come, go or lie in an archive.
+is, and so are files that come, go or lie in an archive. A text with a tag that the project has
+taught PyYAML is parsed for every run: it may stand for another file.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 from kedro.config import omegaconf_config
-from omegaconf import OmegaConf, base, grammar_parser
+from omegaconf import DictConfig, OmegaConf, base, grammar_parser
+
+from kedro_flask_server.project.yaml_tags import depends_on_itself_alone
 
 # Longer ones are data rather than configuration, and would be held twice.
 _MAX_CHARS = 1_000_000
@@ -27,7 +31,7 @@ _MAX_TEXTS = 256
 _MAX_INTERPOLATIONS = 4096
 _MAX_INTERPOLATION_CHARS = 1_000
 
-_reading: ContextVar[list[Any] | None] = ContextVar("reading", default=None)
+_noted: ContextVar[list[Merged] | None] = ContextVar("merges", default=None)
 
 
 def parse_texts_once() -> None:
@@ -43,25 +47,35 @@ def parse_texts_once() -> None:
     base.parse = _parse_interpolation  # type: ignore[attr-defined]
 
 
-@contextmanager
-def noting_what_is_read() -> Iterator[list[Any]]:
-    """Note what the texts hold that Kedro's configuration loader reads, interpolations unresolved.
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What the files of one folder hold together, with nothing resolved; not to be changed.
 
-    A text that is too long is not noted.
+    Attributes:
+        config: For OmegaConf to resolve.
+        raw: The same as plain data.
     """
-    noted: list[Any] = []
-    token = _reading.set(noted)
+
+    config: DictConfig
+    raw: dict[str, Any]
+
+
+@contextmanager
+def noting_merges() -> Iterator[list[Merged]]:
+    """Note what the folders hold that Kedro's configuration loader resolves, in its order."""
+    noted: list[Merged] = []
+    token = _noted.set(noted)
     try:
         yield noted
     finally:
-        _reading.reset(token)
+        _noted.reset(token)
 
 
-def note_read(content: Any) -> None:
-    """Note what a text holds that is not parsed again."""
-    reading = _reading.get()
-    if reading is not None:
-        reading.append(content)
+def note_merge(config: DictConfig, raw: dict[str, Any]) -> None:
+    """Note what a folder holds, in the form of `Merged`."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.append(Merged(config, raw))
 
 
 _tree_of = lru_cache(_MAX_INTERPOLATIONS)(grammar_parser.parse)
@@ -80,9 +94,19 @@ class _OmegaConf(OmegaConf):
         text = file_.getvalue() if isinstance(file_, io.StringIO) else ""
         if options or not 0 < len(text) < _MAX_CHARS:
             return OmegaConf.load(file_, **options)
-        content = parsed(text)
-        note_read(content)
-        return OmegaConf.create(content)
+        if not depends_on_itself_alone(text):
+            return OmegaConf.load(file_)
+        return OmegaConf.create(parsed(text))
+
+    @staticmethod
+    def unsafe_merge(*configs: Any, **options: Any) -> Any:
+        """Return what some configurations hold together, as `OmegaConf.unsafe_merge` does."""
+        if _noted.get() is None or not all(map(OmegaConf.is_dict, configs)):
+            return OmegaConf.unsafe_merge(*configs, **options)
+        merged: Any = OmegaConf.unsafe_merge(*configs, **options)
+        raw: Any = OmegaConf.to_container(merged, resolve=False)
+        note_merge(merged, raw)
+        return merged
 
 
 @lru_cache(_MAX_TEXTS)

@@ -4,7 +4,8 @@ OmegaConf looks resolvers up in one table for the whole process, and Kedro's loa
 runtime parameters of one run behind a name in it: two runs at a time, and each can read the
 other's. Here the table gets layers. What a loader registers or clears goes into a layer of
 its own, which counts only in the thread that works with that loader; beneath it lies the
-table that all share, for what a project registers once for the whole process.
+table that all share, for what a project registers once for the whole process. What a run's loaders
+have registered stays there for its nodes and hooks.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
+
+from kedro_flask_server.project.literals import calling_with_literals
 
 _CLEARED = object()
 
@@ -44,32 +47,87 @@ def are_all_of_omegaconf() -> bool:
     return all(name.startswith("oc.") for name in _LayeredTable.installed())
 
 
-class _Own(dict[str, Any]):
-    """Resolvers of one configuration loader."""
+class _AtRest:
+    """What the loaders of a run have registered, for its nodes and hooks."""
 
-    def __init__(self, loader: Any) -> None:
-        super().__init__()
+    def __init__(self) -> None:
+        self.table: object = None
+        self.resolvers: dict[str, Any] = {}
+        self.loader: Any = None
+
+    def take(self, table: object, resolvers: dict[str, Any], loader: Any) -> None:
+        if self.table is not table:  # `OmegaConf.clear_resolvers` has been called
+            self.table, self.resolvers = table, {}
+        self.resolvers.update(resolvers)
         self.loader = loader
 
 
+class _OfProcess:
+    """The run that has this process to itself, if there is one."""
+
+    at_rest: _AtRest | None = None
+
+
+_of_context: ContextVar[_AtRest | None] = ContextVar("resolvers_of_run", default=None)
+
+
+@contextmanager
+def resolvers_of_run(*, is_alone: bool) -> Iterator[None]:
+    """Let a run's nodes and hooks use what its configuration loaders register.
+
+    Kedro registers for the process: ``custom_resolvers``, ``globals`` and ``runtime_params`` stay.
+
+    Args:
+        is_alone: Whether the run has the process to itself. Otherwise they are there in this
+            thread, and in those that Kedro's runners start, and no other run sees them.
+    """
+    at_rest = _AtRest()
+    token = _of_context.set(at_rest)
+    if is_alone:
+        _OfProcess.at_rest = at_rest
+    try:
+        yield
+    finally:
+        _OfProcess.at_rest = None
+        _of_context.reset(token)
+
+
+def _at_rest() -> _AtRest | None:
+    return _of_context.get() or _OfProcess.at_rest
+
+
 def active_loader() -> Any:
-    """Return the configuration loader whose layer is active in this thread."""
-    layer = _LayeredTable.installed().layer.get()
-    return None if layer is None else layer.loader
+    """Return the configuration loader that is at work in this thread, or was so last."""
+    at_work = _LayeredTable.installed().at_work.get()
+    if at_work is not None:
+        return at_work[1]
+    at_rest = _at_rest()
+    return None if at_rest is None else at_rest.loader
 
 
 class ResolverLayer:
     """The resolvers of one configuration loader."""
 
-    def __init__(self, loader: Any = None) -> None:
-        """Begin with none.
-
-        Args:
-            loader: Whose they are.
-        """
-        self._own = _Own(loader)
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._own: dict[str, Any] = {}
         # A loader may be asked by several threads of its run (ThreadRunner, a project's hooks).
         self._lock = threading.RLock()
+
+    def __deepcopy__(self, memo: object) -> ResolverLayer:
+        """Return a layer with the same resolvers, for a copy of the loader."""
+        copied = ResolverLayer()
+        copied._own.update(self._own)
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the resolvers behind: they are functions, and registered again where they go."""
+        return ResolverLayer, ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever registered or cleared in it."""
+        return not self._own
 
     def put(self, name: str, resolver: Any) -> None:
         """Add a resolver as OmegaConf keeps it."""
@@ -84,15 +142,23 @@ class ResolverLayer:
         return self._own.get(name, _CLEARED) is not _CLEARED
 
     @contextmanager
-    def active(self) -> Iterator[None]:
-        """Let OmegaConf, in this thread, see this layer's resolvers before all others."""
+    def active(self, loader: Any = None, *, is_trial: bool = False) -> Iterator[None]:
+        """Let OmegaConf, in this thread, see this layer's resolvers before all others.
+
+        Args:
+            loader: Whose they are.
+            is_trial: Whether the run is not to have them afterwards.
+        """
         table = _LayeredTable.installed()
         with self._lock:
-            token = table.layer.set(self._own)
+            token = table.at_work.set((self._own, loader))
             try:
                 yield
             finally:
-                table.layer.reset(token)
+                table.at_work.reset(token)
+                at_rest = _at_rest()
+                if at_rest is not None and not is_trial and table.at_work.get() is None:
+                    at_rest.take(table, self._own, loader)
 
 
 def as_omegaconf_keeps(resolver: Callable[..., Any]) -> Any:
@@ -104,11 +170,17 @@ def as_omegaconf_keeps(resolver: Callable[..., Any]) -> Any:
 
 
 class _LayeredTable(MutableMapping[str, Any]):
-    """Stands in for OmegaConf's resolver table (private there; there is no public door)."""
+    """Stands in for OmegaConf's resolver table (private there; there is no public door).
+
+    A loader at work sees its own layer above what all share, and registers in it. At other times a
+    run sees what its loaders have left there, and what is registered then is shared.
+    """
 
     def __init__(self, shared: MutableMapping[str, Any]) -> None:
         self._shared = shared
-        self.layer: ContextVar[_Own | None] = ContextVar("resolver_layer", default=None)
+        self.at_work: ContextVar[tuple[dict[str, Any], Any] | None] = ContextVar(
+            "resolver_layer", default=None
+        )
 
     @classmethod
     def installed(cls) -> _LayeredTable:
@@ -125,31 +197,37 @@ class _LayeredTable(MutableMapping[str, Any]):
                     BaseContainer._resolvers = table
         return cast("_LayeredTable", table)
 
+    def _layer(self) -> dict[str, Any]:
+        at_work = self.at_work.get()
+        if at_work is not None:
+            return at_work[0]
+        at_rest = _at_rest()
+        return at_rest.resolvers if at_rest is not None and at_rest.table is self else {}
+
     def __getitem__(self, name: str) -> Any:
         noted = _noted.get()
         if noted is not None:
             noted.add(name)
-        layer = self.layer.get()
-        found = self._shared[name] if layer is None or name not in layer else layer[name]
+        layer = self._layer()
+        found = layer[name] if name in layer else self._shared[name]
         if found is _CLEARED:
             raise KeyError(name)
-        return found
+        return calling_with_literals(name, found)
 
     def __setitem__(self, name: str, resolver: Any) -> None:
-        layer = self.layer.get()
-        (self._shared if layer is None else layer)[name] = resolver
+        if self.at_work.get() is None:
+            self._shared[name] = resolver
+        self._layer()[name] = resolver
 
     def __delitem__(self, name: str) -> None:
-        layer = self.layer.get()
-        if layer is None:
-            del self._shared[name]
-        elif name in self:
-            layer[name] = _CLEARED
-        else:
+        if name not in self:
             raise KeyError(name)
+        if self.at_work.get() is None:
+            self._shared.pop(name, None)
+        self._layer()[name] = _CLEARED
 
     def __iter__(self) -> Iterator[str]:
-        own = dict(self.layer.get() or {})
+        own = dict(self._layer())
         return iter([name for name in {**self._shared, **own} if own.get(name) is not _CLEARED])
 
     def __len__(self) -> int:

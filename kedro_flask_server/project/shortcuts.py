@@ -23,6 +23,8 @@ import parse as parse_library
 from kedro.pipeline import Pipeline
 from kedro.validation.type_extractor import TypeExtractor
 
+from kedro_flask_server.project.class_guard import refuse_chosen_class
+
 # Kedro looks for a dataset's class in these first, which do not change while a process lives.
 _INSTALLED = ("kedro.io.", "kedro_datasets.")
 
@@ -56,6 +58,7 @@ def _finding_again(load: Callable[[str], Any]) -> Callable[[str], Any]:
 
     @wraps(load)
     def load_once(class_path: str) -> Any:
+        refuse_chosen_class(class_path)
         if class_path in found:
             return found[class_path]
         loaded = load(class_path)

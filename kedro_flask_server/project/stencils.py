@@ -15,6 +15,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
+from kedro_flask_server.project.literals import Literal, has_literals
+
 # Characters that Unicode leaves to programs.
 STAND_IN = "\ufdd2"
 _END = "\ufdd3"
@@ -162,6 +164,8 @@ def put_in(content: Any, texts: Mapping[str, str]) -> Any:
                 content = content.replace(stand_in, text)
             if content == _UNRESOLVED:
                 raise NotCutError
+            if "$" in content and any(map(has_literals, texts.values())):
+                return Literal(content)  # OmegaConf may yet merge it with another environment's
         return content
     if isinstance(content, dict):
         return {put_in(name, texts): put_in(each, texts) for name, each in content.items()}
@@ -199,5 +203,7 @@ def _text_of(params: Mapping[str, Any], variable: str) -> str | None:
         if value is _NOTHING:
             return None
     if not isinstance(value, str) or _UNRESOLVED in value or STAND_IN in value:
+        raise NotCutError
+    if "${" in value and not has_literals(value):
         raise NotCutError
     return value

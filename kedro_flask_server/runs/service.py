@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from kedro_flask_server.config import ServerConfig
+from kedro_flask_server.config import ServerConfig, unknown_pipelines
 from kedro_flask_server.errors import (
     KeyInUseError,
     RunEndedError,
@@ -412,7 +412,9 @@ class RunService:
                 "threads": "The server does not take up runs any more; start it again. "
                 f"What has ended: {names}."
             }
-        return self._executor.faults()
+        faults = self._executor.faults()
+        wrong = unknown_pipelines(self._config, self._executor.pipelines())
+        return {"settings": wrong, **faults} if wrong else faults
 
     def dead_threads(self) -> list[str]:
         """Return the names of the threads that have ended, though the server cannot do without.

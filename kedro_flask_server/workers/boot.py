@@ -102,6 +102,7 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
             "ready",
             {
                 "is_loaded": project.is_loaded,
+                "pipelines": project.pipelines,
                 "start_method": method,
                 "secrets": SECRETS.known(are_certain=True),
                 "guessed": SECRETS.known(are_certain=False),

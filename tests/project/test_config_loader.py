@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import InterpolationResolutionError
 
 from kedro_flask_server.project.config_loader import _GUARD, isolated
+
+pytestmark = pytest.mark.usefixtures("parsing")
 
 
 def test_names_relied_on_are_there() -> None:
@@ -142,19 +146,18 @@ def test_every_loader_takes_parameters_elsewhere(
 
 
 @pytest.mark.parametrize(
-    ("base", "local", "loads"),
+    ("base", "local"),
     [
-        ("a: {type: json.JSONDataset, filepath: '${runtime_params:path}'}", "", 1),
-        ("a: {type: '${_t}', filepath: x}\n_t: json.JSONDataset", "", 2),
-        ("a: {type: json.JSONDataset, filepath: x}", "a: ${_a}\n_a: {type: pickle.Pickle}", 2),
-        ("a: {type: json.JSONDataset}", "a: {type: pickle.PickleDataset}", 1),
-        ("a: {dataset: {type: json.JSONDataset, path: '${globals:p}'}}", "", 1),
-        ("a: {dataset: '${_d}'}\n_d: {type: json.JSONDataset}", "", 2),
+        ("a: {type: json.JSONDataset, filepath: '${runtime_params:path}'}", ""),
+        ("a: {type: '${_t}', filepath: x}\n_t: json.JSONDataset", ""),
+        ("a: {type: json.JSONDataset, filepath: x}", "a: ${_a}\n_a: {type: pickle.Pickle}"),
+        ("a: {type: json.JSONDataset}", "a: {type: pickle.PickleDataset}"),
+        ("a: {dataset: {type: json.JSONDataset, path: '${globals:p}'}}", ""),
+        ("a: {dataset: '${_d}'}\n_d: {type: json.JSONDataset}", ""),
     ],
 )
-@pytest.mark.usefixtures("parsing")
-def test_types_that_the_files_give_literally_are_not_looked_at_again(
-    tmp_path: Path, base: str, local: str, loads: int
+def test_catalog_whose_types_are_the_files_is_loaded_once(
+    tmp_path: Path, base: str, local: str
 ) -> None:
     for env, text in (("base", base), ("local", local)):
         (tmp_path / env).mkdir()
@@ -175,10 +178,9 @@ def test_types_that_the_files_give_literally_are_not_looked_at_again(
         **{_GUARD: True},
     )
     assert loader["catalog"]["a"]
-    assert len(made) == loads
+    assert len(made) == 1
 
 
-@pytest.mark.usefixtures("parsing")
 def test_type_that_a_parameter_chooses_is_refused_wherever_it_comes_from(tmp_path: Path) -> None:
     texts = (
         "a: {type: '${runtime_params:t}'}",
@@ -198,3 +200,45 @@ def test_type_that_a_parameter_chooses_is_refused_wherever_it_comes_from(tmp_pat
         )
         with pytest.raises(InterpolationResolutionError, match="must not select"):
             loader["catalog"]
+
+
+class Documented(OmegaConfigLoader):
+    """Has a public method of its own."""
+
+    def describe(self) -> Any:
+        """Return what the folder of an environment holds."""
+        conf_path = f"{self.conf_source}/base"
+        return self.load_and_merge_dir_config(conf_path, ["parameters*"], "parameters", set())
+
+
+@pytest.mark.parametrize("loader_class", [OmegaConfigLoader, Documented])
+def test_loader_can_be_copied_pickled_and_asked(
+    tmp_path: Path, loader_class: type[AbstractConfigLoader]
+) -> None:
+    base = tmp_path / "base"
+    base.mkdir()
+    (base / "globals.yml").write_text("g: one")
+    (base / "parameters.yml").write_text("a: ${globals:g}\nb: ${runtime_params:t}\nc: ${upper:x}\n")
+    given = {"t": "US$ ${x}"}
+    loader: Any = isolated(loader_class)(
+        str(tmp_path),
+        base_env="base",
+        default_run_env="base",
+        runtime_params=given,
+        custom_resolvers={"upper": str.upper},
+    )
+    expected = {"a": "one", "b": "US$ ${x}", "c": "X", "t": "US$ ${x}"}
+    assert loader["parameters"] == expected
+    made = copy.copy(loader), copy.deepcopy(loader), pickle.loads(pickle.dumps(loader))
+    for each in (loader, *made):
+        assert isinstance(each, loader_class)
+        assert type(each).__name__ == loader_class.__name__
+        assert each["parameters"] == expected
+        assert each.runtime_params == given
+        arguments = [str(base), ["parameters*"], "parameters", set()]
+        assert each.load_and_merge_dir_config(*arguments) == expected
+        assert "catalog" in each.keys()  # noqa: SIM118  which Kedro's has to itself
+        if loader_class is Documented:
+            assert each.describe() == expected
+    made[1]["parameters"] = {}
+    assert loader["parameters"] == expected

@@ -17,6 +17,7 @@ from kedro.framework.hooks import _create_hook_manager, hook_impl
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner, Task, ThreadRunner
+from pluggy import PluginManager
 
 from kedro_flask_server.logs import logs_of, make_records_safe
 from kedro_flask_server.project.hooks import report_nodes, watch_tasks
@@ -334,3 +335,31 @@ def test_runner_may_take_its_arguments_in_any_way(
         catalog = DataCatalog({"raw": MemoryDataset(1)})
         report_nodes(own, RunReport(after=0, max_log_bytes=0))
         assert [*own.run(TWO, catalog, _create_hook_manager())] == ["whole"]
+
+
+class CuriousRunner(SequentialRunner):
+    """Looks at the hooks."""
+
+    def _run(self, pipeline: Pipeline, catalog: Any, hook_manager: Any = None, *args: Any) -> None:
+        assert isinstance(hook_manager, PluginManager)
+        call = hook_manager.hook.before_dataset_loaded
+        found = [each.plugin for each in call.get_hookimpls()]
+        assert found == [each for each in hook_manager.get_plugins() if has_hook(each)]
+        assert hook_manager.get_hookcallers(found[0])
+        assert "after_node_run" in dir(hook_manager.hook)
+        late = CountingHooks()
+        hook_manager.register(late)
+        super()._run(pipeline, catalog, hook_manager, *args)
+        assert late.calls == found[0].calls
+        hook_manager.unregister(late)
+
+
+def has_hook(plugin: Any) -> bool:
+    return hasattr(plugin, "before_dataset_loaded")
+
+
+def test_hook_manager_answers_a_runner_as_it_is_asked() -> None:
+    hooks = CountingHooks()
+    events, _ = execute(CuriousRunner(), TWO, hooks)
+    assert ("load", "raw") in hooks.calls
+    assert ("dataset.loaded", "raw") in shown(events)

@@ -71,6 +71,9 @@ class Executor(Protocol):
     def faults(self) -> dict[str, str]:
         """Return why runs cannot be executed: what is at fault, and how; empty where they can."""
 
+    def pipelines(self) -> list[str] | None:
+        """Return the names of the project's pipelines; None where they are not known now."""
+
     def close(self) -> None:
         """Take no more runs; those that execute go on to their end."""
 

@@ -175,6 +175,7 @@ class Template:
         origin: What names it and its server in the environment of all that it starts.
         is_ready: Whether it starts workers.
         is_loaded: Whether it could load the project's pipelines.
+        pipelines: Their names; None where it could not.
         start_method: ``fork`` or ``spawn``: how it starts workers.
         modules: What it has imported beside the project.
     """
@@ -184,6 +185,7 @@ class Template:
     origin: str
     is_ready: bool = False
     is_loaded: bool = False
+    pipelines: list[str] | None = None
     start_method: str = ""
     modules: frozenset[str] = frozenset()
     _sending: threading.Lock = field(default_factory=threading.Lock)

@@ -125,6 +125,12 @@ class WorkerPool:
                 return {"workers": "The worker processes are being started."}
             return {} if template.is_loaded else {"pipelines": NOT_LOADED}
 
+    @property
+    def pipelines(self) -> list[str] | None:
+        """The names of the project's pipelines; None where they are not known now."""
+        template = self._template
+        return None if template is None else template.pipelines
+
     def resize(self, more: int) -> None:
         """Have more workers."""
         with self._changed:
@@ -371,6 +377,7 @@ class WorkerPool:
                 if kind == "ready":
                     template.is_ready = True
                     template.is_loaded = bool(body.get("is_loaded"))
+                    template.pipelines = body.get("pipelines")
                     template.start_method = str(body.get("start_method"))
                     _learn(body)
                     self._limit(template)

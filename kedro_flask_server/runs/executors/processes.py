@@ -176,6 +176,10 @@ class ProcessExecutor:
         """Return what is at fault, as for `Executor`."""
         return self._workers.faults()
 
+    def pipelines(self) -> list[str] | None:
+        """Return the names of the project's pipelines, as for `Executor`."""
+        return self._workers.pipelines
+
     def close(self) -> None:
         """Take no more runs; those that execute go on to their end."""
         self._pool.shutdown(wait=False)

@@ -94,6 +94,10 @@ class ThreadExecutor:
         """Return what is at fault, as for `Executor`."""
         return {} if self._project.is_loaded else {"pipelines": NOT_LOADED}
 
+    def pipelines(self) -> list[str] | None:
+        """Return the names of the project's pipelines, as for `Executor`."""
+        return self._project.pipelines
+
     def close(self) -> None:
         """Take no more runs; those that execute go on to their end."""
         self._pool.shutdown(wait=False)

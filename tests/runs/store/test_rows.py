@@ -7,7 +7,7 @@ from kedro_flask_server.runs.store.rows import hash_request
 
 
 def test_hash_is_that_of_older_versions_whatever_the_order() -> None:
-    # Taken down with version 0.1.0: keys that were sent before an upgrade have to be found after it.
+    # Taken down with version 0.1.0: keys sent before an upgrade have to be found after it.
     expected = "ced4caacea483942058365f8441e2997d952141a2fdebbefefa275b918336a41"
     for params in ({"b": 1, "a": {"d": 1, "c": 2}}, {"a": {"c": 2, "d": 1}, "b": 1}):
         assert hash_request(RunRequest(tags=["x"], params=params)) == expected

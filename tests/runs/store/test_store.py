@@ -171,7 +171,9 @@ def test_numbers_that_json_does_not_have_come_back(store: RunStore) -> None:
 
 
 def test_parameters_keep_the_order_in_which_they_were_sent(store: RunStore) -> None:
-    given = RunRequest(params={"zip": 1, "name": {"z": 1, "a": 2}}, load_versions={"b": "", "a": ""})
+    given = RunRequest(
+        params={"zip": 1, "name": {"z": 1, "a": 2}}, load_versions={"b": "", "a": ""}
+    )
     run = add(store, given, key="k")
     claim(store)
 

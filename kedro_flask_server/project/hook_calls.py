@@ -1,0 +1,49 @@
+"""What a project's hooks find when they are called, as with ``kedro run``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from pluggy import PluginManager
+
+from kedro_flask_server.logs import flush_logs
+
+# They may read what their run has logged.
+_AFTER = ("after_node_run", "on_node_error", "after_pipeline_run", "on_pipeline_error")
+
+_names_none: ContextVar[bool] = ContextVar("run_names_no_pipeline", default=False)
+
+
+@contextmanager
+def pipelines_named(names: Sequence[str] | None) -> Iterator[None]:
+    """Have the hooks of a run find the pipelines that it names, which may be none.
+
+    Kedro's session for several runs tells them of ``__default__`` instead; the one of ``kedro run``
+    does not.
+    """
+    token = _names_none.set(not names)
+    try:
+        yield
+    finally:
+        _names_none.reset(token)
+
+
+def prepare_calls(hook_manager: PluginManager) -> None:
+    """Have a session's hook manager call the project's hooks as ``kedro run`` does."""
+    hook_manager.add_hookcall_monitoring(_before, _after)
+
+
+def _before(hook_name: str, hook_impls: Sequence[Any], arguments: Mapping[str, Any]) -> None:
+    if not hook_impls:
+        return
+    if hook_name in _AFTER:
+        flush_logs()
+    if hook_name == "before_pipeline_run" and _names_none.get():
+        arguments["run_params"]["pipeline_names"] = []
+
+
+def _after(*_: object) -> None:
+    """Do nothing; pluggy asks for both."""

@@ -1,0 +1,223 @@
+"""Runtime parameters that OmegaConf takes literally, while everything else gets what was sent.
+
+OmegaConf resolves every text with ``${``, credentials even twice. So a literal text is a
+`Literal`, whose dollar signs become another character where it enters OmegaConf, and dollar signs
+again where it leaves it: for those who read a configuration, for custom resolvers, for Kedro. What
+resolvers make of such a text is literal, too.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
+from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.base import Node
+from omegaconf.basecontainer import BaseContainer
+from omegaconf.nodes import ValueNode
+from yaml.representer import Representer, SafeRepresenter
+
+MARK = "\ufdd0"
+"""Stands for "$" within OmegaConf: a character that Unicode leaves to programs
+(https://www.unicode.org/faq/private_use.html#noncharacters)."""
+
+_ESCAPED = re.compile(r"(?<!\\)(\\+)\$\{")
+
+_installing = threading.Lock()
+
+# Whether a loader that was given literal texts is at work.
+_at_work: ContextVar[bool] = ContextVar("literals_at_work", default=False)
+
+
+class Literal(str):
+    """A text in which OmegaConf resolves nothing; to everything else, a text."""
+
+    __slots__ = ()
+
+    def __copy__(self) -> Literal:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Literal:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return str, (str(self),)
+
+
+for _representer in (SafeRepresenter, Representer):
+    _representer.add_representer(Literal, _representer.represent_str)
+
+
+def literal(content: Any) -> Any:
+    """Return runtime parameters whose texts are literal."""
+    if isinstance(content, dict):
+        return {key: literal(each) for key, each in content.items()}
+    if isinstance(content, list):
+        return [literal(each) for each in content]
+    if isinstance(content, str) and "$" in content:
+        _install()
+        return Literal(content)
+    return content
+
+
+def has_literals(content: Any) -> bool:
+    """Whether some text in plain data is literal."""
+    if isinstance(content, (dict, list)):
+        return any(map(has_literals, content.values() if isinstance(content, dict) else content))
+    return type(content) is Literal
+
+
+def plain(content: Any) -> Any:
+    """Return configuration as everyone may have it, with ordinary texts."""
+    return _plain(content) if has_literals(content) or _has_marks(content) else content
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, str):
+        return content.replace(MARK, "$")
+    if isinstance(content, dict):
+        return {_plain(key): _plain(each) for key, each in content.items()}
+    if isinstance(content, list):
+        return [_plain(each) for each in content]
+    return content
+
+
+def unescaped(params: Any) -> Any:
+    r"""Return runtime parameters with ``${`` where ``\${`` was, as OmegaConf would have it."""
+    if isinstance(params, str):
+        return _ESCAPED.sub(lambda found: "\\" * (len(found[1]) // 2) + "${", params)
+    if isinstance(params, dict):
+        return {key: unescaped(each) for key, each in params.items()}
+    if isinstance(params, list):
+        return [unescaped(each) for each in params]
+    return params
+
+
+@contextmanager
+def literals_at_work() -> Iterator[None]:
+    """Have resolvers take and give literal texts, in this context."""
+    token = _at_work.set(True)
+    try:
+        yield
+    finally:
+        _at_work.reset(token)
+
+
+def calling_with_literals(name: str, resolver: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what gives a resolver, in OmegaConf's table, texts as they were sent.
+
+    OmegaConf's own resolvers keep to OmegaConf's texts: some of them resolve what they are given.
+    """
+    if not _at_work.get() or name.startswith("oc."):
+        return resolver
+
+    def call(config: Any, parent: Any, node: Any, args: Any, args_str: Any) -> Any:
+        own = set(_texts_in(args))
+        result = resolver(config, parent, node, _outward(args), _outward(args_str))
+        if isinstance(result, str):
+            return _marked(result)
+        return _inward(result, own) if _has_marks(own) else result
+
+    return call
+
+
+def _install() -> None:
+    """Watch where texts enter and leave OmegaConf, from the first literal one on.
+
+    There is no public door: the classes find other functions under the names of theirs.
+    """
+    if hasattr(ValueNode._set_value, "__wrapped__"):
+        return
+    with _installing:
+        if not hasattr(ValueNode._set_value, "__wrapped__"):
+            resolve, to_container = BaseContainer._resolve_with_default, OmegaConf.to_container
+            BaseContainer._resolve_with_default = _giving(resolve)  # type: ignore[method-assign]
+            OmegaConf.to_container = staticmethod(  # type: ignore[method-assign]
+                _giving(to_container)
+            )
+            ValueNode._set_value = _taking(ValueNode._set_value)  # type: ignore[method-assign]
+
+
+def _taking(set_value: Callable[..., None]) -> Callable[..., None]:
+    @wraps(set_value)
+    def take(self: Any, value: Any, *args: Any, **kwargs: Any) -> None:
+        set_value(self, _marked(value) if type(value) is Literal else value, *args, **kwargs)
+
+    return take
+
+
+def _giving(get: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(get)
+    def give(*args: Any, **kwargs: Any) -> Any:
+        return _outward(get(*args, **kwargs))
+
+    return give
+
+
+def _outward(content: Any) -> Any:
+    if isinstance(content, (str, dict, list, tuple)) and _has_marks(content):
+        return _unmarked(content)
+    return content
+
+
+def _unmarked(content: Any) -> Any:
+    """Return what leaves OmegaConf: literal for a loader at work, plain for all others.
+
+    A configuration stays what it is: who reads its texts gets them from here.
+    """
+    if type(content) is str:
+        text = content.replace(MARK, "$")
+        return Literal(text) if _at_work.get() else text
+    if type(content) is dict:
+        return {_unmarked(key): _unmarked(each) for key, each in content.items()}
+    if type(content) in (list, tuple):
+        return type(content)(map(_unmarked, content))
+    return content
+
+
+def _inward(content: Any, own: set[str]) -> Any:
+    """Return what a resolver has made of literal texts.
+
+    Args:
+        content: What it returned.
+        own: The texts that it was given; those without a mark are the project's, who may resolve
+            something by them.
+    """
+    if isinstance(content, str):
+        return content if content in own else _marked(content)
+    if isinstance(content, dict):
+        return {key: _inward(each, own) for key, each in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [_inward(each, own) for each in content]
+    if OmegaConf.is_config(content):
+        raw = OmegaConf.to_container(content, resolve=False)
+        return OmegaConf.create(_inward(raw, own), parent=content._get_parent())
+    return content
+
+
+def _marked(text: str) -> str:
+    return text.replace("$", MARK)
+
+
+def _has_marks(content: Any) -> bool:
+    return any(MARK in text for text in _texts_in(content))
+
+
+def _texts_in(content: Any) -> Iterator[str]:
+    """Yield the texts in a resolver's arguments, as they are in OmegaConf."""
+    if isinstance(content, str):
+        yield content
+    elif isinstance(content, dict):
+        for key, each in content.items():
+            yield from _texts_in(key)
+            yield from _texts_in(each)
+    elif isinstance(content, (list, tuple, set)):
+        for each in content:
+            yield from _texts_in(each)
+    elif isinstance(content, Node):  # a configuration is a node that holds others
+        yield from _texts_in(content._value())
