@@ -17,7 +17,7 @@ MAX_TRACEBACK_CHARS = 16_384
 """How much of a traceback is kept, in characters: its end, which says most."""
 
 MAX_PRINTED_BYTES = 65_536
-"""What a program prints with no line end is told in pieces of this size."""
+"""How much of a line that a program prints is looked at, in bytes."""
 
 # Control characters but for tab and line feed, among them those that terminals obey, and those
 # that end a line or turn the direction of writing in Unicode.
@@ -96,6 +96,65 @@ def shown_line(line: bytes | bytearray, safe: Callable[[str], str]) -> str:
     """
     states = [each for each in line.decode("utf-8", "replace").split("\r") if each.strip()]
     return visible(safe(states[-1] if states else ""))
+
+
+class PrintedLines:
+    """Cuts what a program prints into lines, in bounded memory however long one gets.
+
+    Of a line of more than `MAX_PRINTED_BYTES` the rest is skipped, never given as another line: a
+    secret that the cut goes through would not be known in either. What follows a carriage return
+    begins the line again, so that of a progress bar that draws for hours each state is whole.
+    """
+
+    def __init__(self) -> None:
+        """Begin with nothing."""
+        self._unended = bytearray()
+        self._skipped: int | None = None
+
+    def feed(self, data: bytes) -> list[bytes | bytearray]:
+        """Return the lines that are whole with some more, without their ends."""
+        lines: list[bytes | bytearray] = []
+        if self._skipped is not None:
+            data = self._skip(data, lines)
+        self._unended += data
+        if b"\n" in data:
+            *ended, self._unended = self._unended.split(b"\n")
+            lines += ended
+        if len(self._unended) > MAX_PRINTED_BYTES:
+            lines.append(self._cut())
+        return lines
+
+    def end(self) -> list[bytes | bytearray]:
+        """Return the line that has no end yet, if there is one."""
+        lines: list[bytes | bytearray] = [self._unended] if self._unended else []
+        if self._skipped is not None:
+            lines.append(_skipped_note(self._skipped))
+        self._unended, self._skipped = bytearray(), None
+        return lines
+
+    def _cut(self) -> bytearray:
+        states, again, begun = self._unended.rpartition(b"\r")
+        if again and len(begun) <= MAX_PRINTED_BYTES:
+            self._unended = begun
+            return states
+        self._unended, self._skipped = bytearray(), 0
+        return begun
+
+    def _skip(self, data: bytes, lines: list[bytes | bytearray]) -> bytes:
+        """Return what follows a line that is too long; add to `lines` how much of it is missing."""
+        ends = [found for found in (data.find(b"\n"), data.find(b"\r")) if found >= 0]
+        assert self._skipped is not None  # noqa: S101  it is called where it is not
+        if not ends:
+            self._skipped += len(data)
+            return b""
+        end = min(ends)
+        lines.append(_skipped_note(self._skipped + end))
+        self._skipped = None
+        return data[end + 1 :].removeprefix(b"\n" if data[end : end + 1] == b"\r" else b"")
+
+
+def _skipped_note(size_bytes: int) -> bytes:
+    return b"[cut: the line went on for %d bytes]" % size_bytes
 
 
 def _escape(found: re.Match[str]) -> str:

@@ -28,7 +28,7 @@ from pluggy import HookRelay, PluginManager
 
 from kedro_flask_server.project.failures import describe, safe_name
 from kedro_flask_server.runs.events import EventType
-from kedro_flask_server.runs.reporting import Report
+from kedro_flask_server.runs.reporting import Report, at_work_on
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +158,8 @@ class _RunWatcher:
             self._chunks[node.name] = {}
         self._tell(EventType.NODE_STARTED, node)
         try:
-            yield
+            with at_work_on(self._safe_name(node.name)):
+                yield
         except BaseException as error:
             told = describe(error)
             what = {"type": told.type, "message": told.message}

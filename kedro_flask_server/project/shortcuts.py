@@ -2,7 +2,8 @@
 
 For each dataset it imports modules that are not there, for which Python searches all of its path,
 has Python analyse the signature of the dataset's class, and compiles the catalog's patterns; for
-each node it splits the names of all datasets that the pipeline begins with.
+each node it looks through the whole pipeline for what goes in and comes out of it, which takes a
+second with 1,000 nodes.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from functools import lru_cache, partial, wraps
 from inspect import Parameter
 from types import FunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import kedro.framework.context.context
 import kedro.io.catalog_config_resolver
@@ -47,6 +49,8 @@ def take_shortcuts() -> None:
         (kedro.io.catalog_config_resolver, "parse", _knowing_patterns),
         (kedro.io.memory_dataset, "_infer_copy_mode", _knowing_builtins),
         (TypeExtractor, "_extract_types_from_node", _knowing_untyped),
+        (Pipeline, "inputs", _of_each_pipeline_once),
+        (Pipeline, "outputs", _of_each_pipeline_once),
     ):
         function = getattr(module, name)
         if not hasattr(function, "__wrapped__"):
@@ -120,6 +124,20 @@ def _knowing_patterns(parse: Callable[..., Any]) -> Callable[..., Any]:
         return parser_of(pattern).parse(text)
 
     return parse_with_known
+
+
+def _of_each_pipeline_once(find: Callable[[Pipeline], set[str]]) -> Callable[[Pipeline], set[str]]:
+    """Return what finds the same once for each pipeline, whose nodes do not change."""
+    found: WeakKeyDictionary[Pipeline, frozenset[str]] = WeakKeyDictionary()
+
+    @wraps(find)
+    def find_once(pipeline: Pipeline) -> set[str]:
+        known = found.get(pipeline)
+        if known is None:
+            known = found[pipeline] = frozenset(find(pipeline))
+        return set(known)
+
+    return find_once
 
 
 def _knowing_untyped(extract: Callable[..., Any]) -> Callable[..., Any]:

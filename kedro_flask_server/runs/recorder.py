@@ -54,6 +54,7 @@ class Recorder:
         self._max_log_bytes = max_log_bytes
         self._recordings: dict[str, _Recording] = {}
         self._changed = threading.Condition()
+        self._is_due = threading.Event()
         self._is_stopping = False
         self._is_asleep = False
         self._thread = BackgroundThread(self._work, name="kedro-recorder")
@@ -71,6 +72,7 @@ class Recorder:
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
+        self._is_due.set()
         self._thread.join()
 
     def open(self, run_id: str, server_id: str, *, after: int) -> RunReport:
@@ -81,7 +83,7 @@ class Recorder:
             server_id: The server that executes it.
             after: The id of its newest event.
         """
-        report = RunReport(after=after, max_log_bytes=self._max_log_bytes)
+        report = RunReport(after=after, max_log_bytes=self._max_log_bytes, on_many=self._is_due.set)
         with self._changed:
             self._recordings[run_id] = _Recording(report, server_id)
             if self._is_asleep:
@@ -110,6 +112,7 @@ class Recorder:
                 return Told(server_id=server_id, events=[])
             recording.is_ending = True
             self._changed.wait_for(lambda: not recording.is_being_stored)
+            recording.report.end()
             return recording.take()
 
     def give_back(self, run_id: str, told: Told) -> None:
@@ -131,7 +134,9 @@ class Recorder:
                     self._is_asleep = True
                     self._changed.wait_for(lambda: self._recordings or self._is_stopping)
                     self._is_asleep = False
-                self._changed.wait_for(lambda: self._is_stopping, _EVERY_S)
+            self._is_due.wait(_EVERY_S)  # outside: it is set by those that hold a report's lock
+            self._is_due.clear()
+            with self._changed:
                 is_stopping = self._is_stopping
                 told = self._take_all()
             if told:

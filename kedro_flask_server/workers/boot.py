@@ -133,7 +133,7 @@ def boot_worker(channel: Channel, settings: WorkerSettings, *, reports: int, out
     Args:
         channel: To the server.
         settings: What to load.
-        reports: The descriptor of the channel for what its runs tell.
+        reports: The descriptor of the pipe for what its runs tell.
         output: The descriptor for what is written past Python.
 
     Returns:

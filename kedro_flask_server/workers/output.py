@@ -10,12 +10,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
+from threading import get_ident
 from typing import Any
 
-from kedro_flask_server.runs.events import OUTPUT
-from kedro_flask_server.runs.reporting import Report
-from kedro_flask_server.text import MAX_PRINTED_BYTES, shown_line
+from kedro_flask_server.text import MAX_PRINTED_BYTES, PrintedLines, shown_line
 from kedro_flask_server.workers.handlers import redirect_handlers
+from kedro_flask_server.workers.report import PipeReport
 
 _is_logging: ContextVar[bool] = ContextVar("kedro_server_is_logging", default=False)
 
@@ -38,10 +38,11 @@ class Output(io.RawIOBase):
         self._descriptor = descriptor
         self._console = os.dup(descriptor)
         self._safe = safe
-        self._unended = bytearray()
         self._place = _place_of(descriptor)
+        # Each thread has its own, so that none needs a lock nor ends another's line.
+        self._of_threads: dict[int, PrintedLines] = {}
         self.name = f"<{name}>"
-        self.report: Report | None = None
+        self.report: PipeReport | None = None
         """The run; None while there is none."""
 
     @classmethod
@@ -91,24 +92,31 @@ class Output(io.RawIOBase):
             with suppress(OSError):  # nobody reads the server's output any more
                 os.write(self._console, raw)
             return len(raw)
-        self._unended += raw
-        if b"\n" in raw:
-            *lines, self._unended = self._unended.split(b"\n")
-            for line in lines:
-                self._tell(line)
-        elif len(self._unended) > MAX_PRINTED_BYTES:
-            self.end_line()
+        self._take(self.report, raw)
         return len(raw)
+
+    def _take(self, report: PipeReport, raw: bytes) -> None:
+        if report.is_full:
+            self._of_threads.clear()
+            report.leave_out(raw.count(b"\n"), len(raw))
+            return
+        thread = get_ident()
+        lines = self._of_threads.get(thread)
+        if lines is None:
+            lines = self._of_threads[thread] = PrintedLines()
+        for start in range(0, len(raw), MAX_PRINTED_BYTES):
+            self._tell(report, lines.feed(raw[start : start + MAX_PRINTED_BYTES]))
 
     def end_line(self) -> None:
         """Have what has no line end yet told."""
-        line, self._unended = self._unended, bytearray()
-        if line:
-            self._tell(line)
-
-    def _tell(self, line: bytearray) -> None:
+        of_threads, self._of_threads = self._of_threads, {}
         if self.report is not None:
-            self.report.log("INFO", OUTPUT, shown_line(line, self._safe))
+            for lines in of_threads.values():
+                self._tell(self.report, lines.end())
+
+    def _tell(self, report: PipeReport, lines: list[bytes | bytearray]) -> None:
+        if lines:
+            report.log_output([shown_line(line, self._safe) for line in lines])
 
 
 def _place_of(descriptor: int) -> tuple[int, int] | None:

@@ -7,10 +7,10 @@ server     template              ``start`` with three descriptors, ``stop``, ``r
                                  ``lease``, ``read``
 template   server                ``ready``: also what is secret, and the project's names
 server     worker                ``run``, ``snapshot``
-worker     server                ``ready``, ``outcome``, ``snapshot``
-worker     server, on a channel  ``started``, ``expect``, ``event``, ``log``, ``secrets``: what its
-           of their own          runs tell, which is read from time to time, and before what ends
-                                 a run
+worker     server                ``ready``; ``told``: there is much to read in the pipe
+worker     server, by a pipe     ``started``, ``expect``, ``event``, ``log``, ``left_out``,
+                                 ``secrets``, ``outcome``, ``snapshot``: what its runs tell and come
+                                 to, which is read from time to time (`report`)
 template   server                ``ended``, on the worker's channel, after all that it has said
 =========  ====================  =========================================================
 
@@ -102,7 +102,7 @@ class Channel:
         Raises:
             OSError: If the other end is gone.
         """
-        line = _line(kind, body)
+        line = line_of(kind, body)
         if descriptors:
             sent = socket.send_fds(self._socket, [line], list(descriptors))
             line = line[sent:]
@@ -115,7 +115,7 @@ class Channel:
             Whether it is sent, or the other end gone.
         """
         try:
-            self._socket.send(_line(kind, body), socket.MSG_DONTWAIT)
+            self._socket.send(line_of(kind, body), socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except OSError:
@@ -163,7 +163,7 @@ class Channel:
         if b"\n" not in data:
             return []
         *lines, self._received = self._received.split(b"\n")
-        return _parsed([line for line in lines if line])
+        return messages_in([line for line in lines if line])
 
     def hang_up(self) -> None:
         """End the conversation, whoever else holds the other end. From any thread."""
@@ -241,12 +241,14 @@ def _command(program: str, parent: int, *descriptors: int) -> list[str]:
     ]
 
 
-def _line(kind: str, body: Mapping[str, Any]) -> bytes:
+def line_of(kind: str, body: Mapping[str, Any]) -> bytes:
+    """Return a message as it is sent."""
     # The first line feed ends a line that its writer did not come to end.
     return b"\n" + json.dumps([kind, body]).encode() + b"\n"
 
 
-def _parsed(lines: Sequence[bytearray]) -> list[Message]:
+def messages_in(lines: Sequence[bytes | bytearray]) -> list[Message]:
+    """Return the messages among some lines, which are not empty."""
     found: list[Any] = []
     with suppress(ValueError, RecursionError):
         if all(line.startswith(b'["') and line.endswith(b"}]") for line in lines):
@@ -256,7 +258,7 @@ def _parsed(lines: Sequence[bytearray]) -> list[Message]:
     return [(each[0], each[1]) for each in found if _is_message(each)]
 
 
-def _parsed_alone(line: bytearray) -> Any:
+def _parsed_alone(line: bytes | bytearray) -> Any:
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

@@ -30,7 +30,7 @@ from kedro_flask_server.workers.killing import (
 )
 from kedro_flask_server.workers.output import Output
 from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings
-from kedro_flask_server.workers.report import ChannelReport
+from kedro_flask_server.workers.report import PipeReport
 
 _MB = 1_000_000
 
@@ -62,7 +62,7 @@ class Worker:
             outputs: What stands in for ``sys.stdout`` and ``sys.stderr``.
             end: How it ends.
             channel: To the server.
-            reports: The descriptor of the channel for what its runs tell.
+            reports: The descriptor of the pipe for what its runs tell.
             output: The descriptor for what is written past Python.
             handlers: The log handlers.
             inheritance: What it has from the template; None for a program of its own.
@@ -72,7 +72,7 @@ class Worker:
         self._outputs = outputs
         self._end = end
         self._channel = channel
-        self._report = ChannelReport(Channel.of(reports))
+        self._report = PipeReport(reports, self._wake_server)
         self._pid = os.getpid()
         self._handlers = handlers
         self._inheritance = inheritance
@@ -107,7 +107,7 @@ class Worker:
             self._announced.clear()
             self._handlers.renew()
             if kind == "snapshot":
-                self._send("snapshot", self._snapshot(body["params"]))
+                self._finish("snapshot", self._snapshot(body["params"]))
             elif kind == "run":
                 runs += 1
                 self._run(body, may_be_last=runs >= self._settings.max_runs)
@@ -122,6 +122,14 @@ class Worker:
         with suppress(OSError):  # the server is gone: so is this process, in a moment
             self._channel.send(kind, body)
 
+    def _wake_server(self) -> None:
+        self._channel.try_to_send("told", {})
+
+    def _finish(self, kind: str, body: dict[str, Any]) -> None:
+        """Send what an order comes to, after all that was told of it."""
+        self._report.send(kind, body)
+        self._wake_server()
+
     def _listen(self) -> None:
         """Take orders; when the server is gone, end this process and all that it started."""
         while True:
@@ -133,6 +141,7 @@ class Worker:
 
     def _run(self, body: dict[str, Any], *, may_be_last: bool) -> None:
         self._report.stop = self._interruption
+        self._report.begin(max_log_bytes=body["max_log_bytes"])
         for output in self._outputs:
             output.report = self._report
         if self._inheritance is not None:
@@ -157,7 +166,8 @@ class Worker:
                 output.end_line()
         for output in self._outputs:
             output.report = None
-        self._send("outcome", self._told(outcome, is_last=is_last))
+        self._report.say_what_is_left_out()
+        self._finish("outcome", self._told(outcome, is_last=is_last))
         if is_last:
             self._end.end()
 

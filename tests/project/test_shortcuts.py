@@ -21,8 +21,9 @@ import numpy as np
 import pandas as pd
 import parse
 import pytest
-from kedro.io import DatasetError, MemoryDataset
+from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Pipeline, node
+from kedro.runner import SequentialRunner
 from kedro.validation.type_extractor import TypeExtractor
 
 from kedro_flask_server.project import shortcuts
@@ -35,6 +36,8 @@ PLACES = (
     (kedro.io.catalog_config_resolver, "parse"),
     (kedro.io.memory_dataset, "_infer_copy_mode"),
     (TypeExtractor, "_extract_types_from_node"),
+    (Pipeline, "inputs"),
+    (Pipeline, "outputs"),
 )
 
 
@@ -334,3 +337,33 @@ def test_path_and_name_come_to_the_same() -> None:
     assert [strip("a@b"), strip("a@b"), strip("a")] == ["a", "a", "a"]
     with pytest.raises(ValueError, match="transcoding"):
         strip("a@b@c")
+
+
+class CountingPipeline(Pipeline):
+    """Counts how often it is looked through."""
+
+    looks = 0
+
+    def all_inputs(self) -> set[str]:
+        type(self).looks += 1
+        return super().all_inputs()
+
+
+@pytest.mark.usefixtures("_kedros")
+def test_pipeline_is_looked_through_once_for_what_goes_in_and_out() -> None:
+    chain = [node(lambda x: x, f"d{i}", f"d{i + 1}", name=f"n{i}") for i in range(50)]
+    expected = Pipeline(chain)
+    inputs, outputs = expected.inputs(), expected.outputs()
+    shortcuts.take_shortcuts()
+    pipeline = CountingPipeline(chain)
+    catalog = DataCatalog({"d0": MemoryDataset(1)})
+    CountingPipeline.looks = 0
+    SequentialRunner().run(pipeline, catalog)
+    assert CountingPipeline.looks < 10  # not once for each node
+    assert (pipeline.inputs(), pipeline.outputs()) == (inputs, outputs)
+    pipeline.inputs().add("of the caller's copy")
+    assert pipeline.inputs() == inputs
+    assert (pipeline.to_nodes("n3").outputs(), pipeline.only_nodes("n7").inputs()) == (
+        {"d4"},
+        {"d7"},
+    )

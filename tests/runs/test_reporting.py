@@ -10,7 +10,7 @@ import pytest
 
 from kedro_flask_server.runs.events import Event, EventType, log_line
 from kedro_flask_server.runs.model import Progress
-from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.runs.reporting import RunReport, at_work_on
 
 
 def lines(report: RunReport) -> list[str]:
@@ -31,7 +31,7 @@ def test_events_are_numbered_and_carry_the_progress() -> None:
     assert (second.id, second.type, second.data) == (
         4,
         "log",
-        {"level": "INFO", "logger": "probe", "message": "hello"},
+        {"level": "INFO", "logger": "probe", "message": "hello", "node": "a"},
     )
     assert first.time <= second.time
     assert report.take() == []
@@ -70,6 +70,82 @@ def test_log_is_cut_where_it_gets_too_long_and_says_so() -> None:
     assert (len(kept), last.type) == (3, "node.finished")
 
 
+def test_end_says_how_much_of_the_log_is_not_kept() -> None:
+    report = RunReport(after=0, max_log_bytes=60)
+    for _ in range(3):
+        report.log("INFO", "probe", "é" * 5)
+    report.leave_out(2, 100)
+    for lines in (10, 1_000):  # what a process counts, it counts from its beginning
+        report.leave_out(lines, 1_000_000, by=7)
+    report.leave_out(1, 1, by=8)
+    report.end()
+    report.end()
+    first, cut, last = report.take()
+    assert first.data["message"] == "é" * 5
+    assert "60 bytes (setting max_log_bytes)" in cut.data["message"]
+    assert "1,005 lines (1,000,121 bytes)" in last.data["message"]
+
+
+def test_full_log_is_not_looked_at() -> None:
+    report = RunReport(after=0, max_log_bytes=10)
+    assert not report.is_full
+    report.log("INFO", "probe", "x" * 100)
+    assert report.is_full
+
+
+def test_log_that_no_store_takes_is_bounded_and_the_gap_is_marked() -> None:
+    report = RunReport(after=0, max_log_bytes=200_000_000)
+    for _ in range(40):
+        report.log("INFO", "probe", "x" * 1_000_000)
+    report.tell(EventType.NODE_FINISHED, {"node": "a"})
+    taken = report.take()
+    assert 30 < len(taken) < 40
+    assert taken[-1].type == "node.finished"
+    report.give_back(taken)
+    report.log("INFO", "probe", "lost, too")
+    assert report.take() == taken
+    report.log("INFO", "probe", "after")
+    gap, after = report.take()
+    left_out = 41 - (len(taken) - 1)
+    assert f"{left_out} lines (" in gap.data["message"]
+    assert "the store was too slow" in gap.data["message"]
+    assert after.data["message"] == "after"
+
+
+def test_says_once_that_much_is_to_be_stored() -> None:
+    called: list[bool] = []
+    report = RunReport(after=0, max_log_bytes=10_000_000, on_many=lambda: called.append(True))
+    for _ in range(5_000):
+        report.log("INFO", "probe", "text")
+    assert len(called) == 1
+    report.take()
+    for _ in range(5_000):
+        report.log("INFO", "probe", "text")
+    assert len(called) == 2
+
+
+def nodes_of(report: RunReport) -> list[object]:
+    return [event.data.get("node") for event in report.take() if event.type == "log"]
+
+
+def test_record_names_the_node_of_its_thread_or_the_one_that_is_at_work_alone() -> None:
+    report = RunReport(after=0, max_log_bytes=10_000)
+    report.log("INFO", "probe", "before")
+    report.tell(EventType.NODE_STARTED, {"node": "a"})
+    report.log("INFO", "probe", "of a, from a thread that it has started")
+    report.tell(EventType.NODE_STARTED, {"node": "b"})
+    report.log("INFO", "probe", "of one of the two")
+    with at_work_on("b"):
+        report.log("INFO", "probe", "of b")
+    report.log("INFO", "probe", "told of a", node="a")
+    report.tell(EventType.NODE_FAILED, {"node": "a"})
+    report.log("INFO", "probe", "of b")
+    report.log_output(["from a program, at some time"], node=None)
+    report.tell(EventType.NODE_FINISHED, {"node": "b"})
+    report.log("INFO", "probe", "after")
+    assert nodes_of(report) == [None, "a", None, "b", "a", "b", None, None]
+
+
 def test_empty_records_fill_the_log_too() -> None:
     report = RunReport(after=0, max_log_bytes=10_000)
     for _ in range(10_000):
@@ -84,11 +160,11 @@ class LoggingReport(RunReport):
 
     is_logging = False
 
-    def _add(self, kind: EventType, data: dict[str, Any], time: datetime | None) -> None:
+    def _add(self, kind: EventType, data: dict[str, Any], *rest: Any) -> None:
         if not self.is_logging:
             self.is_logging = True
             self.log("INFO", "probe", "finalized")
-        super()._add(kind, data, time)
+        super()._add(kind, data, *rest)
 
 
 def test_finalizer_may_log_while_a_record_is_taken_down() -> None:

@@ -10,12 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.model import StopReason
 from kedro_flask_server.runs.stopping import RunInterrupted
 from kedro_flask_server.workers.interruption import Interruption
 from kedro_flask_server.workers.protocol import Channel
-from kedro_flask_server.workers.report import ChannelReport
 
 Channels = tuple[Channel, Channel]
 
@@ -108,41 +106,6 @@ def test_short_message_is_not_sent_where_that_needs_waiting(channels: Channels) 
         pytest.fail("there was room, and it was not sent")
     theirs.close()
     assert ours.try_to_send("ended", {"code": 2})  # nobody is there to be told
-
-
-def test_threads_and_forked_processes_tell_whole_messages(channels: Channels) -> None:
-    ours, theirs = channels
-    report = ChannelReport(ours)
-    told = 200
-
-    def tell(name: str) -> None:
-        for number in range(told):
-            report.tell(EventType.NODE_STARTED, {"node": name, "text": "x" * 5_000, "n": number})
-
-    children = []
-    for name in ("first", "second"):
-        pid = os.fork()
-        if pid == 0:
-            tell(name)
-            os._exit(0)
-        children.append(pid)
-    threads = [threading.Thread(target=tell, args=(name,)) for name in ("third", "fourth")]
-    for thread in threads:
-        thread.start()
-    found = receive(theirs, 4 * told)
-    for thread in threads:
-        thread.join()
-    for pid in children:
-        os.waitpid(pid, 0)
-    for name in ("first", "second", "third", "fourth"):
-        own = [body["data"] for _, body in found if body["data"]["node"] == name]
-        assert [data["n"] for data in own] == [*range(told)]
-
-
-def test_report_does_not_mind_that_the_server_is_gone(channels: Channels) -> None:
-    ours, theirs = channels
-    theirs.close()
-    ChannelReport(ours).log("INFO", "probe", "nobody listens")
 
 
 def test_signal_that_comes_as_a_message_begins_is_not_lost() -> None:

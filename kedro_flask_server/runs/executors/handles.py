@@ -21,14 +21,12 @@ from kedro_flask_server.runs.presence import ServerProcess
 from kedro_flask_server.text import MAX_PRINTED_BYTES
 from kedro_flask_server.workers.killing import ORIGIN_VARIABLE
 from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings, start_program
+from kedro_flask_server.workers.report import ReportReader, open_report_pipe
 
 LOOK_EVERY_S = 1.0
 """How often is looked whether processes are there that have not said that they ended."""
 
 _END_TIMEOUT_S = 5.0
-
-# Of what a run tells, in readings, before something else gets its turn.
-_MAX_TOLD = 64
 
 
 class Patience:
@@ -58,14 +56,13 @@ class Worker:
 
     Attributes:
         channel: To it.
-        reports: From it: what its runs tell, which need not be read at once.
+        reports: From it: what its runs tell, which is read now and then, or when it says so.
         output: A descriptor: what it writes past Python.
         pid: Its process; None until it says so.
         is_ready: Whether it has the project, and can take a run.
         end: How it ended, if its template has not said so.
         has_printed: Whether there is something to read from `output`, when it was last waited.
         is_silent: Whether nothing more will come from `output`.
-        is_talkative: Whether more was told since the last look than one reading takes.
         in_flight: Descriptors of this process that are on their way to the worker.
         asked_for_at: When its template was told to start it; monotonic, in seconds.
     """
@@ -73,14 +70,13 @@ class Worker:
     number: int
     template: Template
     channel: Channel
-    reports: Channel
+    reports: ReportReader
     output: int
     pid: int | None = None
     is_ready: bool = False
     end: str = "how is not known."
     has_printed: bool = False
     is_silent: bool = False
-    is_talkative: bool = False
     in_flight: list[int] = field(default_factory=list)
     asked_for_at: float = field(default_factory=time.monotonic)
 
@@ -97,8 +93,6 @@ class Worker:
     def wait(self, seconds: float) -> bool:
         """Wait for a word of it, or for what it writes past Python.
 
-        What its runs tell is waited for where there was so much that more may not fit.
-
         Args:
             seconds: How long to wait at most.
 
@@ -109,8 +103,6 @@ class Worker:
         poll.register(self.channel, select.POLLIN)
         if not self.is_silent:
             poll.register(self.output, select.POLLIN)
-        if self.is_talkative:
-            poll.register(self.reports, select.POLLIN)
         ready = poll.poll(seconds * 1000)
         self.has_printed = any(descriptor == self.output for descriptor, _ in ready)
         return bool(ready)
@@ -134,17 +126,6 @@ class Worker:
             EOFError: If nothing more will come.
         """
         return self.channel.receive_now() or []
-
-    def told(self) -> list[Message]:
-        """Return what its runs have told and is there, up to the moment of the call."""
-        found: list[Message] = []
-        size = 0
-        with suppress(EOFError):
-            while size < _MAX_TOLD and (some := self.reports.receive_now()) is not None:
-                found += some
-                size += 1
-        self.is_talkative = size > 1
-        return found
 
     def has_arrived(self) -> None:
         """Close this process's copies of what was on its way to the worker.
@@ -222,10 +203,10 @@ class Template:
             OSError: If the system gives no more descriptors.
         """
         ours, theirs = socket.socketpair()
-        reports, telling = socket.socketpair()
+        reports, telling = open_report_pipe()
         output, writing = os.pipe()
-        in_flight = [theirs.detach(), telling.detach(), writing]
-        worker = Worker(number, self, Channel(ours), Channel(reports), output, in_flight=in_flight)
+        in_flight = [theirs.detach(), telling, writing]
+        worker = Worker(number, self, Channel(ours), reports, output, in_flight=in_flight)
         os.set_blocking(output, False)
         with self._sending, suppress(OSError):
             self.control.send("start", {"number": number}, descriptors=in_flight)

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from kedro_flask_server.redaction import SECRETS
-from kedro_flask_server.runs.events import OUTPUT, EventType
+from kedro_flask_server.runs.events import EventType
 from kedro_flask_server.runs.executors.handles import (
     LOOK_EVERY_S,
     Patience,
@@ -28,9 +28,9 @@ from kedro_flask_server.runs.model import (
     Snapshot,
     StopReason,
 )
-from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.runs.reporting import NODE_EVENTS, RunReport
 from kedro_flask_server.runs.stopping import StopRequest
-from kedro_flask_server.text import MAX_PRINTED_BYTES, shown_line
+from kedro_flask_server.text import PrintedLines, shown_line
 from kedro_flask_server.workers.imports import Imported
 from kedro_flask_server.workers.protocol import Message
 
@@ -138,7 +138,7 @@ class ProcessExecutor:
                 worker.wait(LOOK_EVERY_S)
                 worker.read_output()
                 messages = worker.messages()
-                for kind, body in [*worker.told(), *messages]:
+                for kind, body in [*worker.reports.read(), *messages]:
                     if kind == "snapshot":
                         return self._described(body)
                     if kind == "secrets":
@@ -147,7 +147,7 @@ class ProcessExecutor:
                 if patience.is_over(worker.has_ended):
                     self._workers.give_up(worker.template)
         except (OSError, EOFError, ValueError):  # the last where the server ends, and has closed it
-            has_started = has_started or any(kind == "started" for kind, _ in worker.told())
+            has_started = has_started or any(kind == "started" for kind, _ in worker.reports.read())
             self._inspector = None
             self._workers.discard(worker)
             return (
@@ -258,11 +258,13 @@ class _Execution:
         self._report = report
         self._safe = safe
         self._started_at = time.monotonic()
-        self._nodes: list[str] = []
+        # How many events of nodes there were at the last two looks.
+        self._node_events = 0
+        self._looks = (0, 0)
         self._told: RunOutcome | None = None
         self._end = ""
         self._is_over = False
-        self._unended = b""
+        self._printed = PrintedLines()
 
     @property
     def duration_ms(self) -> float:
@@ -282,13 +284,14 @@ class _Execution:
         self._is_over = False
         patience, look_at = Patience(_PATIENCE_S), 0.0
         try:
-            worker.channel.send("run", {"run_id": self._run_id, "request": self._request.given()})
+            order = {"run_id": self._run_id, "request": self._request.given()}
+            worker.channel.send("run", {**order, "max_log_bytes": self._report.max_log_bytes})
             while not self._is_over:
                 is_quiet = not worker.wait(_TOLD_EVERY_S)
                 printed = worker.read_output() if worker.has_printed else b""
                 messages = worker.messages()
                 # What was told first: it comes before the end, and may say what is secret.
-                self._take_all(worker.told(), printed)
+                self._take_all(worker.reports.read(), printed)
                 for message in messages:
                     self._take(message)
                 is_late = self.ends_at is not None and time.monotonic() > self.ends_at
@@ -300,13 +303,14 @@ class _Execution:
         except (OSError, EOFError):
             self._end = worker.end
         printed = worker.read_output()
-        self._take_all(worker.told(), printed)
-        self._take_output(b"", is_last=True)
+        self._take_all(worker.reports.read(), printed)
+        self._log_output(self._printed.end())
 
     def _take_all(self, told: list[Message], printed: bytes) -> None:
         for message in told:
             self._take(message)
         self._take_output(printed)
+        self._looks = (self._looks[1], self._node_events)
 
     def _take(self, message: Message) -> None:
         kind, body = message
@@ -316,9 +320,10 @@ class _Execution:
             elif kind == "event":
                 self._take_event(EventType(body["type"]), body)
             elif kind == "log":
-                self._report.log(
-                    str(body["level"]), str(body["logger"]), str(body["message"]), time=_time(body)
-                )
+                self._take_records(body)
+            elif kind == "left_out":
+                lines, size = int(body["lines"]), int(body["bytes"])
+                self._report.leave_out(lines, size, by=int(body["by"]))
             elif kind == "secrets":
                 _learn(body)
             elif kind == "expect":
@@ -332,12 +337,14 @@ class _Execution:
             return  # nothing of ours: a run's code can write to its channel, too
 
     def _take_event(self, kind: EventType, body: dict[str, Any]) -> None:
-        data = dict(body["data"])
-        self._report.tell(kind, data, time=_time(body))
-        if kind is EventType.NODE_STARTED:
-            self._nodes.append(data["node"])
-        elif kind in (EventType.NODE_FINISHED, EventType.NODE_FAILED):
-            self._nodes.remove(data["node"])
+        self._node_events += kind in NODE_EVENTS
+        self._report.tell(kind, dict(body["data"]), time=_time(body))
+
+    def _take_records(self, body: dict[str, Any]) -> None:
+        level, logger, node = str(body["level"]), str(body["logger"]), body["node"]
+        node, time = None if node is None else str(node), _time(body)
+        for message in body["messages"]:
+            self._report.log(level, logger, str(message), time=time, node=node)
 
     def _take_outcome(self, body: dict[str, Any]) -> None:
         error = body["error"]
@@ -355,13 +362,19 @@ class _Execution:
         if body["is_last"] and self.ends_at is None:
             self.ends_at = time.monotonic()
 
-    def _take_output(self, data: bytes, *, is_last: bool = False) -> None:
-        *lines, self._unended = (self._unended + data).split(b"\n")
-        if self._unended and (is_last or len(self._unended) > MAX_PRINTED_BYTES):
-            lines.append(self._unended)
-            self._unended = b""
-        for line in lines:
-            self._report.log("INFO", OUTPUT, shown_line(line, self._safe))
+    def _take_output(self, data: bytes) -> None:
+        if self._report.is_full:  # what a program prints without end costs next to nothing
+            self._printed = PrintedLines()
+            if data:
+                self._report.leave_out(data.count(b"\n"), len(data))
+        elif data:
+            self._log_output(self._printed.feed(data))
+
+    def _log_output(self, lines: list[bytes | bytearray]) -> None:
+        # When it was written, is not known: at some time since the look before the last one.
+        is_sure = self._looks == (self._node_events, self._node_events)
+        node = self._report.only_node if is_sure else None
+        self._report.log_output((shown_line(line, self._safe) for line in lines), node=node)
 
     def outcome(self) -> RunOutcome:
         """Return how the run ended."""
@@ -377,11 +390,10 @@ class _Execution:
 
     def crashed(self, message: str) -> RunOutcome:
         """Return how a run ended whose process did."""
-        node = self._nodes[0] if len(self._nodes) == 1 else None
         return RunOutcome(
             status=RunStatus.FAILURE,
             duration_ms=self.duration_ms,
-            error=_crashed(message, node),
+            error=_crashed(message, self._report.only_node),
         )
 
 
