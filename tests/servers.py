@@ -167,7 +167,7 @@ class RunningServer:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line)
-            address = re.search(r"^Address: +(http://\S+)", line)
+            address = re.search(r"(?:^|\\n)Address: +(http://[^\s\\]+)", line)
             if address:
                 self.url = address[1]
                 self._announced.set()

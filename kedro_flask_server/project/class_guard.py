@@ -100,9 +100,8 @@ class ClassGuard:
             if not isinstance(value, str):
                 continue
             by_text.setdefault(value, []).append(path)
-            if "{" in value:
-                pattern = re.compile(_PLACEHOLDER.sub(".*", re.escape(value)))
-                patterns.append((pattern, path, value))
+            if "{" in value and "{" in str(path[0]):  # Kedro fills in those of factories alone
+                patterns.append((_pattern_of(value), path, value))
         return by_text, patterns
 
     def _check(self, path: Path, value: Any) -> None:
@@ -177,6 +176,12 @@ def classes_in(config: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
             yield (*path, key), value
         if isinstance(value, (dict, list)):
             yield from classes_in(value, (*path, key))
+
+
+def _pattern_of(text: str) -> re.Pattern[str]:
+    """Return what a factory's text may become, for classes: of placeholders alone, no path."""
+    has_own_part = bool(_PLACEHOLDER.sub("", re.escape(text)))
+    return re.compile(_PLACEHOLDER.sub(".*" if has_own_part else "[^./]*", re.escape(text)))
 
 
 def _leaves_of(config: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:

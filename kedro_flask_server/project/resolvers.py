@@ -161,11 +161,15 @@ class ResolverLayer:
                     at_rest.take(table, self._own, loader)
 
 
+# OmegaConf 2.4 has another name for it, and warns of the former one.
+_register = getattr(OmegaConf, "register_resolver", OmegaConf.register_new_resolver)
+
+
 def as_omegaconf_keeps(resolver: Callable[..., Any]) -> Any:
     """Return what OmegaConf makes of a resolver when it is registered."""
     layer = ResolverLayer()
     with layer.active():
-        OmegaConf.register_new_resolver("resolver", resolver)
+        _register("resolver", resolver)
         return BaseContainer._resolvers["resolver"]
 
 

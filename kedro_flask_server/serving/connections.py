@@ -69,6 +69,7 @@ class Limits:
         unsent: The answers that are not taken yet.
         writers: As many threads may wait for who reads slowly.
         refuse: Returns how a request is refused by its headers; None lets it in.
+        askers: As many threads may be at that, so that other requests have some.
         is_ending: Whether the server is stopping.
         quick_paths: What is answered by the thread that reads.
         linger: How connections are closed.
@@ -81,6 +82,7 @@ class Limits:
     unsent: Unsent
     writers: threading.Semaphore
     refuse: Callable[[dict[str, Any]], Refusal | None] | None
+    askers: threading.Semaphore
     is_ending: Callable[[], bool]
     quick_paths: tuple[str, ...]
     linger: Linger = Linger()
@@ -193,9 +195,7 @@ class Connection(HTTPChannel):
             if not is_due:
                 return False
             if self._limits.refuse is not None:
-                self._is_asking = True
-                self.server.add_task(self)
-                return True
+                return self._begin_to_ask(request, now)
             request.is_let_in = True
         if request.is_large and not request.take_room():
             self._wait_for_room(request, now)
@@ -207,6 +207,16 @@ class Connection(HTTPChannel):
             with self.outbuf_lock:
                 self._put(_Piece(_CONTINUE))
         return False
+
+    def _begin_to_ask(self, request: RequestParser, now: float) -> bool:
+        if self._limits.askers.acquire(blocking=False):
+            self._is_asking = True
+            self.server.add_task(self)
+            return True
+        if not request.is_large and not request.wants_continue:
+            return False
+        self._receiving_since = now
+        return True
 
     def _wait_for_room(self, request: RequestParser, now: float) -> None:
         if self._waits_for_room_since is None:
@@ -303,6 +313,7 @@ class Connection(HTTPChannel):
         finally:
             request.is_let_in = True
             self._is_asking = False
+            self._limits.askers.release()
         return refusal is not None
 
     def is_ending(self) -> bool:

@@ -57,7 +57,7 @@ def threads_needed(config: ServerConfig) -> int:
     at a snapshot; that follows events; and whose answer comes in pieces to a slow reader.
     """
     waiting = config.workers + config.max_waiting
-    return 2 * waiting + config.max_waiting + 2 * config.max_streams + _SPARE_THREADS
+    return 2 * waiting + config.max_waiting + 2 * config.max_streams + 2 * _SPARE_THREADS
 
 
 def waitress_settings(config: ServerConfig) -> dict[str, Any]:
@@ -154,6 +154,7 @@ class Server:
             writers=threading.Semaphore(max(1, config.max_streams)),
             # Middleware of the project's own may know callers whom the guard does not know yet.
             refuse=self._refuse if isinstance(app.wsgi_app, TrustedProxies) else None,
+            askers=threading.Semaphore(_SPARE_THREADS),
             is_ending=self._is_ending.is_set,
             quick_paths=QUICK_PATHS if _has_own_code_alone(app) else (),
         )
@@ -249,7 +250,7 @@ def _has_own_code_alone(app: Flask) -> bool:
 
 
 def _stay_on_one_processor() -> None:
-    """Have this thread, and those that it starts, execute on one processor (sched_setaffinity(2)).
+    """Have all threads, and those that they start, execute on one processor (sched_setaffinity(2)).
 
     One of them executes Python at a time, whatever there are. To hand that over to a thread on
     another processor takes longer than much that a short run asks of the server. Where runs do
@@ -257,8 +258,10 @@ def _stay_on_one_processor() -> None:
     """
     if hasattr(os, "sched_setaffinity"):
         processors = sorted(os.sched_getaffinity(0))
-        with suppress(OSError):
-            os.sched_setaffinity(0, {secrets.choice(processors)})  # not where all others are
+        chosen = secrets.choice(processors)  # not where all others are
+        for thread in threading.enumerate():
+            with suppress(OSError):  # it may have ended
+                os.sched_setaffinity(thread.native_id or 0, {chosen})
 
 
 def _accept_all(listener: BaseWSGIServer, accept_one: Callable[[], None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -272,6 +273,7 @@ def test_reload_follows_source_and_configuration_and_survives_a_syntax_error(
     before = banners()
     (project / "conf/base/parameters_new.yml").write_text("more: 1\n")
     wait_for_restart(before)
+    assert re.search(r"Restarting: .*parameters_new\.yml changed", reloading.log)
     assert "more" in reloading.client.get("/snapshot").json()["parameters"]
 
     nodes = project / "src/probe/nodes.py"

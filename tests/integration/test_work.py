@@ -84,7 +84,10 @@ def work_of(tag):
         "most often a record is formatted": max(formatted.values(), default=0),
     }
 
+at_start = {**counts, "texts parsed": parsing.parsed.cache_info().misses}
 work = [work_of(f"tag-{number}") for number in range(%d)]
+for what, count in at_start.items():  # what the first run needs may be there already
+    work[0][what] = work[0].get(what, 0) + count
 app.extensions["kedro_flask_server"].runs.drain(5)
 print(json.dumps(work))
 """

@@ -188,6 +188,11 @@ SOUND = {
     "factory with the class in its name": (
         f"'{{name}}#{{kind}}': {{type: '${{globals:package}}.CSVDataset', {REQUIRED}, metadata: '{{kind}}'}}"
     ),
+    "braces in the caller's text": f"a: {{type: pandas.CSVDataset, {REQUIRED}, metadata: '${{runtime_params:braces}}'}}",
+    "braces in the caller's text, in a factory": (
+        f"'{{name}}#made': {{type: pandas.CSVDataset, {REQUIRED}, metadata: ['${{runtime_params:braces}}', "
+        "'${runtime_params:nothing}{name}']}"
+    ),
     "resolver": f"a: {{type: '${{lower:pandas.CSVDataset}}', {REQUIRED}}}",
 }
 
@@ -200,6 +205,7 @@ def test_sound_catalog_is_taken_whatever_it_requires(
     options = {"custom_resolvers": {"lower": str}} if "lower:" in catalog else {}
     for region in ("eu", "us"):
         params = {"region": region, "suffix": ".csv", "unused": "canary.Dataset"}
+        params |= {"braces": "{name}", "nothing": ""}
         assert datasets_of(tmp_path, catalog, params, kind, **options)
 
 

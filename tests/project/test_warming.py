@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-from pathlib import Path
 
 import pytest
 from kedro.framework.context import KedroContext
@@ -13,9 +12,8 @@ from kedro_flask_server.project import warming
 from kedro_flask_server.project.warming import _rehearse, warm_up
 
 
-def test_rehearsal_comes_to_its_end(tmp_path: Path) -> None:
-    _rehearse(tmp_path)
-    assert [each.name for each in (tmp_path / "conf/base").iterdir()]
+def test_rehearsal_comes_to_its_end() -> None:
+    _rehearse()
 
 
 def test_names_relied_on_are_there() -> None:
@@ -34,13 +32,12 @@ def test_warming_up_says_nothing_and_leaves_logging_as_it_was(
 
 
 def test_kedro_that_cannot_be_rehearsed_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried: list[Path] = []
+    tried: list[bool] = []
 
-    def fail(folder: Path) -> None:
-        tried.append(folder)
+    def fail() -> None:
+        tried.append(True)
         raise AttributeError("of another Kedro")
 
     monkeypatch.setattr(warming, "_rehearse", fail)
     warm_up()
     assert len(tried) == 2
-    assert not any(folder.exists() for folder in tried)

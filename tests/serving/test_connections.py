@@ -25,6 +25,7 @@ LIMITS = Limits(
     unsent=Unsent(1_000_000),
     writers=threading.Semaphore(1),
     refuse=None,
+    askers=threading.Semaphore(1),
     is_ending=lambda: False,
     quick_paths=(),
 )

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import multiprocessing
 import os
 import socket
@@ -13,7 +14,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-STAMP = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+STAMP = "2020-01-02_03-04-05"
 
 
 @pytest.mark.parametrize(
@@ -63,6 +63,7 @@ STAMP = f"{time.strftime('%Y-%m-%d_%H-%M-%S')}"
         (lambda: Path(f"run-{STAMP}.log").write_text("begun"), f"run-{STAMP}.log"),
         (lambda: multiprocessing.Array("i", 3), "a temporary file"),
     ],
+    ids=itertools.count(),
 )
 def test_what_each_process_has_for_itself_is_found(
     footprint: Footprint, folder: Path, make: Callable[[], Any], shown: str

@@ -27,6 +27,7 @@ from tests.postgresql import (
     running_standby,
 )
 from tests.proxies import counting_proxy
+from tests.runs.store import open_when_ready
 from tests.servers import eventually
 
 LIMIT_S = 5
@@ -39,7 +40,7 @@ IDS = RunIds()
 def opened(url: str) -> Iterator[RunStore]:
     store = RunStore(Database(locate(url, Path())), project="here", env="local")
     try:
-        store.open()
+        open_when_ready(store)
         yield store
     finally:
         store.close()

@@ -15,6 +15,7 @@ from kedro_flask_server.runs.store import Database, RunStore, locate
 from kedro_flask_server.runs.store.retention import Retention
 from kedro_flask_server.runs.store.rows import to_ms
 from kedro_flask_server.runs.store.schema import runs
+from tests.runs.store import open_when_ready
 from tests.runs.store.test_store import (
     HERE,
     SUCCESS,
@@ -87,7 +88,7 @@ class Kept:
 def kept(database_url: str) -> Iterator[Kept]:
     database = Database(locate(database_url, Path("/nowhere")))
     store = RunStore(database, project="probe", env="local")
-    store.open()
+    open_when_ready(store)
     store.servers.register(HERE, lease_s=60)
     yield Kept(database, store)
     store.close()

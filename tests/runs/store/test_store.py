@@ -31,6 +31,7 @@ from kedro_flask_server.runs.model import (
 )
 from kedro_flask_server.runs.presence import ServerProcess
 from kedro_flask_server.runs.store import Database, RunStore, Told, locate
+from tests.runs.store import open_when_ready
 
 HERE = ServerProcess.this()
 SUCCESS = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.5)
@@ -44,7 +45,7 @@ def open_store(database_url: str) -> Iterator[Callable[..., RunStore]]:
     def open_one(project: str = "probe", env: str = "local") -> RunStore:
         database = Database(locate(database_url, Path("/nowhere")))
         store = RunStore(database, project=project, env=env)
-        store.open()
+        open_when_ready(store)
         stores.append(store)
         return store
 

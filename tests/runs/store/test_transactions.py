@@ -14,6 +14,7 @@ from kedro_flask_server.runs.presence import ServerProcess
 from kedro_flask_server.runs.store import Claim, Database, RunStore, Told, locate
 from tests.postgresql import PostgreSQL
 from tests.proxies import CountingProxy, counting_proxy
+from tests.runs.store import open_when_ready
 
 pytestmark = pytest.mark.once
 
@@ -27,7 +28,7 @@ class Counted:
     def __init__(self, url: str, proxy: CountingProxy) -> None:
         self._proxy = proxy
         self.store = RunStore(Database(locate(url, Path())), project="counted", env="local")
-        self.store.open()
+        open_when_ready(self.store)
         self.store.servers.register(HERE, lease_s=60)
 
     def add(self, *, may_start: bool = True, key: str | None = None) -> Claim | None:
