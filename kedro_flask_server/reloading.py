@@ -8,7 +8,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import click
 from watchfiles import Change, DefaultFilter, run_process
+from watchfiles.main import FileChange
 
 _CONFIGURATION_SUFFIXES = {".yml", ".yaml", ".json", ".toml"}
 
@@ -37,8 +39,15 @@ def serve_with_reload(arguments: Sequence[str], *, source_dir: Path, configurati
         target=shlex.join([sys.executable, "-m", "kedro", *arguments]),
         target_type="command",
         watch_filter=_ProjectFilter(configuration),
+        callback=_say_what_changed,
         sigint_timeout=_STOP_TIMEOUT_S,
     )
+
+
+def _say_what_changed(changes: set[FileChange]) -> None:
+    paths = sorted(path for _, path in changes)
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    click.echo(f"Restarting: {paths[0]}{more} changed.", err=True)
 
 
 class _ProjectFilter(DefaultFilter):

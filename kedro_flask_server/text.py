@@ -86,6 +86,15 @@ def visible(text: str) -> str:
     return _INVISIBLE.sub(_escape, text.replace("\r\n", "\n"))
 
 
+def in_one_line(text: str) -> str:
+    r"""Return `text` with its line feeds written as ``\n``, so that it can look like no other line.
+
+    Args:
+        text: Any text; line feeds at its end are dropped.
+    """
+    return text.rstrip("\n").replace("\n", "\\n")
+
+
 def shown_line(line: bytes | bytearray, safe: Callable[[str], str]) -> str:
     """Return a line that a program has printed, as a terminal shows it in the end.
 

@@ -12,6 +12,11 @@ import click
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
 
+    from kedro_flask_server.logs.console import Consoles
+
+# How long the end waits for what is still to be written.
+_SETTLE_S = 1.0
+
 
 @click.command(name="start", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--host", "-H", help="Address to listen on.  [default: 127.0.0.1]")
@@ -86,6 +91,7 @@ def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
     from kedro_flask_server import __version__
     from kedro_flask_server.opening import open_project, start_template
 
+    consoles = _take_over_output()
     opened = open_project(metadata.project_path, settings)
     # It imports the project while this process imports what a server needs.
     template = start_template(opened)
@@ -97,13 +103,15 @@ def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
     app = build_app(opened, template=template)
     server = Server(app)
     parts = app.extensions["kedro_flask_server"]
-    click.echo(
+    log_format = parts.config.log_format
+    _say(
+        log_format,
         f"kedro-flask-server {__version__}, Kedro {parts.project.kedro_version}\n"
         f"Project:       {parts.project.name} ({parts.project.path})\n"
         f"Environment:   {parts.config.env or 'the default of the project'}\n"
         f"Address:       {server.url}\n"
         f"API reference: {server.url}/docs\n"
-        "Stop with Ctrl-C."
+        "Stop with Ctrl-C.",
     )
     if parts.config.executor == "processes":
         warning = MemoryLimit.of_this_process().warning(
@@ -115,10 +123,39 @@ def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
     sys.stdout.flush()
     code = server.serve_until_signalled()
     if code == CUT_OFF:
-        click.echo("Stopped; runs that had not ended were cut off.", err=True)
+        _say(log_format, "Stopped; runs that had not ended were cut off.", is_fault=True)
+    else:
+        _say(log_format, "Stopped; all runs had ended.")
+    if consoles is not None:
+        consoles.settle(_SETTLE_S)
+    if code == CUT_OFF:
         end_process(code)
-    click.echo("Stopped; all runs had ended.")
     return code
+
+
+def _take_over_output() -> Consoles | None:
+    """Have this process write its output without waiting for its reader, where that can be."""
+    if os.name != "posix":
+        return None
+    from kedro_flask_server.logs import notice_of_dropped
+    from kedro_flask_server.logs.console import Consoles
+
+    consoles = Consoles(notice_of_dropped)
+    consoles.take_over()
+    return consoles
+
+
+def _say(log_format: str, text: str, *, is_fault: bool = False) -> None:
+    """Print what is said to the one who has started the server; where the log is JSON, as JSON."""
+    if log_format == "json":
+        import logging
+
+        from kedro_flask_server.logs import json_line
+
+        level = logging.WARNING if is_fault else logging.INFO
+        record = logging.LogRecord(__name__, level, __file__, 0, text, None, None)
+        text = json_line(record, text)
+    click.echo(text, err=is_fault)
 
 
 def _serve_with_reload(metadata: ProjectMetadata, settings: dict[str, Any]) -> None:

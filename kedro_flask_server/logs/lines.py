@@ -1,13 +1,16 @@
-"""How a log record is written where nobody looks at a terminal: as a plain line, or as JSON.
+"""How log records are written: drawn on a terminal, elsewhere as plain lines or as JSON.
 
 Kedro logs through rich, which wraps, aligns and colours each line for a terminal. That takes a
-millisecond a line, also into a file, where it is of no use.
+millisecond a line, also into a file, where it is of no use. Where a record is not drawn it is one
+line, whatever its text is: names in requests and exceptions cannot forge another.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,7 +20,7 @@ from typing import IO, Any
 
 from rich.logging import RichHandler
 
-from kedro_flask_server.text import rfc3339
+from kedro_flask_server.text import in_one_line, rfc3339
 
 _KEDRO = "kedro.logging"
 _ATTRIBUTE = "_kedro_server_is_terminal"
@@ -33,7 +36,7 @@ def plain_line(record: logging.LogRecord, message: str) -> str:
     """
     run_id = getattr(record, "run_id", "")
     of_run = f"{run_id} " if run_id else ""
-    return f"{_time(record)} {record.levelname:<8} {of_run}{record.name}: {message}"
+    return in_one_line(f"{_time(record)} {record.levelname:<8} {of_run}{record.name}: {message}")
 
 
 def json_line(record: logging.LogRecord, message: str) -> str:
@@ -50,6 +53,13 @@ def json_line(record: logging.LogRecord, message: str) -> str:
     return json.dumps({**content, "message": message})
 
 
+def notice_of_dropped(lines: int) -> str:
+    """Return the line that says how many lines of output were dropped, in the chosen format."""
+    text = f"{lines} lines of output were dropped: they were not read in time"
+    record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
+    return LINE_OF.get(_Chosen.log_format, plain_line)(record, text)
+
+
 LINE_OF: dict[str, Callable[[logging.LogRecord, str], str]] = {
     "auto": plain_line,
     "plain": plain_line,
@@ -60,20 +70,27 @@ LINE_OF: dict[str, Callable[[logging.LogRecord, str], str]] = {
 def draw_for_terminals_only(log_format: str) -> None:
     """Have rich's handlers write lines instead of drawing them, but for a terminal.
 
-    All else of a project's logging configuration is left as it is: levels, other handlers,
-    filters, and a formatter that a handler of rich's was given.
+    Other handlers that write to a stream write one line for each record, and JSON where that is
+    chosen and the stream is the server's output. All else of a project's logging configuration is
+    left as it is: levels, filters, other handlers, and the formatters that handlers were given.
 
     Args:
         log_format: ``auto`` has rich draw on a terminal alone, ``rich`` everywhere; ``plain`` and
             ``json`` count on a terminal, too.
     """
     _Chosen.log_format = log_format
+    if log_format == "json":
+        logging.captureWarnings(True)  # which are records, then
     classes: list[type[RichHandler]] = [RichHandler]
     # Of those that are derived from it, a project's own may do more.
     classes += [each for each in RichHandler.__subclasses__() if each.__module__ == _KEDRO]
     for handler_class in classes:
         if not hasattr(handler_class.emit, "__wrapped__"):
             handler_class.emit = _unless_drawn(handler_class.emit)  # type: ignore[method-assign]
+    if not hasattr(logging.StreamHandler.format, "__wrapped__"):
+        logging.StreamHandler.format = _as_one_line(  # type: ignore[method-assign]
+            logging.StreamHandler.format
+        )
 
 
 class _Chosen:
@@ -117,7 +134,7 @@ def _unless_drawn(emit: Callable[[Any, logging.LogRecord], None]) -> Any:
     def emit_line(handler: RichHandler, record: logging.LogRecord) -> None:
         chosen = _Chosen.log_format
         if chosen == "rich" or (chosen == "auto" and _is_terminal(handler)):
-            emit(handler, record)
+            emit(handler, _with_run_id(record))
             return
         try:
             _write(handler.console.file, f"{_line(handler, record, chosen)}\n")
@@ -125,6 +142,33 @@ def _unless_drawn(emit: Callable[[Any, logging.LogRecord], None]) -> Any:
             handler.handleError(record)
 
     return emit_line
+
+
+def _with_run_id(record: logging.LogRecord) -> logging.LogRecord:
+    """Return a record whose text begins with its run's id, where it has one.
+
+    On a terminal, the lines of runs at the same time could not be told apart.
+    """
+    run_id = getattr(record, "run_id", "")
+    if not run_id:
+        return record
+    shown = copy.copy(record)
+    shown.msg, shown.args = f"{run_id} {record.getMessage()}", None
+    vars(shown)["run_id"] = ""  # Kedro's handler calls rich's, which comes here again
+    return shown
+
+
+def _as_one_line(format_record: Callable[[Any, logging.LogRecord], str]) -> Any:
+    @wraps(format_record)
+    def format_as_one_line(handler: logging.StreamHandler[Any], record: logging.LogRecord) -> str:
+        if _Chosen.log_format == "json" and handler.stream in (sys.stdout, sys.stderr):
+            return json_line(record, _PLAIN_FORMATTER.format(record))
+        return in_one_line(format_record(handler, record))
+
+    return format_as_one_line
+
+
+_PLAIN_FORMATTER = logging.Formatter()
 
 
 def _is_terminal(handler: Any) -> bool:
@@ -139,7 +183,7 @@ def _is_terminal(handler: Any) -> bool:
 def _line(handler: logging.Handler, record: logging.LogRecord, log_format: str) -> str:
     message = handler.format(record)
     if log_format != "json" and _has_own_format(handler.formatter):
-        return message
+        return in_one_line(message)
     return LINE_OF[log_format](record, message)
 
 

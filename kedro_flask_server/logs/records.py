@@ -74,8 +74,9 @@ def make_records_safe(safe: Callable[[str], str]) -> None:
     project's logging configuration says otherwise for ``kedro_flask_server``.
 
     A record is left as it is unless it is long or its text has to change; then it is drawn
-    without highlighting, and an exception that comes with it is turned into text. Each gets a
-    ``run_id``, which is empty where it belongs to no run.
+    without highlighting, and an exception that comes with it is turned into text. Control
+    characters are shown as escapes, so that a terminal obeys none. Each gets a ``run_id``, which is
+    empty where it belongs to no run.
 
     Args:
         safe: Returns text that may be logged.
@@ -114,19 +115,19 @@ class _SafeRecords:
             text = record.getMessage()
         except Exception:  # wrong arguments, which logging reports when it writes the record
             return record
-        shown = self._safe(text)
+        shown = visible(self._safe(text))
         with_trace = shown
         raised = record.exc_info[1] if record.exc_info and len(record.exc_info) > 1 else None
         if raised is not None:
             parts = traceback.format_exception(raised)
-            safe_parts = [self._safe(part) for part in parts]
+            safe_parts = [visible(self._safe(part)) for part in parts]
             with_trace = "\n".join([shown, "".join(safe_parts)])
             if safe_parts != parts or max(map(len, parts)) > _MAX_HIGHLIGHTED_CHARS:
                 shown = with_trace
                 record.exc_info = None
         # Of logging.makeLogRecord(), nothing is known yet.
         if run is not None and record.name is not None:
-            text_of_run = visible(_bounded(with_trace)).rstrip("\n")
+            text_of_run = _bounded(with_trace).rstrip("\n")
             run.report.log(str(record.levelname), str(record.name), text_of_run)
         if shown != text:
             record.msg, record.args = shown, ()

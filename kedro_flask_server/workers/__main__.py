@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from kedro_flask_server.signals import reset_signals
 from kedro_flask_server.workers.exit_functions import ExitFunctions
@@ -38,7 +40,8 @@ def _run_template(settings: WorkerSettings, control: int) -> None:
 
     ExitFunctions.record()
     gc.disable()
-    from kedro_flask_server.workers.boot import boot_template
+    with _nothing_logged():
+        from kedro_flask_server.workers.boot import boot_template
 
     boot_template(Channel.of(control), settings).serve()
 
@@ -52,8 +55,19 @@ def _run_starter(settings: WorkerSettings, control: int) -> None:
     Template(Channel.of(control), settings).serve()
 
 
+@contextmanager
+def _nothing_logged() -> Iterator[None]:
+    """Keep Kedro from logging, as it is imported, what it has logged in the server."""
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def _run_worker(settings: WorkerSettings, channel: int, reports: int, output: int) -> None:
-    from kedro_flask_server.workers.boot import boot_worker
+    with _nothing_logged():
+        from kedro_flask_server.workers.boot import boot_worker
 
     boot_worker(Channel.of(channel), settings, reports=reports, output=output).work()
 

@@ -7,12 +7,13 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
 from contextvars import ContextVar
 from functools import wraps
 from threading import get_ident
 from typing import Any
 
+from kedro_flask_server.logs import notice_of_dropped
+from kedro_flask_server.logs.console import Console
 from kedro_flask_server.text import MAX_PRINTED_BYTES, PrintedLines, shown_line
 from kedro_flask_server.workers.handlers import redirect_handlers
 from kedro_flask_server.workers.report import PipeReport
@@ -36,7 +37,7 @@ class Output(io.RawIOBase):
             safe: Returns text that may be kept and shown.
         """
         self._descriptor = descriptor
-        self._console = os.dup(descriptor)
+        self._console = Console(descriptor, name=name, notice=notice_of_dropped)
         self._safe = safe
         self._place = _place_of(descriptor)
         # Each thread has its own, so that none needs a lock nor ends another's line.
@@ -81,7 +82,19 @@ class Output(io.RawIOBase):
 
     def isatty(self) -> bool:
         """Whether a person watches: log lines alone are drawn."""
-        return _is_logging.get() and os.isatty(self._console)
+        return _is_logging.get() and self._console.isatty()
+
+    def leave_kept_to_template(self) -> None:
+        """Write nothing that the process which was forked keeps for a slow reader: it will."""
+        self._console.forget_kept()
+
+    def settle(self, seconds: float) -> int:
+        """Write what is kept for a slow reader; return how many lines cannot be written.
+
+        Args:
+            seconds: For how long to wait at most.
+        """
+        return self._console.settle(seconds)
 
     def write(self, data: Any, /) -> int:
         """Write bytes."""
@@ -89,9 +102,7 @@ class Output(io.RawIOBase):
         if self.is_redirected:
             return _write_all(self._descriptor, raw)
         if self.report is None or _is_logging.get():
-            with suppress(OSError):  # nobody reads the server's output any more
-                os.write(self._console, raw)
-            return len(raw)
+            return self._console.write(raw)
         self._take(self.report, raw)
         return len(raw)
 

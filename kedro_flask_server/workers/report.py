@@ -227,7 +227,7 @@ class _NotKept:
             self.size += size
             if self.size < self._say_at:
                 return False
-            self._say_at = 2 * self.size
+            self._say_at = 2 * self.size + 1  # lines may be empty
             return True
 
 

@@ -38,6 +38,10 @@ _MB = 1_000_000
 _OUT_OF_MEMORY_SCORE = "500"
 
 
+# How long the end of a run waits for who reads the server's output.
+_SETTLE_S = 0.2
+
+
 class Worker:
     """Executes runs, one at a time, in the main thread of this process."""
 
@@ -84,6 +88,8 @@ class Worker:
         Interruption.is_left_to_parents()
         end_children_with_this()
         if inheritance is not None:
+            for each in outputs:
+                each.leave_kept_to_template()
             ExitFunctions.take_from_template()
             inheritance.generators.renew()
         _redirect(outputs, output)
@@ -167,7 +173,9 @@ class Worker:
         for output in self._outputs:
             output.report = None
         self._report.say_what_is_left_out()
-        self._finish("outcome", self._told(outcome, is_last=is_last))
+        unwritten = sum(output.settle(_SETTLE_S if is_last else 0) for output in self._outputs)
+        told = {**self._told(outcome, is_last=is_last), "unwritten": unwritten if is_last else 0}
+        self._finish("outcome", told)
         if is_last:
             self._end.end()
 

@@ -95,10 +95,71 @@ def test_every_line_is_json_where_that_is_asked_for(project: Path, executor: str
         eventually(lambda: "Traceback" in server.log)
         assert server.stop() == 0
     records = [json.loads(line) for line in lines]
+    first = next(n for n, line in enumerate(server.lines) if line.startswith("{"))
+    # Kedro's command logs one record before it loads this package.
+    assert "logging configuration" in " ".join("".join(server.lines[:first]).split())
+    assert all(json.loads(line) for line in server.lines[first:])
     assert {record["run_id"] for record in records} == {run_id}
     assert {"time", "level", "logger", "message"} <= set(records[0])
     failed = [json.loads(line) for line in server.lines if "Traceback" in line]
     assert {(each["level"], each["run_id"] != run_id) for each in failed} == {("ERROR", True)}
+
+
+QUIET = """
+version: 1
+disable_existing_loggers: False
+handlers:
+  console: {class: logging.StreamHandler, stream: "ext://sys.stdout"}
+loggers:
+  kedro.framework.project: {level: WARNING}
+  probe: {level: INFO}
+root: {level: INFO, handlers: [console]}
+"""
+
+
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_every_line_is_json_from_the_first_where_kedro_is_quiet(
+    project: Path, executor: str
+) -> None:
+    (project / "conf/logging.yml").write_text(QUIET)
+    with started(project, executor, KEDRO_SERVER_LOG_FORMAT="json") as server:
+        logged_by_a_run(server)
+        server.run(pipeline_names=["fail"], params={"what": "error"})
+        eventually(lambda: "Traceback" in server.log)
+        assert server.stop() == 0
+    records = [json.loads(line) for line in server.lines]
+    assert "Address: " in records[0]["message"] or "Address: " in records[1]["message"]
+    assert "Stopped" in records[-1]["message"]
+
+
+FORGED = "x\n2026-01-01T00:00:00.000Z INFO     kedro: forged\r\n\x1b[2J\x1b]0;title\x07\u2028\u202e"
+
+
+@pytest.mark.parametrize("configuration", ["", QUIET])
+@pytest.mark.parametrize("executor", EXECUTORS)
+def test_record_is_one_line_whatever_its_text_holds(
+    project: Path, executor: str, configuration: str
+) -> None:
+    if configuration:
+        (project / "conf/logging.yml").write_text(configuration)
+    with started(project, executor) as server:
+        for request in (
+            {"pipeline_names": [FORGED]},
+            {"pipeline_names": ["one"], "node_names": [FORGED]},
+            {"pipeline_names": ["one"], "runner": "ThreadRunner", "tags": [FORGED]},
+            {"pipeline_names": ["fail"], "params": {"what": FORGED}},
+        ):
+            assert server.run(**request)["status"] == "failure"
+        logged_by_a_run(server)
+        assert server.stop() == 0
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028-\u202e]", server.log)
+    forged = [line for line in server.lines if "forged" in line]
+    assert forged
+    assert not [line for line in forged if re.match(r"\s*2026-01-01T00:00:00.000Z", line)]
+    if not configuration:
+        begun = server.log.index("Stop with Ctrl-C.\n") + len("Stop with Ctrl-C.\n")
+        lines = server.log[begun:].splitlines()
+        assert all(re.match(PLAIN, line) for line in lines[:-1]), server.log
 
 
 @pytest.mark.parametrize(
@@ -129,6 +190,10 @@ def test_line_is_drawn_on_a_terminal_unless_a_plain_one_is_asked_for(
         assert ("\x1b[" in text) is drawn
         plain = re.search(rf"(?m){PLAIN}{run_id} .*: Saving data to started", text)
         assert (plain is None) is drawn
+        shown = re.sub("\x1b\\[[\\d;]*m", "", text)
+        of_run = re.findall(rf"((?:{run_id} )+)Completed", shown)
+        # Lines of runs at the same time are told apart.
+        assert {*of_run} == ({f"{run_id} "} if drawn else set())
     finally:
         terminal.sendintr()
         terminal.expect(pexpect.EOF)
@@ -142,7 +207,7 @@ def test_logging_configuration_of_the_project_is_honoured(project: Path, executo
     (project / "conf/logging.yml").write_text(own)
     path = str(project / "conf/logging.yml")
     with started(
-        project, executor, KEDRO_LOGGING_CONFIG=path, KEDRO_SERVER_LOG_FORMAT="json"
+        project, executor, KEDRO_LOGGING_CONFIG=path, KEDRO_SERVER_LOG_FORMAT="plain"
     ) as server:
         run_id, lines = logged_by_a_run(server)
         assert server.stop() == 0

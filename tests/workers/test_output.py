@@ -42,7 +42,6 @@ class Printed:
     def close(self) -> None:
         self.reader.close()
         os.close(self._pipe)
-        os.close(self.output._console)
 
 
 @pytest.fixture

@@ -182,6 +182,15 @@ def test_log_beyond_its_bound_is_counted_and_not_told(pipe: Pipe) -> None:
     assert pipe.reader.read() == []
 
 
+def test_empty_lines_are_counted_too_and_not_each_told(pipe: Pipe) -> None:
+    pipe.report.begin(max_log_bytes=0)
+    for _ in range(1_000):
+        pipe.report.log("INFO", "probe", "")
+    pipe.report.say_what_is_left_out()
+    first, last = pipe.reader.read()
+    assert (first[1]["lines"], last[1]["lines"]) == (1, 1_000)
+
+
 def test_forked_process_counts_for_itself_what_it_leaves_out(pipe: Pipe) -> None:
     pipe.report.begin(max_log_bytes=0)
     pipe.report.leave_out(5, 50)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -33,6 +34,8 @@ from kedro_flask_server.runs.stopping import StopRequest
 from kedro_flask_server.text import PrintedLines, shown_line
 from kedro_flask_server.workers.imports import Imported
 from kedro_flask_server.workers.protocol import Message
+
+logger = logging.getLogger(__name__)
 
 # How long a run gets to end itself that the end of the server cuts off.
 _CUT_OFF_GRACE_S = 1.0
@@ -356,6 +359,13 @@ class _Execution:
         self.is_loaded = bool(body["is_loaded"])
         self.has_read_anew = bool(body["has_read_anew"])
         self.imported = _imported(body["imported"])
+        if int(body["unwritten"]):
+            logger.warning(
+                "%d lines of output of run %s were dropped: they were not read in time; its log "
+                "has them",
+                int(body["unwritten"]),
+                self._run_id,
+            )
         # A worker that ends says so by its end, and then nothing is left of it.
         self.may_be_followed_by_another = not body["is_last"]
         self._is_over = self.may_be_followed_by_another
