@@ -140,6 +140,7 @@ class Connection(HTTPChannel):
         # Since when a request is on its way; None where none is.
         self._receiving_since: float | None = now
         self._waits_for_room_since: float | None = None
+        self._is_held_up = False  # whether a body is not read yet
         self._is_asking = False  # whether a thread looks at who sends a request
         self._is_receiving = False
         self._is_quick = False
@@ -170,7 +171,10 @@ class Connection(HTTPChannel):
         request = self.request
         if self._lingers_until is not None or request is None or not request.headers_finished:
             return True
-        return not self._holds_back(request, now)
+        is_held_up = self._holds_back(request, now)
+        if is_held_up is not self._is_held_up:
+            self._is_held_up, self._receiving_since = is_held_up, now
+        return not is_held_up
 
     def _is_overdue(self, now: float) -> bool:
         if self.total_outbufs_len:
@@ -179,10 +183,8 @@ class Connection(HTTPChannel):
             return now - self.taken_at > timeout_s or now - self._unsent_since > slowest_s
         if self._lingers_until is not None:
             return now > self._lingers_until or now - self._heard_at > self._limits.linger.silent_s
-        if self._receiving_since is None:
+        if self._receiving_since is None or self._is_held_up:
             return False
-        if self._is_asking or self._waits_for_room_since is not None:
-            self._receiving_since = now
         return now - self._receiving_since > self._limits.receive_timeout_s
 
     def _holds_back(self, request: RequestParser, now: float) -> bool:
@@ -195,28 +197,24 @@ class Connection(HTTPChannel):
             if not is_due:
                 return False
             if self._limits.refuse is not None:
-                return self._begin_to_ask(request, now)
+                return self._begin_to_ask(request)
             request.is_let_in = True
         if request.is_large and not request.take_room():
             self._wait_for_room(request, now)
             return True
-        if self._waits_for_room_since is not None:
-            self._waits_for_room_since, self._receiving_since = None, now
+        self._waits_for_room_since = None
         if request.wants_continue:
             request.wants_continue = False
             with self.outbuf_lock:
                 self._put(_Piece(_CONTINUE))
         return False
 
-    def _begin_to_ask(self, request: RequestParser, now: float) -> bool:
+    def _begin_to_ask(self, request: RequestParser) -> bool:
         if self._limits.askers.acquire(blocking=False):
             self._is_asking = True
             self.server.add_task(self)
             return True
-        if not request.is_large and not request.wants_continue:
-            return False
-        self._receiving_since = now
-        return True
+        return request.is_large or request.wants_continue
 
     def _wait_for_room(self, request: RequestParser, now: float) -> None:
         if self._waits_for_room_since is None:

@@ -58,7 +58,9 @@ class Pairs:
         accepted, address = listener.accept()
         listener.close()
         server = SimpleNamespace(
-            adj=SimpleNamespace(ident=None),
+            adj=SimpleNamespace(ident=None, url_prefix=""),
+            effective_port=0,
+            server_name="localhost",
             active_channels={},
             add_task=lambda task: None,
             pull_trigger=lambda: None,
@@ -121,17 +123,19 @@ def test_client_that_takes_nothing_or_next_to_nothing_is_cut_off(pairs: Pairs) -
         assert time.monotonic() - began >= 0.5
 
 
+@pytest.mark.once
 def test_client_that_reads_on_is_not(pairs: Pairs) -> None:
-    ends = pairs.make(replace(LIMITS, send_timeout_s=0.5, unsent=Unsent(1_000_000_000)))
+    ends = pairs.make(replace(LIMITS, send_timeout_s=2, unsent=Unsent(1_000_000_000)))
     for end in (ends.connection.socket, ends.client):  # so that what is read shows at once
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 20_000)
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 20_000)
-    ends.connection.write_soon(b"x" * 100_000_000)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 200_000)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 200_000)
+    ends.connection.write_soon(b"x" * 60_000_000)
     ends.client.setblocking(False)
-    ends_at = time.monotonic() + 1.5
-    while time.monotonic() < ends_at:
-        with suppress(BlockingIOError):
-            ends.client.recv(500)
+    began, taken = time.monotonic(), 0
+    while ends.connection.total_outbufs_len:
+        if taken < 20_000_000 * (time.monotonic() - began):  # so that all takes 3 s
+            with suppress(BlockingIOError):
+                taken += len(ends.client.recv(50_000))
         ends.turn()
         assert ends.connection.socket is not None
 
@@ -164,6 +168,22 @@ def test_large_body_waits_for_room_and_small_ones_do_not(pairs: Pairs) -> None:
     second.connection.handle_close()
     assert LIMITS.bodies.take(150_000)
     LIMITS.bodies.give_back(150_000)
+
+
+def test_time_in_which_a_body_is_held_up_is_not_its_client_s(pairs: Pairs) -> None:
+    limits = replace(
+        LIMITS, refuse=lambda environ: None, receive_timeout_s=0.2, bodies=Room(200_000)
+    )
+    first, second = pairs.make(limits), pairs.make(limits)
+    for ends in (first, second):  # there is one asker, which is at the first
+        ends.client.sendall(b"POST / HTTP/1.1\r\nContent-Length: 90000\r\n\r\n")
+        ends.turn()
+        assert not ends.connection.readable()
+    time.sleep(0.5)  # more than there is for a body, between two looks at the connection
+    for ends in (first, second):
+        assert not ends.connection.readable()
+        ends.connection.service()
+        assert ends.connection.readable()
 
 
 def test_body_that_finds_no_room_is_refused_in_time(pairs: Pairs) -> None:
