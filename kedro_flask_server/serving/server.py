@@ -28,7 +28,7 @@ from kedro_flask_server.descriptors import allow_descriptors
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.serving.connections import AHEAD_BYTES, Connection, Limits
 from kedro_flask_server.serving.dispatch import Dispatcher
-from kedro_flask_server.serving.memory import Room, Unsent, give_memory_back
+from kedro_flask_server.serving.memory import Room, Unsent, give_memory_back, prepare_memory
 from kedro_flask_server.serving.requests import Refusal
 from kedro_flask_server.web.gate import TrustedProxies
 from kedro_flask_server.web.health import QUICK_PATHS
@@ -48,6 +48,7 @@ _FLUSH_TIMEOUT_S = 2.0
 _CONNECTIONS = 4_096
 _OTHER_DESCRIPTORS = 512
 _ACCEPT_AT_A_TIME = 64
+_GIVE_BACK_EVERY_S = 10.0
 
 
 def threads_needed(config: ServerConfig) -> int:
@@ -114,7 +115,7 @@ class Server:
         config = self._parts.config
         self._sockets: dict[int, Any] = {}
         self._is_ending = threading.Event()
-        give_memory_back()
+        prepare_memory()
         if config.executor == "processes" and config.max_runs_per_worker > 1:
             _stay_on_one_processor()
         try:
@@ -199,7 +200,8 @@ class Server:
         gc.freeze()  # what is there by now stays: no collection need look at it again
         gc.enable()
         threading.Thread(target=self._waitress.run, name="waitress", daemon=True).start()
-        stop.wait()
+        while not stop.wait(_GIVE_BACK_EVERY_S):
+            give_memory_back()
         self._is_ending.set()
         self._parts.runs.begin_to_stop()
         time.sleep(self._parts.config.shutdown_delay_s)
