@@ -11,6 +11,7 @@ import atexit
 import ctypes
 import faulthandler
 import gc
+import io
 import os
 import signal
 import sys
@@ -101,6 +102,7 @@ class ProgramEnd:
         made = [each for generation in (2, 1, 0) for each in gc.get_objects(generation)]
         found, self._made = [*self._made, *_with_finalizer(made)], []
         if len(found) > 1:
+            found = [each for each in found if not _is_inside_gzip(each)]
             found = _outermost_first(found, {*map(id, made), *map(id, found)})
         finalize = ctypes.pythonapi.PyObject_CallFinalizer  # which Python does not call again
         finalize.argtypes, finalize.restype = [ctypes.py_object], None
@@ -188,6 +190,12 @@ def _is_suspended_here(each: Any) -> bool:
     if type(each) is not GeneratorType:
         return False
     return each.gi_running or each.gi_code.co_filename.startswith(_FOLDER)
+
+
+def _is_inside_gzip(each: Any) -> bool:
+    """Whether this is the buffer of a GzipFile, which loses its end if that is closed first."""
+    stream = each.raw if type(each) is io.BufferedWriter else each
+    return (type(stream).__module__, type(stream).__name__) == ("gzip", "_WriteBufferStream")
 
 
 def _outermost_first(found: Sequence[Any], known: set[int]) -> list[Any]:
