@@ -32,7 +32,7 @@ def start_threads(pool: ThreadPoolExecutor, count: int) -> None:
     except RuntimeError as error:
         together.abort()
         raise ServerSettingsError(
-            f"Setting 'workers' cannot be {count}: the system gives no more threads ({error})."
+            f"The system gives no more threads ({error}); setting 'workers' asks for {count}."
         ) from error
 
 
