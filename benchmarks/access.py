@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import yaml
 
-from kedro_flask_server.access.keys import create_secret, hash_secret
+from kedro_flask_server.access.api_keys import create_secret, hash_secret
 from tests.servers import PROJECTS, copy_project, kedro_flask_server, kedro_own_server
 
 OTHER_KEYS = 100

@@ -12,11 +12,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kedro_flask_server.access.model import Caller, Scope
     from kedro_flask_server.app import create_http_server
     from kedro_flask_server.errors import UnauthorizedError
-    from kedro_flask_server.runs.model import RunRequest, RunStatus
-    from kedro_flask_server.web.guard import needs
+    from kedro_flask_server.model.caller import Caller, Scope
+    from kedro_flask_server.model.run import RunRequest, RunStatus
+    from kedro_flask_server.web.authentication import needs
 
     __version__: str
 
@@ -32,13 +32,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Caller": "access.model",
-    "RunRequest": "runs.model",
-    "RunStatus": "runs.model",
-    "Scope": "access.model",
+    "Caller": "model.caller",
+    "RunRequest": "model.run",
+    "RunStatus": "model.run",
+    "Scope": "model.caller",
     "UnauthorizedError": "errors",
     "create_http_server": "app",
-    "needs": "web.guard",
+    "needs": "web.authentication",
 }
 
 

@@ -9,37 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Flask
 
+from kedro_flask_server.access.api_keys import KeyFile
 from kedro_flask_server.access.control import AccessControl
-from kedro_flask_server.access.keys import KeyFile
-from kedro_flask_server.access.store import AccessStore
-from kedro_flask_server.config import (
+from kedro_flask_server.bootstrap import OpenedProject, open_project, worker_settings
+from kedro_flask_server.config.settings import (
     LOOPBACK_HOSTS,
     ServerConfig,
     secret_variables,
     unknown_pipelines,
 )
 from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.executors import Executor
+from kedro_flask_server.executors.threads import ThreadExecutor
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
-from kedro_flask_server.opening import OpenedProject, open_project, worker_settings
 from kedro_flask_server.project import KedroProject
-from kedro_flask_server.runs.executors import Executor
-from kedro_flask_server.runs.executors.threads import ThreadExecutor
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.runs.store import Database, RunStore, locate
+from kedro_flask_server.store import Database, RunStore, locate
+from kedro_flask_server.store.api_keys import AccessStore
 from kedro_flask_server.web.admission import Admission, create_admission
+from kedro_flask_server.web.authentication import Authenticator, register_guard
 from kedro_flask_server.web.core import create_core_blueprint
 from kedro_flask_server.web.docs import create_docs_blueprint
 from kedro_flask_server.web.errors import register_error_handlers
 from kedro_flask_server.web.events import create_events_blueprint
-from kedro_flask_server.web.gate import WSGI, Gate, TrustedProxies
-from kedro_flask_server.web.guard import Authenticator, register_guard
 from kedro_flask_server.web.health import HEALTH_ENDPOINTS, HEALTH_PATHS, create_health_blueprint
+from kedro_flask_server.web.middleware import WSGI, Gate, TrustedProxies
 from kedro_flask_server.web.routing import ProjectFirstFlask
 from kedro_flask_server.web.runs import create_runs_blueprint
 from kedro_flask_server.web.streams import EventStreams
 
 if TYPE_CHECKING:
-    from kedro_flask_server.runs.executors.handles import Template
+    from kedro_flask_server.workers.handles import Template
 
 EXTENSION = "kedro_flask_server"
 
@@ -88,7 +88,7 @@ def create_http_server(
             ``KEDRO_ENV``, then the project's own default.
         conf_source: The configuration's folder or archive; by default
             ``KEDRO_SERVER_CONF_SOURCE``, then the project's own.
-        **settings: Any other setting of `kedro_flask_server.config.ServerConfig`.
+        **settings: Any other setting of `kedro_flask_server.config.settings.ServerConfig`.
 
     Returns:
         The application.
@@ -212,8 +212,8 @@ def _create_executor(opened: OpenedProject, template: Template | None) -> Execut
         return ThreadExecutor(project, workers=config.workers)
 
     # They need what Windows has not.
-    from kedro_flask_server.runs.executors.pool import WorkerPool
-    from kedro_flask_server.runs.executors.processes import ProcessExecutor
+    from kedro_flask_server.executors.processes import ProcessExecutor
+    from kedro_flask_server.workers.pool import WorkerPool
 
     pool = WorkerPool(
         worker_settings(opened),

@@ -30,8 +30,8 @@ except ModuleNotFoundError as error:
         f"The client needs {error.name}: pip install 'kedro-flask-server[client]'", name=error.name
     ) from None
 
-from kedro_flask_server.runs.events import Event
-from kedro_flask_server.runs.model import ErrorDetail, Progress, Run, RunRequest, RunStatus
+from kedro_flask_server.model.event import Event
+from kedro_flask_server.model.run import ErrorDetail, Progress, Run, RunRequest, RunStatus
 from kedro_flask_server.text import bounded, rfc3339, visible
 
 __all__ = [

@@ -171,7 +171,7 @@ class PostgreSQL:
 def make_schema(url: str, revision: str) -> None:
     """Make the tables in an empty database, as a version of the program did that is older."""
     config = Config()
-    config.set_main_option("script_location", "kedro_flask_server.runs.store:migrations")
+    config.set_main_option("script_location", "kedro_flask_server.store:migrations")
     config.set_main_option("path_separator", "os")
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with engine.begin() as connection:

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
 
-from kedro_flask_server.access.keys import PREFIX, KeyFile, hash_secret
-from kedro_flask_server.access.model import ALL_SCOPES, ApiKey, Caller
-from kedro_flask_server.access.store import AccessStore
+from kedro_flask_server.access.api_keys import PREFIX, KeyFile, hash_secret
 from kedro_flask_server.errors import (
     ServerError,
     ServerSettingsError,
     StoreUnavailableError,
     UnauthorizedError,
 )
+from kedro_flask_server.model.caller import ALL_SCOPES, ApiKey, Caller
+from kedro_flask_server.model.run import AuditRecord
 from kedro_flask_server.redaction import SECRETS
-from kedro_flask_server.runs.model import AuditRecord
+from kedro_flask_server.store.api_keys import AccessStore
 
 logger = logging.getLogger(__name__)
 

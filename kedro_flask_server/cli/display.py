@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kedro_flask_server.client import Event, Run, RunStatus
-from kedro_flask_server.runs.events import EventType, log_line
+from kedro_flask_server.model.event import EventType, log_line
 from kedro_flask_server.text import bounded, rfc3339, visible
 
 # Of what others have named, in characters.

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from kedro.framework.startup import ProjectMetadata
 
-    from kedro_flask_server.access.store import AccessStore
-    from kedro_flask_server.runs.model import AuditRecord
+    from kedro_flask_server.model.run import AuditRecord
+    from kedro_flask_server.store.api_keys import AccessStore
 
 _NUMBER = click.IntRange(1, 2**31 - 1)
 _env_option = click.option(
@@ -31,7 +31,7 @@ def keys() -> None:
 
 
 def _read_period(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
-    from kedro_flask_server.access.keys import parse_period
+    from kedro_flask_server.access.api_keys import parse_period
 
     try:
         return None if value is None else parse_period(value)
@@ -79,8 +79,8 @@ def create(
 
     Clients send it as `Authorization: Bearer KEY`, or as the password of HTTP Basic.
     """
-    from kedro_flask_server.access.keys import add_to_file, create_secret, hash_secret, is_name
-    from kedro_flask_server.access.model import ApiKey, Scope
+    from kedro_flask_server.access.api_keys import add_to_file, create_secret, hash_secret, is_name
+    from kedro_flask_server.model.caller import ApiKey, Scope
 
     if not is_name(name):
         raise click.BadParameter("up to 100 letters, digits and '._@-'", param_hint="NAME")
@@ -178,7 +178,7 @@ def _errors_told() -> Iterator[None]:
 
 
 def _record(what: str, name: str, time: datetime) -> AuditRecord:
-    from kedro_flask_server.runs.model import AuditRecord
+    from kedro_flask_server.model.run import AuditRecord
 
     try:
         who = getpass.getuser()

@@ -219,7 +219,7 @@ def logs(url: str | None, run_id: str, follow: bool, as_json: bool) -> None:
     With --follow, ends as `kedro server run` does.
     """
     with _client(url) as client:
-        from kedro_flask_server.runs.events import log_line
+        from kedro_flask_server.model.event import log_line
 
         if not (follow or as_json):
             click.echo(client.log(run_id), nl=False)

@@ -89,7 +89,7 @@ def _serve_within_limits(metadata: ProjectMetadata, settings: dict[str, Any]) ->
 def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
     gc.disable()  # until it serves: what is made meanwhile stays
     from kedro_flask_server import __version__
-    from kedro_flask_server.opening import open_project, start_template
+    from kedro_flask_server.bootstrap import open_project, start_template
 
     consoles = _take_over_output()
     opened = open_project(metadata.project_path, settings)
@@ -160,7 +160,7 @@ def _say(log_format: str, text: str, *, is_fault: bool = False) -> None:
 
 def _serve_with_reload(metadata: ProjectMetadata, settings: dict[str, Any]) -> None:
     from kedro_flask_server.project import watched_paths
-    from kedro_flask_server.reloading import serve_with_reload
+    from kedro_flask_server.serving.reload import serve_with_reload
 
     click.echo("Restarting on changes (--reload): for development only.", err=True)
     options = [

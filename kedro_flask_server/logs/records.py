@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from kedro_flask_server.runs.reporting import Report
+from kedro_flask_server.model.report import Report
 from kedro_flask_server.text import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, bounded_end, visible
 
 # What rich highlights of a line in about 10 ms at worst (a line of digits).

@@ -11,8 +11,8 @@ from contextvars import Context, copy_context
 from functools import wraps
 from typing import Any
 
+from kedro_flask_server.background_thread import BackgroundThread
 from kedro_flask_server.logs.lines import written_together
-from kedro_flask_server.runs.background import BackgroundThread
 
 # As often are records written, a batch at a time: to wake a thread for each costs the run more
 # than to write it.

@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from kedro_flask_server.project.kedro_project import KedroProject, watched_paths
-from kedro_flask_server.project.warming import warm_up
+from kedro_flask_server.project.warmup import warm_up
 
 __all__ = ["KedroProject", "warm_up", "watched_paths"]

@@ -7,8 +7,8 @@ import traceback
 from kedro.io.core import _redact_url_credentials
 from kedro.runner import Task
 
+from kedro_flask_server.model.run import ErrorDetail
 from kedro_flask_server.redaction import SECRETS, redact_urls
-from kedro_flask_server.runs.model import ErrorDetail
 from kedro_flask_server.text import MAX_TRACEBACK_CHARS, bounded, bounded_end, printable
 
 

@@ -26,41 +26,8 @@ from kedro.io.core import parse_dataset_definition
 
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import logs_of
-from kedro_flask_server.origins import InstalledOnly, OwnModuleError, is_installed_module
-from kedro_flask_server.project.class_guard import classes_guarded
-from kedro_flask_server.project.config_loader import is_kedros_own, isolated
-from kedro_flask_server.project.failures import describe, describe_run, safe, trace
-from kedro_flask_server.project.fingerprint import changed_since, fingerprint_of, sources_in
-from kedro_flask_server.project.folders import stamps_in
-from kedro_flask_server.project.hook_calls import pipelines_named, prepare_calls
-from kedro_flask_server.project.hooks import report_nodes, watch_tasks
-from kedro_flask_server.project.keeping import (
-    KeepingConfigLoader,
-    noting_what_is_left_to_kedro,
-)
-from kedro_flask_server.project.literals import unescaped
-from kedro_flask_server.project.names import (
-    names_in_configuration,
-    names_of_pipelines,
-    names_of_project,
-)
-from kedro_flask_server.project.parsing import parse_texts_once
-from kedro_flask_server.project.plugins import (
-    has_hooks_before_datasets,
-    have_commands_tracked_and_no_runs,
-    warn_of_plugins_with_state,
-)
-from kedro_flask_server.project.resolvers import are_all_of_omegaconf, resolvers_of_run
-from kedro_flask_server.project.runner import (
-    RunStopped,
-    create_runner,
-    start_processes_safely,
-    stop_between_nodes,
-)
-from kedro_flask_server.project.shortcuts import take_shortcuts
-from kedro_flask_server.project.yaml_tags import has_own_tags
-from kedro_flask_server.redaction import SECRETS, redact_snapshot
-from kedro_flask_server.runs.model import (
+from kedro_flask_server.model.report import Report
+from kedro_flask_server.model.run import (
     DEFAULT_PIPELINE,
     ErrorDetail,
     RunOutcome,
@@ -69,8 +36,44 @@ from kedro_flask_server.runs.model import (
     Snapshot,
     StopReason,
 )
-from kedro_flask_server.runs.reporting import Report
-from kedro_flask_server.runs.stopping import RunInterrupted, StopRequest
+from kedro_flask_server.model.stop import RunInterrupted, StopRequest
+from kedro_flask_server.origins import InstalledOnly, OwnModuleError, is_installed_module
+from kedro_flask_server.project.configuration.caching_loader import (
+    KeepingConfigLoader,
+    noting_what_is_left_to_kedro,
+)
+from kedro_flask_server.project.configuration.class_guard import classes_guarded
+from kedro_flask_server.project.configuration.files import stamps_in
+from kedro_flask_server.project.configuration.isolated_loader import is_kedros_own, isolated
+from kedro_flask_server.project.configuration.literals import unescaped
+from kedro_flask_server.project.configuration.resolvers import (
+    are_all_of_omegaconf,
+    resolvers_of_run,
+)
+from kedro_flask_server.project.configuration.yaml_cache import parse_texts_once
+from kedro_flask_server.project.configuration.yaml_tags import has_own_tags
+from kedro_flask_server.project.failures import describe, describe_run, safe, trace
+from kedro_flask_server.project.hook_calls import pipelines_named, prepare_calls
+from kedro_flask_server.project.names import (
+    names_in_configuration,
+    names_of_pipelines,
+    names_of_project,
+)
+from kedro_flask_server.project.plugins import (
+    has_hooks_before_datasets,
+    have_commands_tracked_and_no_runs,
+    warn_of_plugins_with_state,
+)
+from kedro_flask_server.project.run_hooks import report_nodes, watch_tasks
+from kedro_flask_server.project.runner import (
+    RunStopped,
+    create_runner,
+    start_processes_safely,
+    stop_between_nodes,
+)
+from kedro_flask_server.project.shortcuts import take_shortcuts
+from kedro_flask_server.project.snapshot import changed_since, fingerprint_of, sources_in
+from kedro_flask_server.redaction import SECRETS, redact_snapshot
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro.runner import AbstractRunner
 
-from kedro_flask_server.runs.stopping import RunInterrupted, StopRequest
+from kedro_flask_server.model.stop import RunInterrupted, StopRequest
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def start_processes_safely(project_path: Path, log_format: str) -> None:
         multiprocessing.set_start_method("forkserver", force=True)
         os.environ[PRELOADED_PROJECT] = str(project_path)
         os.environ[LOG_FORMAT] = log_format
-        multiprocessing.set_forkserver_preload(["kedro_flask_server.project.preload"])
+        multiprocessing.set_forkserver_preload(["kedro_flask_server.project.forkserver_preload"])
     if os.environ.get("KEDRO_MP_CONTEXT") == "fork":
         logger.warning(
             "KEDRO_MP_CONTEXT=fork is not used: forking a server that runs threads can hang. "

@@ -25,7 +25,7 @@ import parse as parse_library
 from kedro.pipeline import Pipeline
 from kedro.validation.type_extractor import TypeExtractor
 
-from kedro_flask_server.project.class_guard import refuse_chosen_class
+from kedro_flask_server.project.configuration.class_guard import refuse_chosen_class
 
 # Kedro looks for a dataset's class in these first, which do not change while a process lives.
 _INSTALLED = ("kedro.io.", "kedro_datasets.")

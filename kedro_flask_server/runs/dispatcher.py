@@ -11,12 +11,11 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 
-from kedro_flask_server.config import ServerConfig, timeout_of
+from kedro_flask_server.background_thread import BackgroundThread
+from kedro_flask_server.config.settings import ServerConfig, timeout_of
 from kedro_flask_server.errors import StoreUnavailableError
-from kedro_flask_server.runs.background import BackgroundThread
-from kedro_flask_server.runs.executors import Executor
-from kedro_flask_server.runs.membership import Membership
-from kedro_flask_server.runs.model import (
+from kedro_flask_server.executors import Executor
+from kedro_flask_server.model.run import (
     ErrorDetail,
     Run,
     RunOutcome,
@@ -24,9 +23,10 @@ from kedro_flask_server.runs.model import (
     RunStatus,
     StopReason,
 )
+from kedro_flask_server.runs.lease import Membership
 from kedro_flask_server.runs.recorder import Recorder
-from kedro_flask_server.runs.store import Claim, RunStore
-from kedro_flask_server.runs.watches import Watches
+from kedro_flask_server.runs.waiters import Watches
+from kedro_flask_server.store import Claim, RunStore
 
 logger = logging.getLogger(__name__)
 

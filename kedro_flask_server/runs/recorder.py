@@ -7,11 +7,11 @@ import threading
 import time
 from dataclasses import dataclass
 
+from kedro_flask_server.background_thread import BackgroundThread
 from kedro_flask_server.errors import StoreUnavailableError
-from kedro_flask_server.runs.background import BackgroundThread
-from kedro_flask_server.runs.reporting import RunReport
-from kedro_flask_server.runs.store import RunStore, Told
-from kedro_flask_server.runs.watches import Watches
+from kedro_flask_server.model.report import RunReport
+from kedro_flask_server.runs.waiters import Watches
+from kedro_flask_server.store import RunStore, Told
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from kedro_flask_server.config import ServerConfig, unknown_pipelines
+from kedro_flask_server.bounded_cache import Recent
+from kedro_flask_server.config.settings import ServerConfig, unknown_pipelines
 from kedro_flask_server.errors import (
     KeyInUseError,
     RunEndedError,
@@ -21,14 +22,9 @@ from kedro_flask_server.errors import (
     StoreUnavailableError,
     UnknownRunError,
 )
-from kedro_flask_server.recent import Recent
-from kedro_flask_server.runs.dispatcher import Dispatcher
-from kedro_flask_server.runs.events import EventPage, EventType
-from kedro_flask_server.runs.executors import Executor
-from kedro_flask_server.runs.ids import RunIds
-from kedro_flask_server.runs.keeper import Chore, Keeper
-from kedro_flask_server.runs.membership import Membership
-from kedro_flask_server.runs.model import (
+from kedro_flask_server.executors import Executor
+from kedro_flask_server.model.event import EventPage, EventType
+from kedro_flask_server.model.run import (
     NOBODY,
     ErrorDetail,
     Run,
@@ -40,9 +36,13 @@ from kedro_flask_server.runs.model import (
     Snapshot,
     Submitter,
 )
+from kedro_flask_server.model.run_id import RunIds
+from kedro_flask_server.runs.dispatcher import Dispatcher
+from kedro_flask_server.runs.housekeeping import Chore, Keeper
+from kedro_flask_server.runs.lease import Membership
 from kedro_flask_server.runs.recorder import Recorder
-from kedro_flask_server.runs.store import Claim, RunStore
-from kedro_flask_server.runs.watches import Watch, Watches
+from kedro_flask_server.runs.waiters import Watch, Watches
+from kedro_flask_server.store import Claim, RunStore
 
 logger = logging.getLogger(__name__)
 

@@ -23,15 +23,15 @@ from waitress import create_server
 from waitress.server import BaseWSGIServer
 
 from kedro_flask_server.app import EXTENSION, KedroServer
-from kedro_flask_server.config import ServerConfig
-from kedro_flask_server.descriptors import allow_descriptors
+from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.open_files import allow_descriptors
 from kedro_flask_server.serving.connections import AHEAD_BYTES, Connection, Limits
 from kedro_flask_server.serving.dispatch import Dispatcher
 from kedro_flask_server.serving.memory import Room, Unsent, give_memory_back, prepare_memory
 from kedro_flask_server.serving.requests import Refusal
-from kedro_flask_server.web.gate import TrustedProxies
 from kedro_flask_server.web.health import QUICK_PATHS
+from kedro_flask_server.web.middleware import TrustedProxies
 
 DRAINED = 0
 """The exit code of a server all of whose runs came to their end."""

@@ -10,7 +10,7 @@ from typing import Any
 from flask import Flask, Response
 from werkzeug.wrappers import Response as BaseResponse
 
-from kedro_flask_server.web.gate import WSGI, Environ
+from kedro_flask_server.web.middleware import WSGI, Environ
 
 logger = logging.getLogger(__name__)
 

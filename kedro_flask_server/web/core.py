@@ -8,18 +8,18 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 from flask.typing import ResponseReturnValue
 
-from kedro_flask_server.access.model import Scope
 from kedro_flask_server.errors import ServerBusyError
-from kedro_flask_server.runs.model import Run, RunStatus
+from kedro_flask_server.model.caller import Scope
+from kedro_flask_server.model.run import Run, RunStatus
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.web.clients import is_gone
-from kedro_flask_server.web.guard import needs, runs_of_caller
-from kedro_flask_server.web.loading import (
+from kedro_flask_server.web.arguments import (
     load_body,
     load_idempotency_key,
     load_snapshot_params,
     refuse_interpolation,
 )
+from kedro_flask_server.web.authentication import needs, runs_of_caller
+from kedro_flask_server.web.clients import is_gone
 from kedro_flask_server.web.preferences import Preferences
 from kedro_flask_server.web.runs import accept_run, capped
 from kedro_flask_server.web.schemas import (

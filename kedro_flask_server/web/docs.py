@@ -16,7 +16,7 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
-from kedro_flask_server.web.guard import needs
+from kedro_flask_server.web.authentication import needs
 from kedro_flask_server.web.openapi import DOCS_BLUEPRINT, describe
 
 _CONTENT_SECURITY_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"

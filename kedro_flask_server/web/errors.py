@@ -23,7 +23,7 @@ from kedro_flask_server.errors import (
     UnauthorizedError,
     UnknownRunError,
 )
-from kedro_flask_server.web.guard import current_caller
+from kedro_flask_server.web.authentication import current_caller
 
 logger = logging.getLogger(__name__)
 

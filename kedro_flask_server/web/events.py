@@ -5,12 +5,12 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
-from kedro_flask_server.access.model import Scope
-from kedro_flask_server.access.runs import RunsOfCaller
-from kedro_flask_server.runs.events import Event, EventType, log_line
+from kedro_flask_server.access.authorized_runs import RunsOfCaller
+from kedro_flask_server.model.caller import Scope
+from kedro_flask_server.model.event import Event, EventType, log_line
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.web.guard import needs, runs_of_caller
-from kedro_flask_server.web.loading import load_last_event_id, load_query
+from kedro_flask_server.web.arguments import load_last_event_id, load_query
+from kedro_flask_server.web.authentication import needs, runs_of_caller
 from kedro_flask_server.web.runs import ASK_AGAIN_AFTER_S
 from kedro_flask_server.web.schemas import EventPageSchema, EventQuerySchema, LogQuerySchema
 from kedro_flask_server.web.streams import EVENT_STREAM, EventStreams

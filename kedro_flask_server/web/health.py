@@ -6,7 +6,7 @@ from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.web.guard import current_caller
+from kedro_flask_server.web.authentication import current_caller
 from kedro_flask_server.web.schemas import HealthResponseSchema
 
 HEALTH_BLUEPRINT = "kedro_server_health"

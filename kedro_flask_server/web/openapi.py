@@ -24,7 +24,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 
 from kedro_flask_server import __version__
-from kedro_flask_server.runs.keys import KEY_FORM
+from kedro_flask_server.model.idempotency_key import KEY_FORM
 from kedro_flask_server.web.health import HEALTH_ENDPOINTS
 from kedro_flask_server.web.schemas import DOCUMENTED
 

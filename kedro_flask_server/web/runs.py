@@ -11,13 +11,13 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
-from kedro_flask_server.access.model import Scope
 from kedro_flask_server.errors import StoreUnavailableError
-from kedro_flask_server.runs.model import Run, RunPart
+from kedro_flask_server.model.caller import Scope
+from kedro_flask_server.model.run import Run, RunPart
 from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.web.arguments import load_query
+from kedro_flask_server.web.authentication import needs, runs_of_caller
 from kedro_flask_server.web.clients import is_gone
-from kedro_flask_server.web.guard import needs, runs_of_caller
-from kedro_flask_server.web.loading import load_query
 from kedro_flask_server.web.preferences import Preferences
 from kedro_flask_server.web.schemas import RunPageSchema, RunQuerySchema, RunSchema
 

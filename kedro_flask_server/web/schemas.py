@@ -17,9 +17,9 @@ from typing import Any
 
 from marshmallow import INCLUDE, RAISE, Schema, ValidationError, fields, post_load
 
-from kedro_flask_server.runs.events import EventType
-from kedro_flask_server.runs.ids import RUN_ID_FORM, is_run_id
-from kedro_flask_server.runs.model import Run, RunFilter, RunPart, RunRequest, RunStatus
+from kedro_flask_server.model.event import EventType
+from kedro_flask_server.model.run import Run, RunFilter, RunPart, RunRequest, RunStatus
+from kedro_flask_server.model.run_id import RUN_ID_FORM, is_run_id
 from kedro_flask_server.text import rfc3339
 
 MAX_PROBLEMS = 100

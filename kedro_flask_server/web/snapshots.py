@@ -8,10 +8,10 @@ from typing import Any
 
 from flask import Response, current_app, jsonify, request
 
-from kedro_flask_server.access.runs import RunsOfCaller
-from kedro_flask_server.recent import Recent
+from kedro_flask_server.access.authorized_runs import RunsOfCaller
+from kedro_flask_server.bounded_cache import Recent
+from kedro_flask_server.model.run import ErrorDetail, Snapshot
 from kedro_flask_server.redaction import SECRETS
-from kedro_flask_server.runs.model import ErrorDetail, Snapshot
 from kedro_flask_server.web.schemas import ErrorDetailSchema
 
 _MAX_ANSWERS = 16

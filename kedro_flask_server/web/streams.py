@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator
 
 from flask import Request, Response
 
-from kedro_flask_server.access.runs import RunsOfCaller
+from kedro_flask_server.access.authorized_runs import RunsOfCaller
 from kedro_flask_server.errors import ServerBusyError, TryAgainError, UnknownRunError
-from kedro_flask_server.runs.events import Event, EventPage, EventType
+from kedro_flask_server.model.event import Event, EventPage, EventType
 from kedro_flask_server.web.clients import has_finished, is_gone
 from kedro_flask_server.web.schemas import EventSchema
 

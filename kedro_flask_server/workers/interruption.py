@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from kedro_flask_server.runs.model import StopReason
-from kedro_flask_server.runs.stopping import RunInterrupted, StopRequest
+from kedro_flask_server.model.run import StopReason
+from kedro_flask_server.model.stop import RunInterrupted, StopRequest
 
 
 class Interruption(StopRequest):

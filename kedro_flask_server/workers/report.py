@@ -25,8 +25,8 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
-from kedro_flask_server.runs.events import OUTPUT, EventType
-from kedro_flask_server.runs.reporting import node_of_thread, record_bytes, size_bytes
+from kedro_flask_server.model.event import OUTPUT, EventType
+from kedro_flask_server.model.report import node_of_thread, record_bytes, size_bytes
 from kedro_flask_server.workers.interruption import Interruption
 from kedro_flask_server.workers.protocol import Message, line_of, messages_in
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from kedro_flask_server.logs import logs_of_process
+from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.redaction import SECRETS
-from kedro_flask_server.runs.model import ErrorDetail, RunOutcome, RunRequest
 from kedro_flask_server.workers.exit_functions import ExitFunctions
 from kedro_flask_server.workers.exiting import ProgramEnd
 from kedro_flask_server.workers.handlers import Handlers

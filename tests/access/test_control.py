@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, event
 
+from kedro_flask_server.access.api_keys import KeyFile, create_secret, dump_entry, hash_secret
 from kedro_flask_server.access.control import AccessControl
-from kedro_flask_server.access.keys import KeyFile, create_secret, dump_entry, hash_secret
-from kedro_flask_server.access.model import ApiKey, Scope
-from kedro_flask_server.access.store import AccessStore
 from kedro_flask_server.errors import (
     ApiKeyExistsError,
     ServerSettingsError,
     UnauthorizedError,
     UnknownApiKeyError,
 )
-from kedro_flask_server.runs.model import AuditRecord
-from kedro_flask_server.runs.store.database import Database, locate
+from kedro_flask_server.model.caller import ApiKey, Scope
+from kedro_flask_server.model.run import AuditRecord
+from kedro_flask_server.store.api_keys import AccessStore
+from kedro_flask_server.store.database import Database, locate
 
 NOW = datetime.now(timezone.utc)
 

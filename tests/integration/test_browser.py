@@ -12,7 +12,7 @@ import pytest
 import yaml
 from playwright.sync_api import Page, sync_playwright
 
-from kedro_flask_server.access.keys import create_secret, hash_secret
+from kedro_flask_server.access.api_keys import create_secret, hash_secret
 from tests.conftest import require
 from tests.integration.test_hosting import nginx_before
 from tests.servers import PROJECTS, RunningServer, copy_project, kedro_flask_server

@@ -16,7 +16,7 @@ from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser
 
-from kedro_flask_server.descriptors import allow_descriptors
+from kedro_flask_server.open_files import allow_descriptors
 from tests.servers import RunningServer, kedro_flask_server
 
 WORKERS, WAITING = 2, 6

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from openapi_spec_validator import validate
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
-from kedro_flask_server.access.keys import create_secret, hash_secret
+from kedro_flask_server.access.api_keys import create_secret, hash_secret
 from tests.servers import PROJECTS, RunningServer, copy_project, kedro_flask_server
 
 pytestmark = pytest.mark.once

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kedro_flask_server
-from kedro_flask_server.runs.store.upgrading import NEWEST_REVISION
+from kedro_flask_server.store.upgrading import NEWEST_REVISION
 from tests.servers import PROJECTS, RunningServer, copy_project, environment, start_command
 
 pytestmark = pytest.mark.once
@@ -37,8 +37,8 @@ def release(folder: Path, *, after: str, oldest_program: str) -> tuple[Path, str
     source = Path(kedro_flask_server.__file__).parent
     package = folder / source.name
     shutil.copytree(source, package, ignore=shutil.ignore_patterns("__pycache__"))
-    store = package / "runs" / "store"
-    earlier = [Path(each) for each in folder.parent.glob("*/kedro_flask_server/runs/store")]
+    store = package / "store"
+    earlier = [Path(each) for each in folder.parent.glob("*/kedro_flask_server/store")]
     for each in earlier:
         for step in (each / "migrations" / "versions").glob("*_next.py"):
             shutil.copy(step, store / "migrations" / "versions")

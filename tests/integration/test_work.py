@@ -38,9 +38,9 @@ from rich.logging import RichHandler
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from kedro_flask_server import create_http_server
-from kedro_flask_server.project import folders, parsing
+from kedro_flask_server.project.configuration import files, yaml_cache
 
-count(folders, "bytes_in", lambda path: path.rpartition("/conf/")[2])
+count(files, "bytes_in", lambda path: path.rpartition("/conf/")[2])
 count(RichHandler, "render")
 
 def note_format(record):
@@ -72,19 +72,19 @@ client = app.test_client()
 def work_of(tag):
     counts.clear()
     formatted.clear()
-    modules, texts = set(sys.modules), parsing.parsed.cache_info().misses
+    modules, texts = set(sys.modules), yaml_cache.parsed.cache_info().misses
     body = {"pipeline_names": ["one"], "params": {"tag": tag}}
     assert client.post("/run", json=body).json["status"] == "success"
     for handler in [reference() for reference in logging._handlerList]:
         handler.flush()  # what is logged may be written later
     return {
         **+counts,
-        "texts parsed": parsing.parsed.cache_info().misses - texts,
+        "texts parsed": yaml_cache.parsed.cache_info().misses - texts,
         "modules imported": sorted(set(sys.modules) - modules),
         "most often a record is formatted": max(formatted.values(), default=0),
     }
 
-at_start = {**counts, "texts parsed": parsing.parsed.cache_info().misses}
+at_start = {**counts, "texts parsed": yaml_cache.parsed.cache_info().misses}
 work = [work_of(f"tag-{number}") for number in range(%d)]
 for what, count in at_start.items():  # what the first run needs may be there already
     work[0][what] = work[0].get(what, 0) + count

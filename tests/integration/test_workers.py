@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from kedro_flask_server.runs.executors.pool import WorkerPool
+from kedro_flask_server.workers.pool import WorkerPool
 from kedro_flask_server.workers.protocol import WorkerSettings
 from tests.conftest import do_without
 from tests.servers import PROJECTS, RunningServer, copy_project, eventually, kedro_flask_server

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from kedro_flask_server.logs import draw_for_terminals_only, logs_of, make_records_safe
+from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.project.failures import safe
-from kedro_flask_server.runs.reporting import RunReport
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 from kedro.config import omegaconf_config
 from omegaconf import OmegaConf, base, grammar_parser
 
-from kedro_flask_server.project.parsing import parse_texts_once, parsed
+from kedro_flask_server.project.configuration.yaml_cache import parse_texts_once, parsed
 
 
 @pytest.fixture

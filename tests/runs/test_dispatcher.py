@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from kedro_flask_server.config import ServerConfig
+from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import KeyReusedError, StoreUnavailableError
-from kedro_flask_server.runs.executors.threads import ThreadExecutor
-from kedro_flask_server.runs.model import Run, RunFilter, RunOutcome, RunRequest, RunStatus
-from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.executors.threads import ThreadExecutor
+from kedro_flask_server.model.report import RunReport
+from kedro_flask_server.model.run import Run, RunFilter, RunOutcome, RunRequest, RunStatus
+from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.runs.stopping import StopRequest
-from kedro_flask_server.runs.store import Claim, Database, RunStore, locate
+from kedro_flask_server.store import Claim, Database, RunStore, locate
 from tests.servers import eventually
 
 

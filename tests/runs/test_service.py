@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import sqlalchemy
 
-from kedro_flask_server.config import ServerConfig
+from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import (
     KeyReusedError,
     RunEndedError,
@@ -26,10 +26,10 @@ from kedro_flask_server.errors import (
     StoreUnavailableError,
     UnknownRunError,
 )
-from kedro_flask_server.runs.events import EventType
-from kedro_flask_server.runs.executors.threads import ThreadExecutor
-from kedro_flask_server.runs.ids import RunIds
-from kedro_flask_server.runs.model import (
+from kedro_flask_server.executors.threads import ThreadExecutor
+from kedro_flask_server.model.event import EventType
+from kedro_flask_server.model.report import RunReport
+from kedro_flask_server.model.run import (
     WHOLE,
     ErrorDetail,
     Progress,
@@ -39,12 +39,12 @@ from kedro_flask_server.runs.model import (
     RunRequest,
     RunStatus,
 )
-from kedro_flask_server.runs.presence import ServerProcess
-from kedro_flask_server.runs.reporting import RunReport
+from kedro_flask_server.model.run_id import RunIds
+from kedro_flask_server.model.server_process import ServerProcess
+from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.runs.stopping import StopRequest
-from kedro_flask_server.runs.store import Database, RunStore, Told, locate
-from kedro_flask_server.runs.store.schema import runs, servers
+from kedro_flask_server.store import Database, RunStore, Told, locate
+from kedro_flask_server.store.schema import runs, servers
 from tests.servers import eventually
 
 

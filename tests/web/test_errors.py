@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from flask import Flask, g
 
-from kedro_flask_server.access.model import ALL_SCOPES, Caller
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.model.caller import ALL_SCOPES, Caller
 from kedro_flask_server.web.errors import register_error_handlers
 
 

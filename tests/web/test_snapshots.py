@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 from flask import Flask, request
 
-from kedro_flask_server.access.model import Caller, Scope
-from kedro_flask_server.access.runs import RunsOfCaller
-from kedro_flask_server.config import ServerConfig
+from kedro_flask_server.access.authorized_runs import RunsOfCaller
+from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import ServerStoppingError
-from kedro_flask_server.project.fingerprint import fingerprint_of
+from kedro_flask_server.executors.threads import ThreadExecutor
+from kedro_flask_server.model.caller import Caller, Scope
+from kedro_flask_server.model.run import ErrorDetail, Snapshot
+from kedro_flask_server.project.snapshot import fingerprint_of
 from kedro_flask_server.redaction import SECRETS
-from kedro_flask_server.runs.executors.threads import ThreadExecutor
-from kedro_flask_server.runs.model import ErrorDetail, Snapshot
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.runs.store import Database, RunStore, locate
+from kedro_flask_server.store import Database, RunStore, locate
 from kedro_flask_server.web.snapshots import SnapshotAnswers
 
 SOURCE = {"filepath": "nodes.py", "line_start": 1, "line_end": 2}

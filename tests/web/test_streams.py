@@ -10,7 +10,7 @@ import pytest
 from flask import Flask, request
 
 from kedro_flask_server.errors import ServerBusyError, StoreUnavailableError, UnknownRunError
-from kedro_flask_server.runs.events import Event, EventPage
+from kedro_flask_server.model.event import Event, EventPage
 from kedro_flask_server.web.streams import EventStreams
 
 MOMENT = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)

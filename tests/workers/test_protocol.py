@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kedro_flask_server.runs.model import StopReason
-from kedro_flask_server.runs.stopping import RunInterrupted
+from kedro_flask_server.model.run import StopReason
+from kedro_flask_server.model.stop import RunInterrupted
 from kedro_flask_server.workers.interruption import Interruption
 from kedro_flask_server.workers.protocol import Channel
 

@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import pytest
 
-from kedro_flask_server.runs.events import EventType
-from kedro_flask_server.runs.reporting import at_work_on
-from kedro_flask_server.runs.stopping import RunInterrupted
+from kedro_flask_server.model.event import EventType
+from kedro_flask_server.model.report import at_work_on
+from kedro_flask_server.model.stop import RunInterrupted
 from kedro_flask_server.workers.interruption import Interruption
 from kedro_flask_server.workers.protocol import Message
 from kedro_flask_server.workers.report import PipeReport, ReportReader, open_report_pipe

@@ -1,0 +1,119 @@
+"""Opens a project with its settings: what comes before a server, and before all that it imports."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kedro_flask_server.config.settings import (
+    ServerConfig,
+    load_config,
+    resolve_project_path,
+    secret_variables,
+)
+from kedro_flask_server.project import KedroProject
+from kedro_flask_server.redaction import SECRETS, passwords_in
+
+if TYPE_CHECKING:
+    from kedro_flask_server.workers.handles import Template
+    from kedro_flask_server.workers.protocol import WorkerSettings
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedProject:
+    """A project and the settings of its server.
+
+    Attributes:
+        project: The project, bootstrapped.
+        config: The settings.
+    """
+
+    project: KedroProject
+    config: ServerConfig
+
+
+def open_project(project_path: str | Path | None, arguments: Mapping[str, object]) -> OpenedProject:
+    """Bootstrap a project and read its settings.
+
+    Args:
+        project_path: The project's folder; by default ``KEDRO_PROJECT_PATH``.
+        arguments: Settings that count before all others.
+
+    Raises:
+        ServerSettingsError: If the project is missing or cannot be opened, or a setting is
+            unknown or has a value that is not allowed.
+    """
+    path = resolve_project_path(project_path, os.environ)
+    project = KedroProject.bootstrap(path)
+    config = load_config(
+        path,
+        arguments=arguments,
+        environ=os.environ,
+        project_settings=project.setting("SERVER", {}),
+    )
+    # What workers do not get, either (`secret_variables`).
+    SECRETS.learn(_secrets_of_server(config), is_lasting=True)
+    project.configure(
+        env=config.env,
+        conf_source=config.conf_source,
+        resolves_params=config.allow_param_interpolation,
+    )
+    return OpenedProject(project, config)
+
+
+def _secrets_of_server(config: ServerConfig) -> Iterator[str]:
+    for variable in secret_variables():
+        value = os.environ.get(variable, "")
+        yield from passwords_in(value) if "://" in value else (value,)
+    yield from passwords_in(config.database_url or "")
+
+
+def worker_settings(opened: OpenedProject) -> WorkerSettings:
+    """Return what the worker processes of a server have to know."""
+    from kedro_flask_server.workers.protocol import WorkerSettings  # needs what Windows has not
+
+    config = opened.config
+    return WorkerSettings(
+        project_path=str(opened.project.path),
+        env=config.env,
+        conf_source=config.conf_source and _absolute(config.conf_source),
+        resolves_params=config.allow_param_interpolation,
+        start_method=config.worker_start_method,
+        max_runs=config.max_runs_per_worker,
+        max_rss_mb=config.max_worker_rss_mb,
+        log_format=config.log_format,
+        memory_limit_mb=config.worker_memory_limit_mb,
+        python_path=[*map(_absolute, sys.path)],
+        processors=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
+    )
+
+
+def _absolute(path: str) -> str:
+    """Return a path that means the same in the project's folder, where the workers are.
+
+    What is no path of this machine, such as a URL, or what an import hook takes, stays.
+    """
+    is_relative = not path or (not Path(path).is_absolute() and Path(path).exists())
+    return str(Path.cwd() / path) if is_relative else path
+
+
+def start_template(opened: OpenedProject) -> Template | None:
+    """Start the process that the workers come from, while the server is still being made.
+
+    It ends by itself if this process does.
+
+    Returns:
+        The process; None where runs execute in threads, or where there can be none now.
+    """
+    if opened.config.executor == "threads":
+        return None
+    from kedro_flask_server.workers.handles import Template
+
+    try:
+        return Template.start(worker_settings(opened), secret_variables())
+    except OSError:  # it is tried again when the server starts, which says why
+        return None

@@ -1,0 +1,107 @@
+"""Runs in threads of the server: one Kedro session for all of them."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.logs import LogWriter
+from kedro_flask_server.model.report import RunReport
+from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, Snapshot, StopReason
+from kedro_flask_server.model.stop import StopRequest
+from kedro_flask_server.project import KedroProject
+
+NOT_LOADED = "The project's pipelines cannot be loaded; the log says why."
+
+
+def start_threads(pool: ThreadPoolExecutor, count: int) -> None:
+    """Start all threads of a pool now.
+
+    Args:
+        pool: The pool.
+        count: How many threads it may have.
+
+    Raises:
+        ServerSettingsError: If the system gives no more threads.
+    """
+    together = threading.Barrier(count)
+    try:
+        for _ in range(count):
+            pool.submit(together.wait)
+    except RuntimeError as error:
+        together.abort()
+        raise ServerSettingsError(
+            f"The system gives no more threads ({error}); setting 'workers' asks for {count}."
+        ) from error
+
+
+class ThreadExecutor:
+    """Executes runs in a bounded pool of threads."""
+
+    def __init__(self, project: KedroProject, *, workers: int) -> None:
+        """Prepare the pool; `start` starts its threads.
+
+        Args:
+            project: The project whose pipelines run.
+            workers: How many runs execute at a time.
+        """
+        self._project = project
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="kedro-run")
+        self._stops: dict[str, StopRequest] = {}
+        self._log_writer = LogWriter()
+
+    def start(self) -> None:
+        """Start all threads now, so that a run which is taken up has one.
+
+        Raises:
+            ServerSettingsError: If the system gives no more threads.
+        """
+        start_threads(self._pool, self._workers)
+        self._log_writer.start()
+
+    def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
+        """Have a run executed, as for `Executor`."""
+        stop = StopRequest()
+        self._stops[run_id] = stop
+        try:
+            execution = self._pool.submit(self._project.execute, run_id, request, stop, report)
+        except RuntimeError:
+            del self._stops[run_id]
+            raise
+        execution.add_done_callback(lambda _: self._stops.pop(run_id))
+        return execution
+
+    def stop(self, run_id: str, reason: StopReason, message: str) -> None:
+        """Ask a run to stop. A thread cannot be stopped by force: it stops between two nodes."""
+        stop = self._stops.get(run_id)
+        if stop is not None:
+            stop.ask(reason, message)
+
+    def snapshot(self, params: str | None) -> Snapshot | ErrorDetail:
+        """Describe the project, as for `Executor`."""
+        return self._project.snapshot(params)
+
+    def limit(self, seconds: float | None) -> None:
+        """Leave the runs to the end of the process, which has a limit of its own."""
+
+    def dead_threads(self) -> list[str]:
+        """Return which threads have ended, as for `Executor`."""
+        return [] if self._log_writer.is_alive() else ["kedro-log-writer"]
+
+    def faults(self) -> dict[str, str]:
+        """Return what is at fault, as for `Executor`."""
+        return {} if self._project.is_loaded else {"pipelines": NOT_LOADED}
+
+    def pipelines(self) -> list[str] | None:
+        """Return the names of the project's pipelines, as for `Executor`."""
+        return self._project.pipelines
+
+    def close(self) -> None:
+        """Take no more runs; those that execute go on to their end."""
+        self._pool.shutdown(wait=False)
+
+    def end(self) -> None:
+        """Leave the runs that still execute to the end of the process."""
+        self._log_writer.close()

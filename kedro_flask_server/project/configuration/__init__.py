@@ -1,0 +1,1 @@
+"""How the project's configuration is read: for one run alone, and each file once."""

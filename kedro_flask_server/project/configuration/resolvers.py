@@ -1,0 +1,238 @@
+"""OmegaConf's resolvers, kept apart for each configuration loader.
+
+OmegaConf looks resolvers up in one table for the whole process, and Kedro's loader puts the
+runtime parameters of one run behind a name in it: two runs at a time, and each can read the
+other's. Here the table gets layers. What a loader registers or clears goes into a layer of
+its own, which counts only in the thread that works with that loader; beneath it lies the
+table that all share, for what a project registers once for the whole process. What a run's loaders
+have registered stays there for its nodes and hooks.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+from omegaconf.basecontainer import BaseContainer
+
+from kedro_flask_server.project.configuration.literals import calling_with_literals
+
+_CLEARED = object()
+
+_installing = threading.Lock()
+
+_noted: ContextVar[set[str] | None] = ContextVar("noted_resolvers", default=None)
+
+
+@contextmanager
+def noting_resolvers() -> Iterator[set[str]]:
+    """Note the names of the resolvers that OmegaConf looks up, in this thread.
+
+    Nothing is noted unless a `ResolverLayer` is active.
+    """
+    names: set[str] = set()
+    token = _noted.set(names)
+    try:
+        yield names
+    finally:
+        _noted.reset(token)
+
+
+def are_all_of_omegaconf() -> bool:
+    """Whether a project has registered no resolver for the whole process."""
+    return all(name.startswith("oc.") for name in _LayeredTable.installed())
+
+
+class _AtRest:
+    """What the loaders of a run have registered, for its nodes and hooks."""
+
+    def __init__(self) -> None:
+        self.table: object = None
+        self.resolvers: dict[str, Any] = {}
+        self.loader: Any = None
+
+    def take(self, table: object, resolvers: dict[str, Any], loader: Any) -> None:
+        if self.table is not table:  # `OmegaConf.clear_resolvers` has been called
+            self.table, self.resolvers = table, {}
+        self.resolvers.update(resolvers)
+        self.loader = loader
+
+
+class _OfProcess:
+    """The run that has this process to itself, if there is one."""
+
+    at_rest: _AtRest | None = None
+
+
+_of_context: ContextVar[_AtRest | None] = ContextVar("resolvers_of_run", default=None)
+
+
+@contextmanager
+def resolvers_of_run(*, is_alone: bool) -> Iterator[None]:
+    """Let a run's nodes and hooks use what its configuration loaders register.
+
+    Kedro registers for the process: ``custom_resolvers``, ``globals`` and ``runtime_params`` stay.
+
+    Args:
+        is_alone: Whether the run has the process to itself. Otherwise they are there in this
+            thread, and in those that Kedro's runners start, and no other run sees them.
+    """
+    at_rest = _AtRest()
+    token = _of_context.set(at_rest)
+    if is_alone:
+        _OfProcess.at_rest = at_rest
+    try:
+        yield
+    finally:
+        _OfProcess.at_rest = None
+        _of_context.reset(token)
+
+
+def _at_rest() -> _AtRest | None:
+    return _of_context.get() or _OfProcess.at_rest
+
+
+def active_loader() -> Any:
+    """Return the configuration loader that is at work in this thread, or was so last."""
+    at_work = _LayeredTable.installed().at_work.get()
+    if at_work is not None:
+        return at_work[1]
+    at_rest = _at_rest()
+    return None if at_rest is None else at_rest.loader
+
+
+class ResolverLayer:
+    """The resolvers of one configuration loader."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._own: dict[str, Any] = {}
+        # A loader may be asked by several threads of its run (ThreadRunner, a project's hooks).
+        self._lock = threading.RLock()
+
+    def __deepcopy__(self, memo: object) -> ResolverLayer:
+        """Return a layer with the same resolvers, for a copy of the loader."""
+        copied = ResolverLayer()
+        copied._own.update(self._own)
+        return copied
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Leave the resolvers behind: they are functions, and registered again where they go."""
+        return ResolverLayer, ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was ever registered or cleared in it."""
+        return not self._own
+
+    def put(self, name: str, resolver: Any) -> None:
+        """Add a resolver as OmegaConf keeps it."""
+        self._own[name] = resolver
+
+    def clear(self, name: str) -> None:
+        """Have none under a name."""
+        self._own[name] = _CLEARED
+
+    def has(self, name: str) -> bool:
+        """Whether it has a resolver of its own under a name."""
+        return self._own.get(name, _CLEARED) is not _CLEARED
+
+    @contextmanager
+    def active(self, loader: Any = None, *, is_trial: bool = False) -> Iterator[None]:
+        """Let OmegaConf, in this thread, see this layer's resolvers before all others.
+
+        Args:
+            loader: Whose they are.
+            is_trial: Whether the run is not to have them afterwards.
+        """
+        table = _LayeredTable.installed()
+        with self._lock:
+            token = table.at_work.set((self._own, loader))
+            try:
+                yield
+            finally:
+                table.at_work.reset(token)
+                at_rest = _at_rest()
+                if at_rest is not None and not is_trial and table.at_work.get() is None:
+                    at_rest.take(table, self._own, loader)
+
+
+# OmegaConf 2.4 has another name for it, and warns of the former one.
+_register = getattr(OmegaConf, "register_resolver", OmegaConf.register_new_resolver)
+
+
+def as_omegaconf_keeps(resolver: Callable[..., Any]) -> Any:
+    """Return what OmegaConf makes of a resolver when it is registered."""
+    layer = ResolverLayer()
+    with layer.active():
+        _register("resolver", resolver)
+        return BaseContainer._resolvers["resolver"]
+
+
+class _LayeredTable(MutableMapping[str, Any]):
+    """Stands in for OmegaConf's resolver table (private there; there is no public door).
+
+    A loader at work sees its own layer above what all share, and registers in it. At other times a
+    run sees what its loaders have left there, and what is registered then is shared.
+    """
+
+    def __init__(self, shared: MutableMapping[str, Any]) -> None:
+        self._shared = shared
+        self.at_work: ContextVar[tuple[dict[str, Any], Any] | None] = ContextVar(
+            "resolver_layer", default=None
+        )
+
+    @classmethod
+    def installed(cls) -> _LayeredTable:
+        """Return the table that OmegaConf uses, layered from the first call on.
+
+        ``OmegaConf.clear_resolvers`` replaces the table, hence the look each time.
+        """
+        table: Any = BaseContainer._resolvers
+        if not isinstance(table, cls):
+            with _installing:
+                table = BaseContainer._resolvers
+                if not isinstance(table, cls):
+                    table = cls(table)
+                    BaseContainer._resolvers = table
+        return cast("_LayeredTable", table)
+
+    def _layer(self) -> dict[str, Any]:
+        at_work = self.at_work.get()
+        if at_work is not None:
+            return at_work[0]
+        at_rest = _at_rest()
+        return at_rest.resolvers if at_rest is not None and at_rest.table is self else {}
+
+    def __getitem__(self, name: str) -> Any:
+        noted = _noted.get()
+        if noted is not None:
+            noted.add(name)
+        layer = self._layer()
+        found = layer[name] if name in layer else self._shared[name]
+        if found is _CLEARED:
+            raise KeyError(name)
+        return calling_with_literals(name, found)
+
+    def __setitem__(self, name: str, resolver: Any) -> None:
+        if self.at_work.get() is None:
+            self._shared[name] = resolver
+        self._layer()[name] = resolver
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self:
+            raise KeyError(name)
+        if self.at_work.get() is None:
+            self._shared.pop(name, None)
+        self._layer()[name] = _CLEARED
+
+    def __iter__(self) -> Iterator[str]:
+        own = dict(self._layer())
+        return iter([name for name in {**self._shared, **own} if own.get(name) is not _CLEARED])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -1,0 +1,165 @@
+"""Does from time to time what nobody asks for: leases, the dead, cancelled runs, old runs."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, timedelta, timezone
+from typing import Protocol
+
+from kedro_flask_server.background_thread import BackgroundThread
+from kedro_flask_server.config.settings import ServerConfig
+from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.model.run_id import time_of
+from kedro_flask_server.redaction import SECRETS
+from kedro_flask_server.runs.dispatcher import Dispatcher
+from kedro_flask_server.runs.lease import Membership
+from kedro_flask_server.runs.waiters import Watches
+from kedro_flask_server.store import RunStore
+
+logger = logging.getLogger(__name__)
+
+_TICK_S = 0.25
+_BURY_EVERY_S = 1.0
+_TIDY_EVERY_S = 1.0
+_FORGET_EVERY_S = 60.0
+_FORGET_SECRETS_EVERY_S = 10.0
+
+
+class Chore(Protocol):
+    """What somebody has to do from time to time; it may raise `StoreUnavailableError`."""
+
+    def write_down(self) -> None:
+        """Store what has come up since the last time."""
+
+    def forget(self, before: datetime) -> None:
+        """Delete what is older than a time."""
+
+
+class Keeper:
+    """A thread that keeps a server's side of the store in order."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        membership: Membership,
+        dispatcher: Dispatcher,
+        watches: Watches,
+        config: ServerConfig,
+        *,
+        chores: Sequence[Chore] = (),
+    ) -> None:
+        """Prepare; `start` begins.
+
+        Args:
+            store: The store.
+            membership: This server's place in it.
+            dispatcher: Has the runs that execute here.
+            watches: Who waits for runs.
+            config: ``keep_runs``, ``keep_days`` and ``idempotency_hours``.
+            chores: What others have to do from time to time.
+        """
+        self._store = store
+        self._membership = membership
+        self._dispatcher = dispatcher
+        self._watches = watches
+        self._config = config
+        self._chores = chores
+        self._stopped = threading.Event()
+        self._bury_at = 0.0
+        self._tidy_at = 0.0
+        self._forget_at = 0.0
+        self._forget_secrets_at = 0.0
+        self._thread = BackgroundThread(self._work, name="kedro-keeper")
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def is_alive(self) -> bool:
+        """Whether it is at work."""
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """End, when what is under way is done."""
+        self._stopped.set()
+        self._thread.join()
+        with suppress(StoreUnavailableError):
+            self._do_chores()
+
+    def _work(self) -> None:
+        while not self._stopped.wait(_TICK_S):
+            try:
+                self._dispatcher.stop_overdue()
+                self._dispatcher.record_again()
+                self._membership.renew_if_due()
+                self._tell_of_changes_elsewhere()
+                self._do_chores()
+                self._bury()
+                self._tidy()
+                self._forget()
+                self._forget_secrets()
+            except StoreUnavailableError as error:
+                self._membership.note(error)
+            except ServerSettingsError as error:
+                self._membership.note(StoreUnavailableError(str(error)))
+            except Exception:  # without this thread the lease would end
+                logger.exception("The store of the runs could not be kept in order")
+
+    def _tell_of_changes_elsewhere(self) -> None:
+        """Pass on what other servers have done: cancelled runs of ours, ended awaited ones."""
+        executing = self._dispatcher.run_ids
+        server_id = self._membership.server_id
+        if executing and server_id is not None:
+            for run_id in self._store.cancel_requests(server_id):
+                self._dispatcher.cancel(run_id)
+        for run_id in self._store.ended_among(self._watches.run_ids - executing):
+            self._watches.wake(run_id)
+
+    def _do_chores(self) -> None:
+        for chore in self._chores:
+            chore.write_down()
+
+    def _bury(self) -> None:
+        now = time.monotonic()
+        if now >= self._bury_at:
+            self._bury_at = now + _BURY_EVERY_S
+            self._membership.bury_the_dead()
+
+    def _tidy(self) -> None:
+        now = time.monotonic()
+        if now >= self._tidy_at:
+            self._tidy_at = now + _TIDY_EVERY_S
+            self._store.tidy()
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        if now < self._forget_at:
+            return
+        self._forget_at = now + _FORGET_EVERY_S
+        try:
+            has_more = self._store.forget(
+                keep_runs=self._config.keep_runs,
+                keep_days=self._config.keep_days,
+                key_hours=self._config.idempotency_hours,
+            )
+            for chore in self._chores:
+                chore.forget(datetime.now(timezone.utc) - timedelta(days=self._config.keep_days))
+        except StoreUnavailableError as error:
+            logger.warning("Old runs could not be deleted: %s", error.reason)
+            return
+        if has_more:
+            self._forget_at = now
+
+    def _forget_secrets(self) -> None:
+        """Forget credentials that were learnt before all runs that have not ended."""
+        now = time.monotonic()
+        if now < self._forget_secrets_at or not SECRETS.has_many():
+            return
+        self._forget_secrets_at = now + _FORGET_SECRETS_EVERY_S
+        oldest = self._store.oldest_active()
+        SECRETS.forget(before=math.inf if oldest is None else time_of(oldest).timestamp())

@@ -1,0 +1,228 @@
+"""This server's place among the servers of a store, and the lease by which it keeps it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Collection
+
+from kedro_flask_server.errors import StoreUnavailableError
+from kedro_flask_server.model.server_process import ServerProcess
+from kedro_flask_server.store import RunStore, ServerUnknownError
+from kedro_flask_server.workers.killing import kill_what_is_left
+
+logger = logging.getLogger(__name__)
+
+EXPELLED = 70
+"""The exit code of a server that others have taken for dead (EX_SOFTWARE of sysexits.h)."""
+
+# The part of a lease after which a server that could not renew it is ended.
+_USABLE = 0.9
+
+# Within which every server finds out that the store has forgotten it: none must be buried before.
+_RETURN_WITHIN_S = 10.0
+
+
+class Membership:
+    """A server's being known to the store, for as long as it renews its lease.
+
+    Once its lease is over, servers on other machines take this one for dead, and its runs for
+    lost. So that nothing which is lost goes on writing, a process that executes runs is ended
+    before: by the kernel's timer, since a node may hold Python's lock, or the process be
+    stopped. It is no matter where every server is on this machine: there the process tells.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        *,
+        lease_s: float,
+        limit: Callable[[float | None], None],
+        in_hand: Callable[[], Collection[str]] = tuple,
+        on_return: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare; `join` makes the server known.
+
+        Args:
+            store: The store.
+            lease_s: For how many seconds a lease is given.
+            limit: Has the runs end that execute in other processes, after as many seconds;
+                after None, never.
+            in_hand: Returns the runs that execute here, or that somebody waits for here.
+            on_return: Called when a store that had forgotten this server knows it again.
+        """
+        self._store = store
+        self._lease_s = lease_s
+        self._limit = limit
+        self._in_hand = in_hand
+        self._on_return = on_return
+        self._renew_after_s = lease_s / 4
+        self._generation = 0
+        self._bury_from = 0.0
+        self._server: ServerProcess | None = None
+        self._renewed_at = 0.0
+        self._lock = threading.Lock()
+        self._executes = False
+        self._is_armed = False
+        self.fault: str | None = None
+
+    @property
+    def server_id(self) -> str | None:
+        """The server's id; None while the store does not know it."""
+        return None if self._server is None else self._server.server_id
+
+    def join(self) -> None:
+        """Make this server known, and see to what dead ones have left.
+
+        Raises:
+            ServerSettingsError: If the store cannot be used at all.
+            StoreUnavailableError: If it cannot be reached now.
+        """
+        server = ServerProcess.this()
+        self._store.open()
+        self._generation = self._store.generation
+        asked_at = time.monotonic()
+        self._store.servers.register(server, self._lease_s)
+        self._server = server
+        self._hold_from(asked_at)
+        self.bury_the_dead()
+
+    def renew_if_due(self) -> None:
+        """Renew the lease where it is time, or where the store could not be reached before.
+
+        Raises:
+            StoreUnavailableError: If that cannot be done now.
+        """
+        if self._server is None:
+            self.join()
+            return
+        self._store.open()  # a file that was replaced is opened again
+        asked_at = time.monotonic()
+        is_same = self._store.generation == self._generation
+        if is_same and self.fault is None and asked_at - self._renewed_at < self._renew_after_s:
+            return
+        if is_same and self._store.servers.renew(self._server.server_id, self._lease_s):
+            self._hold_from(asked_at)
+            return
+        self._return(self._server)
+
+    def _return(self, server: ServerProcess) -> None:
+        """Make this server known again to a store that has forgotten it.
+
+        Either others have taken it for dead, and its runs for lost, or the database was replaced
+        or restored: then it goes on under its id, with the runs that it executes.
+        """
+        in_hand = self._in_hand()
+        generation = self._store.generation
+        if self._store.servers.is_expelled(server.server_id, in_hand):
+            self._end_if_executing()
+            self._server = None
+            self.join()
+            return
+        asked_at = time.monotonic()
+        lost = self._store.servers.register_again(server, self._lease_s, in_hand)
+        logger.error(
+            "The store does not know this server any more, because its database was deleted, "
+            "replaced or restored: it is registered again"
+        )
+        for run_id in lost:
+            logger.warning("Run %s is lost: it does not execute here", run_id)
+        self._generation = generation
+        self._hold_from(asked_at)
+        self._on_return()
+        self._bury_from = time.monotonic() + _RETURN_WITHIN_S
+
+    def bury_the_dead(self) -> None:
+        """Record what became of the runs of servers that are dead.
+
+        Raises:
+            StoreUnavailableError: If that cannot be done now.
+        """
+        this = self._server
+        if this is None or time.monotonic() < self._bury_from:
+            return
+
+        def is_dead(server: ServerProcess, is_lease_over: bool) -> bool:
+            if server == this or not server.is_dead(this, is_lease_over=is_lease_over):
+                return False
+            if server.machine == this.machine:
+                kill_what_is_left(server.process)  # or it would go on with what is lost
+            return True
+
+        try:
+            lost = self._store.servers.bury(is_dead, by=this.server_id)
+        except ServerUnknownError:
+            self._return(this)
+            return
+        for run_id in lost:
+            logger.warning("Run %s is lost: the server that executed it died", run_id)
+
+    def leave(self) -> None:
+        """Have the store forget this server.
+
+        Raises:
+            StoreUnavailableError: If that cannot be done now; it is found dead, then.
+        """
+        if self._server is not None:
+            self._store.servers.unregister(self._server.server_id)
+            self._server = None
+
+    def may_start(self) -> bool:
+        """Whether the lease lasts long enough to start a run."""
+        return self._server is not None and (
+            self._store.is_local or self._remaining_s() > self._lease_s / 3
+        )
+
+    def set_executing(self, executes: bool) -> None:
+        """Say whether this process executes runs, which must stop before the lease ends."""
+        with self._lock:
+            self._executes = executes
+            self._set_timer()
+
+    def note(self, error: StoreUnavailableError) -> None:
+        """Take down that the store could not be reached, and log it the first time."""
+        if self.fault is None:
+            logger.error("%s", error)
+            if self._executes and not self._store.is_local:
+                logger.error(
+                    "Unless that ends, so will this process, in %.1f s: others would take its "
+                    "runs for lost",
+                    self._remaining_s(),
+                )
+        self.fault = error.reason
+
+    def _hold_from(self, asked_at: float) -> None:
+        with self._lock:
+            self._renewed_at = asked_at
+            self._set_timer()
+        if self.fault is not None:
+            logger.info("The store of the runs is available")
+        self.fault = None
+
+    def _remaining_s(self) -> float:
+        return self._renewed_at + _USABLE * self._lease_s - time.monotonic()
+
+    def _set_timer(self) -> None:
+        if self._store.is_local or not hasattr(signal, "setitimer"):
+            return
+        # SIGALRM ends a process that has not chosen to handle it, whatever its threads do; of one
+        # that was stopped, before its threads go on.
+        if self._executes:
+            remaining_s = max(self._remaining_s(), 0.001)
+            signal.setitimer(signal.ITIMER_REAL, remaining_s)
+            self._limit(remaining_s)
+        elif self._is_armed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._limit(None)
+        self._is_armed = self._executes
+
+    def _end_if_executing(self) -> None:
+        if self._executes:
+            logger.critical(
+                "Other servers have taken this one for dead, and its runs for lost: it ends"
+            )
+            logging.shutdown()
+            os._exit(EXPELLED)

@@ -1,0 +1,10 @@
+"""Keeps runs in SQL. Nothing outside this room imports SQLAlchemy."""
+
+from __future__ import annotations
+
+from kedro_flask_server.store.database import Database, locate
+from kedro_flask_server.store.events import Told
+from kedro_flask_server.store.servers import ServerUnknownError
+from kedro_flask_server.store.store import Claim, RunStore
+
+__all__ = ["Claim", "Database", "RunStore", "ServerUnknownError", "Told", "locate"]

@@ -1,0 +1,150 @@
+"""Keys and the audit, as rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from kedro_flask_server.errors import ApiKeyExistsError, UnknownApiKeyError
+from kedro_flask_server.model.caller import ApiKey, Scope
+from kedro_flask_server.model.run import AuditRecord
+from kedro_flask_server.store.audit import AuditTrail
+from kedro_flask_server.store.database import Database
+from kedro_flask_server.store.rows import from_ms, to_ms
+from kedro_flask_server.store.schema import api_keys
+
+
+class AccessStore:
+    """The keys of one project and environment, and what their bearers did.
+
+    Every method raises `StoreUnavailableError` where the database cannot be reached or written.
+    """
+
+    def __init__(self, database: Database, *, project: str, env: str) -> None:
+        """Keep the keys of a project and environment in a database.
+
+        Args:
+            database: The database, which others may share.
+            project: The project's name.
+            env: The configuration environment.
+        """
+        self._database = database
+        self._place = {"project": project, "env": env}
+        self._of_keys = (api_keys.c.project == project, api_keys.c.env == env)
+        self._trail = AuditTrail(project=project, env=env)
+
+    def open(self) -> None:
+        """Make the tables, or bring them up to date.
+
+        Raises:
+            ServerSettingsError: If the database cannot be used at all.
+        """
+        self._database.open()
+
+    def keys(self) -> list[ApiKey]:
+        """Return all keys, those that count no more included."""
+        statement = select(api_keys).where(*self._of_keys).order_by(api_keys.c.name)
+        with self._database.reading() as connection:
+            return [_load_key(row) for row in connection.execute(statement)]
+
+    def add(self, key: ApiKey, record: AuditRecord) -> None:
+        """Keep a key; one of that name which counts no more gives way.
+
+        Args:
+            key: The key.
+            record: Who made it.
+
+        Raises:
+            ApiKeyExistsError: If there is one of that name that counts.
+        """
+        is_of_name = (*self._of_keys, api_keys.c.name == key.name)
+        try:
+            with self._database.writing() as connection:
+                row = connection.execute(select(api_keys).where(*is_of_name)).one_or_none()
+                if row is not None and not _load_key(row).counts_at(record.time):
+                    connection.execute(delete(api_keys).where(*is_of_name))
+                connection.execute(insert(api_keys).values(**self._place, **_dump_key(key)))
+                self._trail.add(self._database, connection, record)
+        except IntegrityError as error:
+            raise ApiKeyExistsError(key.name) from error
+
+    def revoke(self, name: str, record: AuditRecord) -> None:
+        """Have a key count no more.
+
+        Args:
+            name: Its name.
+            record: Who revokes it, and when.
+
+        Raises:
+            UnknownApiKeyError: If there is none of that name that is not revoked.
+        """
+        is_revocable = (*self._of_keys, api_keys.c.name == name, api_keys.c.revoked_at.is_(None))
+        statement = update(api_keys).where(*is_revocable).values(revoked_at=to_ms(record.time))
+        with self._database.writing() as connection:
+            if connection.execute(statement).rowcount == 0:
+                raise UnknownApiKeyError(name)
+            self._trail.add(self._database, connection, record)
+
+    def write_down(
+        self, records: Sequence[AuditRecord], used_at: Mapping[str, datetime] | None = None
+    ) -> None:
+        """Add to the audit, and note when keys were last used.
+
+        Args:
+            records: What is to be added.
+            used_at: The name of a key to when it was used.
+        """
+        with self._database.writing() as connection:
+            if records:
+                self._trail.add(self._database, connection, *records)
+            for name, moment in (used_at or {}).items():
+                is_of_name = (*self._of_keys, api_keys.c.name == name)
+                statement = update(api_keys).where(*is_of_name)
+                connection.execute(statement.values(last_used_at=to_ms(moment)))
+
+    def audit(self, limit: int) -> list[AuditRecord]:
+        """Return what was done last, the newest first.
+
+        Args:
+            limit: How many records at most.
+        """
+        with self._database.reading() as connection:
+            return self._trail.newest(connection, limit)
+
+    def forget(self, before: datetime) -> None:
+        """Delete what was done before a time from the audit."""
+        with self._database.writing() as connection:
+            self._trail.forget(connection, before)
+
+
+def _dump_key(key: ApiKey) -> dict[str, Any]:
+    times = {"created_at": key.created_at, "expires_at": key.expires_at}
+    return {
+        "name": key.name,
+        "sha256": key.sha256,
+        "scopes": json.dumps(sorted(str(scope) for scope in key.scopes)),
+        "pipelines": None if key.pipelines is None else json.dumps(sorted(key.pipelines)),
+        "max_active": key.max_active,
+        "max_queued": key.max_queued,
+        **{name: None if moment is None else to_ms(moment) for name, moment in times.items()},
+    }
+
+
+def _load_key(row: Any) -> ApiKey:
+    return ApiKey(
+        name=row.name,
+        sha256=row.sha256,
+        scopes=frozenset(Scope(each) for each in json.loads(row.scopes)),
+        pipelines=None if row.pipelines is None else frozenset(json.loads(row.pipelines)),
+        max_active=row.max_active,
+        max_queued=row.max_queued,
+        created_at=from_ms(row.created_at),
+        expires_at=from_ms(row.expires_at),
+        revoked_at=from_ms(row.revoked_at),
+        last_used_at=from_ms(row.last_used_at),
+    )

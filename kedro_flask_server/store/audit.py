@@ -1,0 +1,72 @@
+"""Who did what, in SQL."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, String, delete, func, select
+
+from kedro_flask_server.model.run import AuditRecord
+from kedro_flask_server.store.database import Database
+from kedro_flask_server.store.rows import ascii_name, from_ms, to_ms
+from kedro_flask_server.store.schema import audit
+
+# Of these alone, those can make any number who may not come in.
+_MAX_REFUSALS = 100_000
+
+_HOUR_MS = 3_600_000
+
+_LENGTHS: dict[str, int | None] = {
+    column.name: column.type.length for column in audit.c if isinstance(column.type, String)
+}
+
+
+class AuditTrail:
+    """The audit of one project and environment, within a transaction of somebody else's."""
+
+    def __init__(self, *, project: str, env: str) -> None:
+        """Choose a project and environment."""
+        self._place = {"project": project, "env": env}
+        self._is_here = (audit.c.project == project, audit.c.env == env)
+
+    def add(self, database: Database, connection: Connection, *records: AuditRecord) -> None:
+        """Add records; what is longer than a column is cut."""
+        rows = [self.row(record) for record in records]
+        database.insert(connection, audit, [*rows[0]], [tuple(row.values()) for row in rows])
+
+    def newest(self, connection: Connection, limit: int) -> list[AuditRecord]:
+        """Return what was done last, the newest first."""
+        newest = select(audit).where(*self._is_here).order_by(audit.c.id.desc()).limit(limit)
+        return [_load(row) for row in connection.execute(newest)]
+
+    def forget(self, connection: Connection, before: datetime) -> None:
+        """Delete what was done before a time, and refusals of which there are very many.
+
+        At a time, an hour's records go at most, so that a clock which is wrong for a while does
+        not have all deleted.
+        """
+        oldest = connection.execute(select(func.min(audit.c.time)).where(*self._is_here)).scalar()
+        if oldest is not None:
+            limit = min(to_ms(before), oldest + _HOUR_MS)
+            connection.execute(delete(audit).where(*self._is_here, audit.c.time < limit))
+        is_refusal = (*self._is_here, audit.c.what == "request.refused")
+        newest = select(audit.c.id).where(*is_refusal).order_by(audit.c.id.desc())
+        too_many = connection.execute(newest.offset(_MAX_REFUSALS).limit(1)).scalar()
+        if too_many is not None:
+            connection.execute(delete(audit).where(*is_refusal, audit.c.id <= too_many))
+
+    def row(self, record: AuditRecord) -> dict[str, Any]:
+        """Return the row of a record."""
+        texts = {"who": record.who, "what": record.what, "subject": record.subject}
+        texts["address"] = record.address
+        fitting = {name: ascii_name(text)[: _LENGTHS[name]] for name, text in texts.items()}
+        return {**self._place, "time": to_ms(record.time), **fitting}
+
+
+def _load(row: Any) -> AuditRecord:
+    time = from_ms(row.time)
+    assert time is not None  # noqa: S101  it is no column that may be empty
+    return AuditRecord(
+        time=time, who=row.who, what=row.what, subject=row.subject, address=row.address
+    )

@@ -1,0 +1,253 @@
+"""Reads the runs of one project and environment."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from datetime import timedelta
+from heapq import merge
+from typing import Any
+
+from sqlalchemy import Connection, Select, func, select
+
+from kedro_flask_server.model.event import EventPage, EventType
+from kedro_flask_server.model.idempotency_key import is_key
+from kedro_flask_server.model.run import ACTIVE, Run, RunFilter, RunPage, RunPart, RunStatus
+from kedro_flask_server.model.run_id import EPOCH, is_run_id, run_id_at
+from kedro_flask_server.store import rows
+from kedro_flask_server.store.database import Database
+from kedro_flask_server.store.events import events_after
+from kedro_flask_server.store.schema import run_pipelines, runs
+from kedro_flask_server.store.summaries import read_summaries, size_of
+
+# Of one page, in characters: requests are up to `max_body_bytes` each.
+_MAX_PAGE_CHARS = 1_000_000
+
+_MICROSECOND = timedelta(microseconds=1)
+
+
+class RunReader:
+    """Tells of runs; every method may raise `StoreUnavailableError`, within five seconds."""
+
+    def __init__(self, database: Database, *, project: str, env: str) -> None:
+        """Read the runs of a project and environment.
+
+        Args:
+            database: The database, which others may share.
+            project: The project's name.
+            env: The configuration environment.
+        """
+        self._database = database
+        self._project = project
+        self._env = env
+        self._scope = (runs.c.project == project, runs.c.env == env)
+
+    def get(self, run_id: str) -> Run | None:
+        """Return a run; None where there is none of that id in this project and environment."""
+        if not is_run_id(run_id):  # databases refuse some characters
+            return None
+        with self._database.reading() as connection:
+            row = self._row(connection, run_id)
+            return None if row is None else rows.load_run(row, self._position(connection, row))
+
+    def event_page(
+        self, run_id: str, *, after: int, limit: int, kind: EventType | None
+    ) -> EventPage | None:
+        """Return some of a run's events; None where there is no such run.
+
+        Args:
+            run_id: The run.
+            after: The id after which they begin.
+            limit: How many at most.
+            kind: Those of this type; None for all.
+        """
+        if not is_run_id(run_id):
+            return None
+        status = select(runs.c.status).where(*self._scope, runs.c.run_id == run_id)
+        with self._database.reading() as connection:
+            # The state first: by the time that a run has ended, all that it told is stored.
+            found = connection.execute(status).scalar()
+            if found is None:
+                return None
+            some = events_after(connection, run_id, after, limit + 1, kind)
+        is_last = RunStatus(found).is_final and len(some) <= limit
+        newest = some[:limit][-1].id if some else after
+        return EventPage(events=some[:limit], next=None if is_last else newest)
+
+    def has_queued(self) -> bool:
+        """Whether a run is queued."""
+        statement = select(runs.c.run_id).where(*self._scope, runs.c.status == RunStatus.QUEUED)
+        with self._database.reading() as connection:
+            return connection.execute(statement.limit(1)).first() is not None
+
+    def oldest_active(self) -> str | None:
+        """Return the id of the oldest run that has not ended; None where all have."""
+        found = select(func.min(runs.c.run_id)).where(*self._scope)
+        with self._database.reading() as connection:
+            oldest = [
+                connection.execute(found.where(runs.c.status == each)).scalar() for each in ACTIVE
+            ]
+        return min(filter(None, oldest), default=None)
+
+    def ended_among(self, run_ids: Collection[str]) -> list[str]:
+        """Return which of some runs have ended."""
+        if not run_ids:
+            return []
+        statement = select(runs.c.run_id).where(
+            runs.c.run_id.in_(run_ids), runs.c.status.not_in(ACTIVE)
+        )
+        with self._database.reading() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def has_key(self, key: str, submitter: str) -> bool:
+        """Whether there is a run that a submitter sent with a key."""
+        if not is_key(key):  # databases refuse some characters
+            return False
+        is_sent = (runs.c.submitted_by == submitter, runs.c.idempotency_key == key)
+        statement = select(runs.c.run_id).where(*self._scope, *is_sent)
+        with self._database.reading() as connection:
+            return connection.execute(statement).first() is not None
+
+    def page(
+        self,
+        wanted: RunFilter,
+        *,
+        limit: int,
+        cursor: str | None,
+        include: Collection[RunPart] = (),
+    ) -> RunPage:
+        """Return summaries of runs, the newest first.
+
+        Args:
+            wanted: Which runs.
+            limit: How many at most; fewer where they are large.
+            cursor: Where the page before ended; None for the first.
+            include: What is returned besides: requests, which of a summary say the pipelines
+                alone; tracebacks, and with them messages that are not cut.
+
+        Returns:
+            A page. Runs that come in meanwhile move nothing on those that follow.
+        """
+        if wanted.idempotency_key is not None and not is_key(wanted.idempotency_key):
+            return RunPage(runs=[], next=None)  # databases refuse some characters
+        matching = self._matching(wanted, cursor, include).limit(limit + 1)
+        # A query for each state finds the newest in its index; one for several would sort all.
+        states = dict.fromkeys(wanted.statuses)
+        queries = [matching.where(runs.c.status == each) for each in states] or [matching]
+        with self._database.reading() as connection:
+            # Row by row: to learn its size, SQLite reads a text.
+            found = [connection.execute(query) for query in queries]
+            newest = merge(*found, key=lambda row: row.run_id, reverse=True)
+            run_ids, has_more = _fitting(newest, limit)
+            for each in found:
+                each.close()
+            shown = read_summaries(connection, run_ids, include)
+            positions = self._positions(connection) if _has_queued(shown) else {}
+        return RunPage(
+            runs=[
+                replace(run, position=positions[run.run_id]) if run.run_id in positions else run
+                for run in shown
+            ],
+            next=run_ids[-1] if has_more else None,
+        )
+
+    def _matching(
+        self, wanted: RunFilter, cursor: str | None, include: Collection[RunPart]
+    ) -> Select[Any]:
+        """Return the query for the ids of a filter in whatever state, the newest first.
+
+        With each comes the size of what is included: drivers read all that a query finds.
+        """
+        found = (runs.c.run_id, size_of(include).label("size"))
+        statement = select(*found).where(*self._scope)
+        run_id = runs.c.run_id
+        if wanted.pipeline is not None:
+            if self._database.is_sqlite and not wanted.statuses:
+                # The rows are to be found by their pipeline: a comparison with what is no column
+                # keeps SQLite from starting with the project.
+                in_project = runs.c.project + "" == self._project
+                statement = select(*found).where(in_project, runs.c.env == self._env)
+                run_id = run_pipelines.c.run_id
+            of_pipeline = run_pipelines.c.pipeline == rows.ascii_name(wanted.pipeline)
+            statement = statement.join(run_pipelines).where(of_pipeline)
+        if wanted.since is not None:
+            # An id says no more than milliseconds: the last one before that time is left out.
+            before = max(wanted.since, EPOCH) - _MICROSECOND
+            statement = statement.where(run_id > run_id_at(before))
+        if wanted.until is not None:
+            statement = statement.where(run_id <= run_id_at(wanted.until))
+        if wanted.submitted_by is not None:
+            statement = statement.where(runs.c.submitted_by == wanted.submitted_by)
+        if wanted.idempotency_key is not None:
+            statement = statement.where(runs.c.idempotency_key == wanted.idempotency_key)
+        if wanted.within is not None:
+            names = [rows.ascii_name(name) for name in wanted.within]
+            others = select(1).where(
+                run_pipelines.c.run_id == runs.c.run_id, run_pipelines.c.pipeline.not_in(names)
+            )
+            statement = statement.where(~others.correlate(runs).exists())
+        if cursor is not None:
+            statement = statement.where(run_id < cursor)
+        return statement.order_by(run_id.desc())
+
+    def _row(self, connection: Connection, run_id: str) -> Any:
+        statement = select(runs).where(*self._scope, runs.c.run_id == run_id)
+        return connection.execute(statement).one_or_none()
+
+    def _position(self, connection: Connection, row: Any) -> int | None:
+        if row.status != RunStatus.QUEUED:
+            return None
+        is_before = runs.c.run_id < row.run_id
+        return 1 + self._count(connection, runs.c.status == RunStatus.QUEUED, is_before)
+
+    def _positions(self, connection: Connection) -> dict[str, int]:
+        statement = (
+            select(runs.c.run_id)
+            .where(*self._scope, runs.c.status == RunStatus.QUEUED)
+            .order_by(runs.c.run_id)
+        )
+        queued = connection.execute(statement).scalars()
+        return {run_id: position for position, run_id in enumerate(queued, 1)}
+
+    def running_at(self, server_id: str) -> list[str]:
+        """Return the ids of the runs that a server executes."""
+        statement = select(runs.c.run_id).where(
+            runs.c.status == RunStatus.RUNNING, runs.c.owner == server_id
+        )
+        with self._database.reading() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def cancel_requests(self, server_id: str) -> list[str]:
+        """Return the ids of the runs that a server executes and that are to be cancelled."""
+        statement = select(runs.c.run_id).where(
+            runs.c.status == RunStatus.RUNNING,
+            runs.c.owner == server_id,
+            runs.c.cancel_requested_at.is_not(None),
+        )
+        with self._database.reading() as connection:
+            return list(connection.execute(statement).scalars())
+
+    def _count(self, connection: Connection, *conditions: Any) -> int:
+        statement = select(func.count()).select_from(runs).where(*self._scope, *conditions)
+        return int(connection.execute(statement).scalar() or 0)
+
+    def _exists(self, run_id: str) -> bool:
+        with self._database.reading() as connection:
+            statement = select(runs.c.run_id).where(runs.c.run_id == run_id)
+            return connection.execute(statement).first() is not None
+
+
+def _has_queued(found: Iterable[Run]) -> bool:
+    return any(run.status is RunStatus.QUEUED for run in found)
+
+
+def _fitting(found: Iterable[Any], limit: int) -> tuple[list[str], bool]:
+    """Return the ids of one page, and whether there are more."""
+    run_ids: list[str] = []
+    size = 0
+    for row in found:
+        size += row.size
+        if len(run_ids) == limit or (run_ids and size > _MAX_PAGE_CHARS):
+            return run_ids, True
+        run_ids.append(row.run_id)
+    return run_ids, False

@@ -1,0 +1,187 @@
+"""Rows of the store and what they stand for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, insert, select, update
+
+from kedro_flask_server.model.run import ErrorDetail, Progress, Run, RunRequest, RunStatus
+from kedro_flask_server.model.run_id import EPOCH, time_of
+from kedro_flask_server.redaction import SECRETS, redact_request
+from kedro_flask_server.store.schema import run_pipelines, runs
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+# Of one run; more than a project has, and few enough to write.
+_MAX_PIPELINES = 1_000
+_MAX_NAME_CHARS = 255
+
+OTHERS = "…"
+"""Stands for further pipelines, in the store and in a list: stored names are ASCII."""
+
+
+def to_ms(moment: datetime) -> int:
+    """Return a UTC time as whole milliseconds since 1970-01-01T00:00:00Z."""
+    return (moment - EPOCH) // _MILLISECOND
+
+
+def from_ms(milliseconds: int | None) -> datetime | None:
+    """Return the UTC time that is a number of milliseconds since 1970-01-01T00:00:00Z."""
+    return None if milliseconds is None else EPOCH + milliseconds * _MILLISECOND
+
+
+def dump_request(request: RunRequest) -> str:
+    """Return a request as JSON in ASCII.
+
+    NaN and lone surrogates come back from it unchanged, and so does the order of parameters: a
+    run executes what is stored, and a mapping may say the order of columns.
+    """
+    return json.dumps(request.given())
+
+
+def dump_ended_request(request: RunRequest) -> str:
+    """Return a request whose run has ended as JSON in ASCII, without what is secret in it."""
+    # A server that has just started settles what another has left, and needs what it was of.
+    are_names_plain = not SECRETS.knows_pipelines
+    kept = redact_request(request.given(), are_names_plain=are_names_plain)
+    return json.dumps(kept)
+
+
+def pipeline_names(request: RunRequest) -> list[str]:
+    """Return the pipelines of a request as `schema.run_pipelines` has them."""
+    names = dict.fromkeys(ascii_name(name) for name in request.pipelines[:_MAX_PIPELINES])
+    kept = [name for name in names if len(name) <= _MAX_NAME_CHARS]
+    is_whole = len(kept) == len(set(request.pipelines))  # a caller who may see some must know
+    return kept if is_whole else [*kept, OTHERS]
+
+
+def redact_requests(connection: Connection, run_ids: Sequence[str]) -> None:
+    """Take what is secret out of the requests of runs that have ended.
+
+    Args:
+        connection: A transaction, which has locked the runs.
+        run_ids: The runs.
+    """
+    statement = select(runs.c.run_id, runs.c.request).where(runs.c.run_id.in_(run_ids))
+    for row in connection.execute(statement).all() if run_ids else ():
+        request = RunRequest(**json.loads(row.request))
+        kept = dump_ended_request(request)
+        if kept != row.request:
+            of_run = update(runs).where(runs.c.run_id == row.run_id)
+            connection.execute(of_run.values(request=kept))
+            redact_pipelines(connection, row.run_id, request, RunRequest(**json.loads(kept)))
+
+
+def redact_pipelines(
+    connection: Connection, run_id: str, request: RunRequest, kept: RunRequest
+) -> None:
+    """Take out what a run's request called a pipeline, where that was a secret and is none.
+
+    Args:
+        connection: A transaction, which has locked the run.
+        run_id: The run.
+        request: The request as it came.
+        kept: The request as it is kept.
+    """
+    names = pipeline_names(kept)
+    if names != pipeline_names(request):
+        connection.execute(delete(run_pipelines).where(run_pipelines.c.run_id == run_id))
+        values = [{"run_id": run_id, "pipeline": name} for name in names]
+        connection.execute(insert(run_pipelines), values)
+
+
+def hash_request(request: RunRequest) -> str:
+    """Return what two requests for the same have in common: SHA-256, in hexadecimal.
+
+    The order of an object's members is not part of that (RFC 8259, section 4), nor was it of the
+    hashes that stores hold already.
+    """
+    content = json.dumps(request.given(), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def dump_error(error: ErrorDetail | None) -> str | None:
+    """Return an error as JSON in ASCII."""
+    return None if error is None else json.dumps(asdict(error))
+
+
+FORSAKEN = ErrorDetail(
+    type="RunCancelled",
+    message="The server stopped before the run started, and nobody waits for it any more.",
+)
+
+
+def cancelled(finished_at: Any, error: ErrorDetail) -> dict[str, Any]:
+    """Return what a row becomes whose run is cancelled before it started.
+
+    Args:
+        finished_at: When, an expression of SQL.
+        error: Why.
+    """
+    return {
+        "status": RunStatus.CANCELLED,
+        "finished_at": finished_at,
+        "duration_ms": 0,
+        "error": dump_error(error),
+    }
+
+
+def ascii_name(name: str) -> str:
+    r"""Return a name as any database takes it, ``"\ud800"`` and ``"\0"`` in it escaped."""
+    return json.dumps(name)[1:-1]
+
+
+def load_run(row: Any, position: int | None = None) -> Run:
+    """Return the run of a row of `schema.runs`.
+
+    Args:
+        row: The row, whose columns are its attributes.
+        position: Its place in the queue.
+    """
+    return make_run(
+        row,
+        request=RunRequest(**json.loads(row.request)),
+        error=None if row.error is None else ErrorDetail(**json.loads(row.error)),
+        position=position,
+    )
+
+
+def make_run(
+    row: Any, *, request: RunRequest, error: ErrorDetail | None, position: int | None = None
+) -> Run:
+    """Return the run of a row, whose JSON has been read.
+
+    Args:
+        row: Has the other columns of `schema.runs`.
+        request: Its request.
+        error: Its error.
+        position: Its place in the queue.
+    """
+    return Run(
+        run_id=row.run_id,
+        project=row.project,
+        env=row.env,
+        status=RunStatus(row.status),
+        request=request,
+        created_at=time_of(row.run_id),
+        started_at=from_ms(row.started_at),
+        finished_at=from_ms(row.finished_at),
+        duration_ms=row.duration_ms,
+        cancel_requested_at=from_ms(row.cancel_requested_at),
+        progress=_load_progress(row),
+        error=error,
+        submitted_by=row.submitted_by or None,
+        position=position,
+    )
+
+
+def _load_progress(row: Any) -> Progress | None:
+    if row.nodes_done is None or row.nodes_total is None:
+        return None
+    return Progress(done=row.nodes_done, total=row.nodes_total)

@@ -1,0 +1,103 @@
+"""Brings a schema up to date, and says which programs may use one that is newer than they are.
+
+A schema's revision says what is in the tables. Beside it the store keeps the oldest program that
+may still use it, by the newest revision which that program knows. So a new version can migrate the
+store while servers of the version before go on, and start again: what a migration adds, such as a
+table or a column that may be empty, they do not see. What they need is taken away one release
+later.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from sqlalchemy import Connection, inspect, select, text
+
+from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.store.schema import schema_revisions
+
+logger = logging.getLogger(__name__)
+
+NEWEST_REVISION = "0007"
+"""The newest step in ``migrations/versions``."""
+
+
+def upgrade_one_step(connection: Connection, database: str) -> bool:
+    """Bring a schema up to date by one step, so that each step is a transaction of its own.
+
+    A database in which there is nothing takes all at once.
+
+    Args:
+        connection: A transaction that nobody else migrates in.
+        database: The database's address, to be shown.
+
+    Returns:
+        Whether there may be more steps.
+
+    Raises:
+        ServerSettingsError: If the schema is newer than this program, which may not use it.
+    """
+    found = _revision(connection)
+    if found == NEWEST_REVISION:
+        return False
+    # Only a schema that has to change pays for these imports.
+    from alembic import command
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", "kedro_flask_server.store:migrations")
+    config.set_main_option("path_separator", "os")
+    steps = {each.revision: each for each in ScriptDirectory.from_config(config).walk_revisions()}
+    if found is not None and found not in steps:
+        _check_newer(connection, found, database)
+        return False
+    to_come = [each for each in reversed(steps.values()) if found is None or each.revision > found]
+    if found is not None:
+        to_come = to_come[:1]
+    config.attributes["connection"] = connection
+    logger.info("Bringing the database %s to schema %s", database, to_come[-1].revision)
+    for step in to_come:
+        command.upgrade(config, step.revision)
+        _note(connection, step.module)
+    return True
+
+
+def _revision(connection: Connection) -> str | None:
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return None if found is None else str(found)
+
+
+def _note(connection: Connection, step: Any) -> None:
+    """Keep which programs may use the schema after a step; the first steps said nothing of it."""
+    oldest_program = getattr(step, "oldest_program", None)
+    if oldest_program is not None:
+        row = {"revision": step.revision, "oldest_program": oldest_program}
+        connection.execute(schema_revisions.insert().values(row))
+
+
+def _check_newer(connection: Connection, found: str, database: str) -> None:
+    """Refuse a schema that this program may not use."""
+    oldest_program = None
+    if inspect(connection).has_table(schema_revisions.name):
+        of_found = schema_revisions.c.revision == found
+        oldest = select(schema_revisions.c.oldest_program).where(of_found)
+        oldest_program = connection.execute(oldest).scalar()
+    if oldest_program is None or oldest_program > NEWEST_REVISION:
+        needed = "" if oldest_program is None else f", and takes one that knows {oldest_program!r}"
+        raise ServerSettingsError(
+            f"The database {database} is newer than this program: its schema is {found!r}{needed}; "
+            f"{NEWEST_REVISION!r} is the newest that this version of kedro-flask-server "
+            "knows. Install the version that made it, or a later one, or name another "
+            "database (settings state_dir, database_url)."
+        )
+    logger.warning(
+        "The database %s is newer than this program, which may still use it: its schema is %s, and "
+        "%s the newest that this version of kedro-flask-server knows",
+        database,
+        found,
+        NEWEST_REVISION,
+    )
