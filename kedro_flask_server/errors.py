@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from kedro_flask_server.text import bounded
 
+NOT_LOADED = "The project's pipelines cannot be loaded; the log says why."
+"""Why a server is not ready whose project fails when it is imported."""
+
 
 class ServerError(Exception):
     """Base class of every error that the server raises itself."""

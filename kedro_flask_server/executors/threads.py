@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from kedro_flask_server.errors import ServerSettingsError
+from kedro_flask_server.errors import NOT_LOADED, ServerSettingsError
 from kedro_flask_server.logs import LogWriter
 from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, Snapshot, StopReason
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.project import KedroProject
-
-NOT_LOADED = "The project's pipelines cannot be loaded; the log says why."
 
 
 def start_threads(pool: ThreadPoolExecutor, count: int) -> None:

@@ -14,7 +14,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from kedro_flask_server.background_thread import BackgroundThread
-from kedro_flask_server.executors.threads import NOT_LOADED
+from kedro_flask_server.errors import NOT_LOADED
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.open_files import allow_descriptors
 from kedro_flask_server.redaction import SECRETS
