@@ -59,7 +59,7 @@ class Executor(Protocol):
     def limit(self, seconds: float | None) -> None:
         """Have the runs that execute end unless this is called again in time.
 
-        The server calls it, too, for its own process (`Membership`); this is for others.
+        The server calls it, too, for its own process (`ServerLease`); this is for others.
 
         Args:
             seconds: After how long; None for never.

@@ -23,7 +23,7 @@ from kedro_flask_server.model.run import (
     RunStatus,
     StopReason,
 )
-from kedro_flask_server.runs.lease import Membership
+from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.waiters import Watches
 from kedro_flask_server.store import Claim, RunStore
@@ -90,7 +90,7 @@ class Dispatcher:
         self,
         store: RunStore,
         executor: Executor,
-        membership: Membership,
+        lease: ServerLease,
         recorder: Recorder,
         watches: Watches,
         *,
@@ -101,14 +101,14 @@ class Dispatcher:
         Args:
             store: Has the queue.
             executor: Executes the runs.
-            membership: This server's place in the store.
+            lease: This server's place in the store.
             recorder: Stores what the runs tell.
             watches: Who waits for runs.
             config: ``workers``, ``concurrency`` and ``run_timeout_s``.
         """
         self._store = store
         self._executor = executor
-        self._membership = membership
+        self._lease = lease
         self._recorder = recorder
         self._watches = watches
         self._config = config
@@ -200,7 +200,7 @@ class Dispatcher:
         try:
             yield
         except StoreUnavailableError as error:
-            self._membership.note(error)
+            self._lease.note(error)
         except Exception:  # the queue must go on, whatever one run brings with it
             logger.exception("A queued run could not be started")
 
@@ -219,7 +219,7 @@ class Dispatcher:
 
     def _put_back_what_never_started(self) -> None:
         """Put back the runs that the store took for taken up when its answer was lost."""
-        server_id = self._membership.server_id
+        server_id = self._lease.server_id
         now = time.monotonic()
         if now < self._check_at or server_id is None:
             return
@@ -238,11 +238,11 @@ class Dispatcher:
 
     def _takes_up(self) -> bool:
         """Whether runs may start here, if there is a place."""
-        return not self._is_stopping and self._membership.may_start()
+        return not self._is_stopping and self._lease.may_start()
 
     def _start_one(self) -> bool:
         """Start the run whose turn it is, and return whether there was one."""
-        server_id = self._membership.server_id
+        server_id = self._lease.server_id
         if server_id is None:
             return False
         claim = self._store.claim(server_id, self._config.concurrency)
@@ -262,7 +262,7 @@ class Dispatcher:
         execution = self._execution_of(run, server_id)
         with self._changed:
             self._executing[run.run_id] = execution
-            self._membership.set_executing(True)
+            self._lease.set_executing(True)
         # That took longer than there was time, or the server stops.
         if not self._takes_up():
             self._put_back(execution)
@@ -353,7 +353,7 @@ class Dispatcher:
         told = self._recorder.take(run_id, server_id)
         claim = None
         # With PostgreSQL, the end would have to wait for other servers that take up runs.
-        is_known = self._membership.server_id == server_id
+        is_known = self._lease.server_id == server_id
         claims = claims and is_known and self._store.is_local
         try:
             # Together they take less than one after the other.
@@ -366,7 +366,7 @@ class Dispatcher:
         except Exception as error:  # the slot must be free again, and the run have its end
             self._recorder.give_back(run_id, told)
             if isinstance(error, StoreUnavailableError):
-                self._membership.note(error)
+                self._lease.note(error)
             else:
                 logger.exception("The end of run %s could not be stored", run_id)
             return False, None, None
@@ -407,7 +407,7 @@ class Dispatcher:
     def _forget(self, execution: _Execution) -> None:
         with self._changed:
             self._executing.pop(execution.run_id, None)
-            self._membership.set_executing(bool(self._executing))
+            self._lease.set_executing(bool(self._executing))
             self._changed.notify_all()
         if self._config.concurrency:  # which run had to wait for this one's end, the store knows
             self._wake.set()

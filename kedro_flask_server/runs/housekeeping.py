@@ -17,14 +17,14 @@ from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.model.run_id import time_of
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.dispatcher import Dispatcher
-from kedro_flask_server.runs.lease import Membership
+from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.waiters import Watches
 from kedro_flask_server.store import RunStore
 
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.25
-_BURY_EVERY_S = 1.0
+_REAP_EVERY_S = 1.0
 _TIDY_EVERY_S = 1.0
 _FORGET_EVERY_S = 60.0
 _FORGET_SECRETS_EVERY_S = 10.0
@@ -46,7 +46,7 @@ class Keeper:
     def __init__(
         self,
         store: RunStore,
-        membership: Membership,
+        lease: ServerLease,
         dispatcher: Dispatcher,
         watches: Watches,
         config: ServerConfig,
@@ -57,20 +57,20 @@ class Keeper:
 
         Args:
             store: The store.
-            membership: This server's place in it.
+            lease: This server's place in it.
             dispatcher: Has the runs that execute here.
             watches: Who waits for runs.
             config: ``keep_runs``, ``keep_days`` and ``idempotency_hours``.
             chores: What others have to do from time to time.
         """
         self._store = store
-        self._membership = membership
+        self._lease = lease
         self._dispatcher = dispatcher
         self._watches = watches
         self._config = config
         self._chores = chores
         self._stopped = threading.Event()
-        self._bury_at = 0.0
+        self._reap_at = 0.0
         self._tidy_at = 0.0
         self._forget_at = 0.0
         self._forget_secrets_at = 0.0
@@ -96,24 +96,24 @@ class Keeper:
             try:
                 self._dispatcher.stop_overdue()
                 self._dispatcher.record_again()
-                self._membership.renew_if_due()
+                self._lease.renew_if_due()
                 self._tell_of_changes_elsewhere()
                 self._do_chores()
-                self._bury()
+                self._reap()
                 self._tidy()
                 self._forget()
                 self._forget_secrets()
             except StoreUnavailableError as error:
-                self._membership.note(error)
+                self._lease.note(error)
             except ServerSettingsError as error:
-                self._membership.note(StoreUnavailableError(str(error)))
+                self._lease.note(StoreUnavailableError(str(error)))
             except Exception:  # without this thread the lease would end
                 logger.exception("The store of the runs could not be kept in order")
 
     def _tell_of_changes_elsewhere(self) -> None:
         """Pass on what other servers have done: cancelled runs of ours, ended awaited ones."""
         executing = self._dispatcher.run_ids
-        server_id = self._membership.server_id
+        server_id = self._lease.server_id
         if executing and server_id is not None:
             for run_id in self._store.cancel_requests(server_id):
                 self._dispatcher.cancel(run_id)
@@ -124,11 +124,11 @@ class Keeper:
         for chore in self._chores:
             chore.write_down()
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         now = time.monotonic()
-        if now >= self._bury_at:
-            self._bury_at = now + _BURY_EVERY_S
-            self._membership.bury_the_dead()
+        if now >= self._reap_at:
+            self._reap_at = now + _REAP_EVERY_S
+            self._lease.reap_dead_servers()
 
     def _tidy(self) -> None:
         now = time.monotonic()

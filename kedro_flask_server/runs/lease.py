@@ -16,7 +16,7 @@ from kedro_flask_server.workers.killing import kill_what_is_left
 
 logger = logging.getLogger(__name__)
 
-EXPELLED = 70
+LEASE_LOST = 70
 """The exit code of a server that others have taken for dead (EX_SOFTWARE of sysexits.h)."""
 
 # The part of a lease after which a server that could not renew it is ended.
@@ -26,7 +26,7 @@ _USABLE = 0.9
 _RETURN_WITHIN_S = 10.0
 
 
-class Membership:
+class ServerLease:
     """A server's being known to the store, for as long as it renews its lease.
 
     Once its lease is over, servers on other machines take this one for dead, and its runs for
@@ -61,7 +61,7 @@ class Membership:
         self._on_return = on_return
         self._renew_after_s = lease_s / 4
         self._generation = 0
-        self._bury_from = 0.0
+        self._reap_from = 0.0
         self._server: ServerProcess | None = None
         self._renewed_at = 0.0
         self._lock = threading.Lock()
@@ -88,7 +88,7 @@ class Membership:
         self._store.servers.register(server, self._lease_s)
         self._server = server
         self._hold_from(asked_at)
-        self.bury_the_dead()
+        self.reap_dead_servers()
 
     def renew_if_due(self) -> None:
         """Renew the lease where it is time, or where the store could not be reached before.
@@ -117,7 +117,7 @@ class Membership:
         """
         in_hand = self._in_hand()
         generation = self._store.generation
-        if self._store.servers.is_expelled(server.server_id, in_hand):
+        if self._store.servers.has_lost_lease(server.server_id, in_hand):
             self._end_if_executing()
             self._server = None
             self.join()
@@ -133,16 +133,16 @@ class Membership:
         self._generation = generation
         self._hold_from(asked_at)
         self._on_return()
-        self._bury_from = time.monotonic() + _RETURN_WITHIN_S
+        self._reap_from = time.monotonic() + _RETURN_WITHIN_S
 
-    def bury_the_dead(self) -> None:
+    def reap_dead_servers(self) -> None:
         """Record what became of the runs of servers that are dead.
 
         Raises:
             StoreUnavailableError: If that cannot be done now.
         """
         this = self._server
-        if this is None or time.monotonic() < self._bury_from:
+        if this is None or time.monotonic() < self._reap_from:
             return
 
         def is_dead(server: ServerProcess, is_lease_over: bool) -> bool:
@@ -153,7 +153,7 @@ class Membership:
             return True
 
         try:
-            lost = self._store.servers.bury(is_dead, by=this.server_id)
+            lost = self._store.servers.reap(is_dead, by=this.server_id)
         except ServerUnknownError:
             self._return(this)
             return
@@ -225,4 +225,4 @@ class Membership:
                 "Other servers have taken this one for dead, and its runs for lost: it ends"
             )
             logging.shutdown()
-            os._exit(EXPELLED)
+            os._exit(LEASE_LOST)

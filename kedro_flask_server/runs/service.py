@@ -39,7 +39,7 @@ from kedro_flask_server.model.run import (
 from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.housekeeping import Chore, Keeper
-from kedro_flask_server.runs.lease import Membership
+from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.waiters import Watch, Watches
 from kedro_flask_server.store import Claim, RunStore
@@ -96,7 +96,7 @@ class RunService:
         self._ids = RunIds()
         self._watches = Watches()
         self._news = Watches()
-        self._membership = Membership(
+        self._lease = ServerLease(
             store,
             lease_s=config.lease_s,
             limit=executor.limit,
@@ -105,10 +105,10 @@ class RunService:
         )
         self._recorder = Recorder(store, self._news, max_log_bytes=config.max_log_bytes)
         self._dispatcher = Dispatcher(
-            store, executor, self._membership, self._recorder, self._watches, config=config
+            store, executor, self._lease, self._recorder, self._watches, config=config
         )
         self._keeper = Keeper(
-            store, self._membership, self._dispatcher, self._watches, config, chores=chores
+            store, self._lease, self._dispatcher, self._watches, config, chores=chores
         )
         # Those who look at runs never take the places of those who send them.
         places = config.workers + config.max_waiting
@@ -135,9 +135,9 @@ class RunService:
             if self._is_started or self._is_stopping:
                 return
             try:
-                self._membership.join()
+                self._lease.join()
             except StoreUnavailableError as error:
-                self._membership.note(error)
+                self._lease.note(error)
             self._dispatcher.start()
             self._recorder.start()
             self._keeper.start()
@@ -228,7 +228,7 @@ class RunService:
                 if key is None and not run.status.is_final and not is_gone():
                     self._store.let_go(run.run_id)
             except StoreUnavailableError as error:  # it is taken in all the same
-                self._membership.note(error)
+                self._lease.note(error)
         return replace(run, is_replay=is_replay)
 
     def _wait_as_asker(
@@ -403,8 +403,8 @@ class RunService:
             self.start()
         except ServerSettingsError as error:
             return {"store": str(error)}
-        if self._membership.fault is not None:
-            return {"store": self._membership.fault}
+        if self._lease.fault is not None:
+            return {"store": self._lease.fault}
         dead = self.dead_threads()
         if dead:
             names = ", ".join(dead)
@@ -473,9 +473,9 @@ class RunService:
             self._dispatcher.record_again()
             # A server that is not to be found dead has nothing left to be told of.
             if not cut_off and not self._dispatcher.has_unrecorded():
-                self._membership.leave()
+                self._lease.leave()
         except StoreUnavailableError as error:
-            self._membership.note(error)
+            self._lease.note(error)
         self._store.close()
         return is_idle
 
@@ -515,7 +515,7 @@ class RunService:
                     has_started = place.start(found, server_id)
                     return found.run if has_started else self.get(found.run.run_id)
         except StoreUnavailableError as error:
-            self._membership.note(error)
+            self._lease.note(error)
             raise
         if found.status is RunStatus.QUEUED:
             self._dispatcher.wake()
@@ -532,9 +532,9 @@ class RunService:
             StoreUnavailableError: If it has not been reached yet.
         """
         self.start()
-        server_id = self._membership.server_id
+        server_id = self._lease.server_id
         if server_id is None and not self._is_stopping:
-            raise StoreUnavailableError(self._membership.fault or "it is being opened")
+            raise StoreUnavailableError(self._lease.fault or "it is being opened")
         return server_id or ""
 
     def _wait(self, run: Run, watch: Watch, ends_at: float, is_gone: Callable[[], bool]) -> Run:

@@ -85,7 +85,7 @@ class ServerStore:
             connection.execute(insert(servers).values(row))
             return lost
 
-    def is_expelled(self, server_id: str, run_ids: Collection[str]) -> bool:
+    def has_lost_lease(self, server_id: str, run_ids: Collection[str]) -> bool:
         """Whether others have taken a server for dead.
 
         Args:
@@ -98,7 +98,7 @@ class ServerStore:
         with self._database.reading() as connection:
             return connection.execute(statement.limit(1)).first() is not None
 
-    def bury(
+    def reap(
         self, is_dead: Callable[[ServerProcess, bool], bool], *, by: str | None = None
     ) -> list[str]:
         """Forget the servers that are dead, and record what became of their runs.

@@ -526,7 +526,7 @@ def test_drain_stores_the_ends_that_it_can_and_leaves_the_rest_to_be_found(
     assert full.drain(0.2 if is_full else 5) is not is_full
     database = Database(locate(None, tmp_path / "state"))
     store = RunStore(database, project="probe", env="local")
-    assert store.servers.bury(lambda *_: True) == ([run.run_id] if is_full else [])
+    assert store.servers.reap(lambda *_: True) == ([run.run_id] if is_full else [])
     found = store.get(run.run_id)
     assert found is not None
     assert found.status == status

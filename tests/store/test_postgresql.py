@@ -76,7 +76,7 @@ def every_kind_of_work(store: RunStore, claim: Claim) -> list[Callable[[], objec
         store.has_queued,
         lambda: store.request_cancel(run_id),
         lambda: store.servers.renew(HERE.server_id, 60),
-        lambda: store.servers.bury(lambda *_: False),
+        lambda: store.servers.reap(lambda *_: False),
         lambda: store.forget(keep_runs=1, keep_days=1, key_hours=1),
     ]
 

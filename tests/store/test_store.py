@@ -351,7 +351,7 @@ def test_dead_servers_runs_are_lost_and_what_it_held_is_cancelled(store: RunStor
         assert not is_lease_over
         return server.is_dead(HERE, is_lease_over=is_lease_over)
 
-    assert store.servers.bury(is_dead) == [running]
+    assert store.servers.reap(is_dead) == [running]
     lost = get(store, running)
     assert (lost.status, lost.error and lost.error.type) == (RunStatus.LOST, "RunLost")
     assert lost.finished_at is not None
@@ -359,7 +359,7 @@ def test_dead_servers_runs_are_lost_and_what_it_held_is_cancelled(store: RunStor
     assert get(store, queued).status is get(store, spared).status is RunStatus.RUNNING
     assert store.servers.renew(dead.server_id, 60) is False
     assert store.servers.renew(living.server_id, 60) is True
-    assert store.servers.bury(is_dead) == []
+    assert store.servers.reap(is_dead) == []
 
 
 def test_end_that_comes_after_lost_becomes_an_event(store: RunStore) -> None:
@@ -367,7 +367,7 @@ def test_end_that_comes_after_lost_becomes_an_event(store: RunStore) -> None:
     store.servers.register(other, lease_s=60)
     run_id = add(store).run_id
     assert claim(store, other) == run_id
-    store.servers.bury(lambda server, _: server == other)
+    store.servers.reap(lambda server, _: server == other)
     told = Told(server_id=other.server_id, events=[told_event(3)])
     assert store.finish(get(store, run_id), SUCCESS, told) is None
     assert get(store, run_id).status is RunStatus.LOST
@@ -525,13 +525,13 @@ def test_lease_ends_by_the_databases_clock(store: RunStore) -> None:
     def is_dead(server: ServerProcess, is_lease_over: bool) -> bool:
         return server.is_dead(HERE, is_lease_over=is_lease_over)
 
-    assert store.servers.bury(is_dead) == []
+    assert store.servers.reap(is_dead) == []
     assert store.servers.renew(elsewhere.server_id, 0.3)
     time.sleep(0.4)
-    assert store.servers.bury(is_dead) == [run_id]
+    assert store.servers.reap(is_dead) == [run_id]
 
 
-def test_server_that_renews_meanwhile_is_not_buried(store: RunStore) -> None:
+def test_server_that_renews_meanwhile_is_not_reaped(store: RunStore) -> None:
     other = other_server()
     store.servers.register(other, lease_s=60)
     run_id = add(store).run_id
@@ -543,7 +543,7 @@ def test_server_that_renews_meanwhile_is_not_buried(store: RunStore) -> None:
             assert store.servers.renew(other.server_id, 60)
         return server == other
 
-    assert store.servers.bury(seems_dead) == []
+    assert store.servers.reap(seems_dead) == []
     assert get(store, run_id).status is RunStatus.RUNNING
 
 
