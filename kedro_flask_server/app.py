@@ -134,7 +134,7 @@ def build_app(opened: OpenedProject, *, template: Template | None = None) -> Fla
         store,
         executor,
         config,
-        chores=[access],
+        maintenance_tasks=[access],
         fingerprint=project.fingerprint,
     )
 

@@ -250,7 +250,7 @@ class AccessControl:
         raise UnauthorizedError(f"This server lets nobody in yet: {WAYS_OUT}.")
 
     def note_refusal(self, who: str, request: str, address: str) -> None:
-        """Take down that a request was refused; `write_down` stores it.
+        """Take down that a request was refused; `flush` stores it.
 
         Args:
             who: The caller's name; ``""`` where it is not known.
@@ -263,7 +263,7 @@ class AccessControl:
                 return
             self._refusals.append(_refused(who, SECRETS.redact(request), address))
 
-    def write_down(self) -> None:
+    def flush(self) -> None:
         """Store what was taken down.
 
         Raises:
@@ -281,7 +281,7 @@ class AccessControl:
         if more:
             records = [*refusals, _refused("", f"{more} more requests", "")]
         try:
-            self._store.write_down(records, used_at)
+            self._store.flush(records, used_at)
         except StoreUnavailableError:
             with self._lock:
                 merged = [*refusals, *self._refusals]

@@ -162,7 +162,7 @@ def _change(metadata: ProjectMetadata, env: str | None, what: Any) -> Any:
 def _record_in_audit(metadata: ProjectMetadata, env: str | None, record: AuditRecord) -> None:
     """Add a record for a key of a file, which counts whether or not the database is there."""
     try:
-        _change(metadata, env, lambda store: store.write_down([record]))
+        _change(metadata, env, lambda store: store.flush([record]))
     except click.ClickException as error:
         click.echo(f"The key is not in the audit: {error.message}", err=True)
 

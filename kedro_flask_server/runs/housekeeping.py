@@ -30,17 +30,17 @@ _FORGET_EVERY_S = 60.0
 _FORGET_SECRETS_EVERY_S = 10.0
 
 
-class Chore(Protocol):
+class MaintenanceTask(Protocol):
     """What somebody has to do from time to time; it may raise `StoreUnavailableError`."""
 
-    def write_down(self) -> None:
+    def flush(self) -> None:
         """Store what has come up since the last time."""
 
     def forget(self, before: datetime) -> None:
         """Delete what is older than a time."""
 
 
-class Keeper:
+class Housekeeper:
     """A thread that keeps a server's side of the store in order."""
 
     def __init__(
@@ -51,7 +51,7 @@ class Keeper:
         watches: Watches,
         config: ServerConfig,
         *,
-        chores: Sequence[Chore] = (),
+        maintenance_tasks: Sequence[MaintenanceTask] = (),
     ) -> None:
         """Prepare; `start` begins.
 
@@ -61,20 +61,20 @@ class Keeper:
             dispatcher: Has the runs that execute here.
             watches: Who waits for runs.
             config: ``keep_runs``, ``keep_days`` and ``idempotency_hours``.
-            chores: What others have to do from time to time.
+            maintenance_tasks: What others have to do from time to time.
         """
         self._store = store
         self._lease = lease
         self._dispatcher = dispatcher
         self._watches = watches
         self._config = config
-        self._chores = chores
+        self._maintenance_tasks = maintenance_tasks
         self._stopped = threading.Event()
         self._reap_at = 0.0
         self._tidy_at = 0.0
         self._forget_at = 0.0
         self._forget_secrets_at = 0.0
-        self._thread = BackgroundThread(self._work, name="kedro-keeper")
+        self._thread = BackgroundThread(self._work, name="kedro-housekeeper")
 
     def start(self) -> None:
         """Begin."""
@@ -89,7 +89,7 @@ class Keeper:
         self._stopped.set()
         self._thread.join()
         with suppress(StoreUnavailableError):
-            self._do_chores()
+            self._flush_maintenance_tasks()
 
     def _work(self) -> None:
         while not self._stopped.wait(_TICK_S):
@@ -98,7 +98,7 @@ class Keeper:
                 self._dispatcher.record_again()
                 self._lease.renew_if_due()
                 self._tell_of_changes_elsewhere()
-                self._do_chores()
+                self._flush_maintenance_tasks()
                 self._reap()
                 self._tidy()
                 self._forget()
@@ -120,9 +120,9 @@ class Keeper:
         for run_id in self._store.ended_among(self._watches.run_ids - executing):
             self._watches.wake(run_id)
 
-    def _do_chores(self) -> None:
-        for chore in self._chores:
-            chore.write_down()
+    def _flush_maintenance_tasks(self) -> None:
+        for task in self._maintenance_tasks:
+            task.flush()
 
     def _reap(self) -> None:
         now = time.monotonic()
@@ -147,8 +147,8 @@ class Keeper:
                 keep_days=self._config.keep_days,
                 key_hours=self._config.idempotency_hours,
             )
-            for chore in self._chores:
-                chore.forget(datetime.now(timezone.utc) - timedelta(days=self._config.keep_days))
+            for task in self._maintenance_tasks:
+                task.forget(datetime.now(timezone.utc) - timedelta(days=self._config.keep_days))
         except StoreUnavailableError as error:
             logger.warning("Old runs could not be deleted: %s", error.reason)
             return

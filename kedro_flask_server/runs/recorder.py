@@ -156,7 +156,7 @@ class Recorder:
         is_stored = True
         try:
             self._store.events.add(all_told)
-        except StoreUnavailableError as error:  # the keeper finds out, and tells
+        except StoreUnavailableError as error:  # the housekeeper finds out, and tells
             logger.debug("Events cannot be stored now: %s", error.reason)
             is_stored = False
         except Exception:  # what cannot be stored must not keep the rest from it

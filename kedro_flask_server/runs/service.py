@@ -38,7 +38,7 @@ from kedro_flask_server.model.run import (
 )
 from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.runs.dispatcher import Dispatcher
-from kedro_flask_server.runs.housekeeping import Chore, Keeper
+from kedro_flask_server.runs.housekeeping import Housekeeper, MaintenanceTask
 from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.waiters import Watch, Watches
@@ -74,7 +74,7 @@ class RunService:
         executor: Executor,
         config: ServerConfig,
         *,
-        chores: Sequence[Chore] = (),
+        maintenance_tasks: Sequence[MaintenanceTask] = (),
         fingerprint: Callable[[Iterable[str]], str | None] = lambda sources: None,
     ) -> None:
         """Prepare.
@@ -83,7 +83,7 @@ class RunService:
             store: Keeps the runs.
             executor: Executes them.
             config: The settings of the server.
-            chores: What else is to be done from time to time while the store is open.
+            maintenance_tasks: What else is to be done from time to time while the store is open.
             fingerprint: Returns, of files of Python, what a snapshot of the project depends on;
                 None where that cannot be told.
         """
@@ -107,8 +107,13 @@ class RunService:
         self._dispatcher = Dispatcher(
             store, executor, self._lease, self._recorder, self._watches, config=config
         )
-        self._keeper = Keeper(
-            store, self._lease, self._dispatcher, self._watches, config, chores=chores
+        self._housekeeper = Housekeeper(
+            store,
+            self._lease,
+            self._dispatcher,
+            self._watches,
+            config,
+            maintenance_tasks=maintenance_tasks,
         )
         # Those who look at runs never take the places of those who send them.
         places = config.workers + config.max_waiting
@@ -140,7 +145,7 @@ class RunService:
                 self._lease.note(error)
             self._dispatcher.start()
             self._recorder.start()
-            self._keeper.start()
+            self._housekeeper.start()
             self._is_started = True
             # For servers that do not call `drain`; by then their runs have ended.
             atexit.register(self.drain, 0)
@@ -426,7 +431,7 @@ class RunService:
         is_alive = {
             "kedro-dispatcher": self._dispatcher.is_alive(),
             "kedro-recorder": self._recorder.is_alive(),
-            "kedro-keeper": self._keeper.is_alive(),
+            "kedro-housekeeper": self._housekeeper.is_alive(),
         }
         dead = [name for name, is_at_work in is_alive.items() if not is_at_work]
         return [*dead, *self._executor.dead_threads()]
@@ -467,7 +472,7 @@ class RunService:
         self._is_stopped = True
         self._watches.wake_all()
         self._news.wake_all()
-        self._keeper.stop()
+        self._housekeeper.stop()
         self._recorder.stop()
         try:
             self._dispatcher.record_again()

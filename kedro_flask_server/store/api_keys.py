@@ -90,7 +90,7 @@ class AccessStore:
                 raise UnknownApiKeyError(name)
             self._trail.add(self._database, connection, record)
 
-    def write_down(
+    def flush(
         self, records: Sequence[AuditRecord], used_at: Mapping[str, datetime] | None = None
     ) -> None:
         """Add to the audit, and note when keys were last used.

@@ -142,7 +142,7 @@ def test_uses_of_a_key_are_stored_together(store: AccessStore) -> None:
     try:
         for _ in range(100):
             access.caller_with(secret)
-            access.write_down()
+            access.flush()
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     assert len([each for each in writes if each.startswith("UPDATE")]) == 1
@@ -155,7 +155,7 @@ def test_refusals_are_stored_up_to_a_hundred_and_the_others_counted(store: Acces
     access = AccessControl(store)
     for number in range(250):
         access.note_refusal("", f"GET /{number}?token=canary", "203.0.113.9")
-    access.write_down()
+    access.flush()
     found = store.audit(1000)
     assert len(found) == 101
     assert found[0].subject == "150 more requests"

@@ -37,10 +37,10 @@ def test_dead_thread_fails_liveness_and_a_dead_store_does_not(tmp_path: Path) ->
     with (project / "src/probe/settings.py").open("a") as settings:
         settings.write('\nSERVER_BLUEPRINTS = ["probe.ends:bp"]\n')
     state = project / ".kedro_server"
-    for name in ("kedro-keeper", "kedro-workers"):
+    for name in ("kedro-housekeeper", "kedro-workers"):
         with kedro_flask_server(project) as server:
             eventually(lambda: status(server, "ready") == 200)
-            if name == "kedro-keeper":
+            if name == "kedro-housekeeper":
                 shutil.rmtree(state)
                 state.touch()
                 eventually(lambda: status(server, "ready") == 503)

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.once
 
 RUNS = 10
 
-# The keeper looks for ended runs four times a second, and may wake who waits for one that ends in
+# The housekeeper looks for ended runs four times a second, and may wake who waits for one that ends in
 # just that moment: it reads the store once more then.
 MOST_RUNS = 8
 
@@ -52,7 +52,7 @@ count(logging.Formatter, "format", lambda formatter, record: note_format(record)
 
 def count_statement(statement):
     thread = threading.current_thread().name
-    if thread in ("kedro-recorder", "kedro-keeper"):  # they work from time to time
+    if thread in ("kedro-recorder", "kedro-housekeeper"):  # they work from time to time
         return
     counts["transactions that write"] += statement == "BEGIN IMMEDIATE"
     if thread != "kedro-dispatcher":  # looks for runs of others, from time to time

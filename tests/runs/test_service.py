@@ -389,7 +389,7 @@ def known_servers(store: RunStore) -> list[str]:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize(
-    "name", ["kedro-dispatcher", "kedro-recorder", "kedro-keeper", "kedro-log-writer"]
+    "name", ["kedro-dispatcher", "kedro-recorder", "kedro-housekeeper", "kedro-log-writer"]
 )
 def test_thread_that_ends_before_the_server_is_told(
     make_service, project, database_url: str, name: str

@@ -53,7 +53,7 @@ class Failing:
         raise SystemExit("in a destructor")
 
 
-class Keeper:
+class Housekeeper:
     """A hook that keeps something."""
 
     file = None
@@ -112,8 +112,8 @@ def leave():
     late.KEPT[0].write("late")
     settings.KEEPER.file = gzip.open(OUT / "hook.gz", "wt")
     settings.KEEPER.file.write("hook")
-    Keeper.file = gzip.open(OUT / "class.gz", "wt")
-    Keeper.file.write("class")
+    Housekeeper.file = gzip.open(OUT / "class.gz", "wt")
+    Housekeeper.file.write("class")
     cached("cached.bz2")
     LOCAL.file = gzip.open(OUT / "thread.gz", "wt")
     LOCAL.file.write("thread")

@@ -1,6 +1,6 @@
 """Settings of the project."""
 
-from unended.nodes import Keeper
+from unended.nodes import Housekeeper
 
-KEEPER = Keeper()
+KEEPER = Housekeeper()
 HOOKS = (KEEPER,)
