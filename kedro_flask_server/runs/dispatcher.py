@@ -25,7 +25,7 @@ from kedro_flask_server.model.run import (
 )
 from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.recorder import Recorder
-from kedro_flask_server.runs.waiters import Watches
+from kedro_flask_server.runs.waiters import Waiters
 from kedro_flask_server.store import Claim, RunStore
 
 logger = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _POLL_S = 0.5
 _CHECK_EVERY_S = 5.0
 
 # How long those who wait for a run do so while its end cannot be stored.
-_VAIN_WAIT_S = 3.0
+_UNRECORDABLE_WAIT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +92,7 @@ class Dispatcher:
         executor: Executor,
         lease: ServerLease,
         recorder: Recorder,
-        watches: Watches,
+        waiters: Waiters,
         *,
         config: ServerConfig,
     ) -> None:
@@ -103,14 +103,14 @@ class Dispatcher:
             executor: Executes the runs.
             lease: This server's place in the store.
             recorder: Stores what the runs tell.
-            watches: Who waits for runs.
+            waiters: Who waits for runs.
             config: ``workers``, ``concurrency`` and ``run_timeout_s``.
         """
         self._store = store
         self._executor = executor
         self._lease = lease
         self._recorder = recorder
-        self._watches = watches
+        self._waiters = waiters
         self._config = config
         self._wake = threading.Event()
         # Of this server's runs; for those of others it looks from time to time.
@@ -332,7 +332,7 @@ class Dispatcher:
             self._reserved += claim is not None
         self._forget(execution)
         if is_stored:
-            self._watches.wake(run_id, ended=ended)
+            self._waiters.wake(run_id, ended=ended)
         if claim is not None:
             try:
                 self.start_claimed(claim, execution.server_id)
@@ -420,8 +420,8 @@ class Dispatcher:
         for each in unrecorded:
             # Where one cannot be stored, nor could the others, and each would take seconds.
             can_store = can_store and self._record(each.execution, each.outcome)
-            if not can_store and time.monotonic() - each.since > _VAIN_WAIT_S:
-                self._watches.wake(each.execution.run_id, is_in_vain=True)
+            if not can_store and time.monotonic() - each.since > _UNRECORDABLE_WAIT_S:
+                self._waiters.wake(each.execution.run_id, is_unrecordable=True)
 
     @property
     def in_hand(self) -> set[str]:

@@ -18,7 +18,7 @@ from kedro_flask_server.model.run_id import time_of
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.lease import ServerLease
-from kedro_flask_server.runs.waiters import Watches
+from kedro_flask_server.runs.waiters import Waiters
 from kedro_flask_server.store import RunStore
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class Housekeeper:
         store: RunStore,
         lease: ServerLease,
         dispatcher: Dispatcher,
-        watches: Watches,
+        waiters: Waiters,
         config: ServerConfig,
         *,
         maintenance_tasks: Sequence[MaintenanceTask] = (),
@@ -59,14 +59,14 @@ class Housekeeper:
             store: The store.
             lease: This server's place in it.
             dispatcher: Has the runs that execute here.
-            watches: Who waits for runs.
+            waiters: Who waits for runs.
             config: ``keep_runs``, ``keep_days`` and ``idempotency_hours``.
             maintenance_tasks: What others have to do from time to time.
         """
         self._store = store
         self._lease = lease
         self._dispatcher = dispatcher
-        self._watches = watches
+        self._waiters = waiters
         self._config = config
         self._maintenance_tasks = maintenance_tasks
         self._stopped = threading.Event()
@@ -117,8 +117,8 @@ class Housekeeper:
         if executing and server_id is not None:
             for run_id in self._store.cancel_requests(server_id):
                 self._dispatcher.cancel(run_id)
-        for run_id in self._store.ended_among(self._watches.run_ids - executing):
-            self._watches.wake(run_id)
+        for run_id in self._store.ended_among(self._waiters.run_ids - executing):
+            self._waiters.wake(run_id)
 
     def _flush_maintenance_tasks(self) -> None:
         for task in self._maintenance_tasks:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from kedro_flask_server.background_thread import BackgroundThread
 from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.model.report import RunReport
-from kedro_flask_server.runs.waiters import Watches
+from kedro_flask_server.runs.waiters import Waiters
 from kedro_flask_server.store import RunStore, Told
 
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class _Recording:
 class Recorder:
     """A thread that stores events while runs execute; what is left comes with a run's end."""
 
-    def __init__(self, store: RunStore, news: Watches, *, max_log_bytes: int) -> None:
+    def __init__(self, store: RunStore, news: Waiters, *, max_log_bytes: int) -> None:
         """Prepare; `start` begins.
 
         Args:
@@ -50,7 +50,7 @@ class Recorder:
             max_log_bytes: How many bytes of log are kept of each run.
         """
         self._store = store
-        self._news = news
+        self._event_waiters = news
         self._max_log_bytes = max_log_bytes
         self._recordings: dict[str, _Recording] = {}
         self._changed = threading.Condition()
@@ -88,7 +88,7 @@ class Recorder:
             self._recordings[run_id] = _Recording(report, server_id)
             if self._is_asleep:
                 self._changed.notify_all()
-        self._news.wake(run_id)
+        self._event_waiters.wake(run_id)
         return report
 
     def close(self, run_id: str) -> None:
@@ -97,7 +97,7 @@ class Recorder:
             recording = self._recordings.pop(run_id, None)
         if recording is not None:
             recording.report.close()
-        self._news.wake(run_id)
+        self._event_waiters.wake(run_id)
 
     def take(self, run_id: str, server_id: str) -> Told:
         """Return what a run has told that is not stored yet, for whoever stores its end.
@@ -170,4 +170,4 @@ class Recorder:
                         recording.report.give_back(told.events)
             self._changed.notify_all()
         for run_id in all_told:
-            self._news.wake(run_id)
+            self._event_waiters.wake(run_id)

@@ -41,7 +41,7 @@ from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.housekeeping import Housekeeper, MaintenanceTask
 from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.recorder import Recorder
-from kedro_flask_server.runs.waiters import Watch, Watches
+from kedro_flask_server.runs.waiters import Waiter, Waiters
 from kedro_flask_server.store import Claim, RunStore
 
 logger = logging.getLogger(__name__)
@@ -94,24 +94,24 @@ class RunService:
         self._snapshots: Recent[str | None, Snapshot] = Recent(_MAX_SNAPSHOTS)
         self._inspecting = threading.Lock()
         self._ids = RunIds()
-        self._watches = Watches()
-        self._news = Watches()
+        self._waiters = Waiters()
+        self._event_waiters = Waiters()
         self._lease = ServerLease(
             store,
             lease_s=config.lease_s,
             limit=executor.limit,
-            in_hand=lambda: self._dispatcher.in_hand | self._watches.run_ids,
-            on_return=self._watches.wake_all,
+            in_hand=lambda: self._dispatcher.in_hand | self._waiters.run_ids,
+            on_return=self._waiters.wake_all,
         )
-        self._recorder = Recorder(store, self._news, max_log_bytes=config.max_log_bytes)
+        self._recorder = Recorder(store, self._event_waiters, max_log_bytes=config.max_log_bytes)
         self._dispatcher = Dispatcher(
-            store, executor, self._lease, self._recorder, self._watches, config=config
+            store, executor, self._lease, self._recorder, self._waiters, config=config
         )
         self._housekeeper = Housekeeper(
             store,
             self._lease,
             self._dispatcher,
-            self._watches,
+            self._waiters,
             config,
             maintenance_tasks=maintenance_tasks,
         )
@@ -178,12 +178,12 @@ class RunService:
             KeyReusedError: If the key was sent before, with another request.
             KeyInUseError: If a request with the key is just being taken in.
         """
-        with self._watches.watch() as watch:
-            run = self._take_in(request, key, submitter, watch, is_held=False)
+        with self._waiters.waiter() as waiter:
+            run = self._take_in(request, key, submitter, waiter, is_held=False)
             if wait_s <= 0 or not self._places.acquire(blocking=False):
                 return run
             try:
-                seen = self._wait_for_taken_in(run, watch, _monotonic_end(wait_s), is_gone)
+                seen = self._wait_for_taken_in(run, waiter, _monotonic_end(wait_s), is_gone)
                 return replace(seen, is_replay=run.is_replay)
             except StoreUnavailableError:  # it is taken in all the same
                 return run
@@ -225,11 +225,11 @@ class RunService:
             KeyInUseError: As for `submit`.
         """
         ends_at = _monotonic_end(timeout_s)
-        with self._place(), self._watches.watch() as watch:
-            run = self._take_in(request, key, submitter, watch, is_held=key is None)
+        with self._place(), self._waiters.waiter() as waiter:
+            run = self._take_in(request, key, submitter, waiter, is_held=key is None)
             is_replay = run.is_replay
             try:
-                run = self._wait_as_asker(run, watch, ends_at, is_gone, is_held=key is None)
+                run = self._wait_as_asker(run, waiter, ends_at, is_gone, is_held=key is None)
                 if key is None and not run.status.is_final and not is_gone():
                     self._store.let_go(run.run_id)
             except StoreUnavailableError as error:  # it is taken in all the same
@@ -239,7 +239,7 @@ class RunService:
     def _wait_as_asker(
         self,
         run: Run,
-        watch: Watch,
+        waiter: Waiter,
         ends_at: float,
         is_gone: Callable[[], bool],
         *,
@@ -247,7 +247,7 @@ class RunService:
     ) -> Run:
         """Wait as the one who has sent a run, and refuse it if this server stops before it ran."""
         while True:
-            run = self._wait_for_taken_in(run, watch, ends_at, is_gone)
+            run = self._wait_for_taken_in(run, waiter, ends_at, is_gone)
             if not (self._is_stopping and run.status is RunStatus.QUEUED):
                 return run
             if not is_held or self._store.forsake(run.run_id):
@@ -270,8 +270,8 @@ class RunService:
         if timeout_s <= 0 or not self._places_of_watchers.acquire(blocking=False):
             return self.get(run_id)
         try:
-            with self._watches.watch(run_id) as watch:
-                return self._wait(self.get(run_id), watch, _monotonic_end(timeout_s), is_gone)
+            with self._waiters.waiter(run_id) as waiter:
+                return self._wait(self.get(run_id), waiter, _monotonic_end(timeout_s), is_gone)
         finally:
             self._places_of_watchers.release()
 
@@ -330,8 +330,8 @@ class RunService:
             raise RunEndedError(run_id, run.status)
         self._dispatcher.cancel(run_id)
         if run.status.is_final:
-            self._watches.wake(run_id)
-            self._news.wake(run_id)
+            self._waiters.wake(run_id)
+            self._event_waiters.wake(run_id)
         return run
 
     def events(
@@ -361,7 +361,7 @@ class RunService:
         """
         self._open()
         ends_at = time.monotonic() + wait_s
-        with self._news.watch(run_id) as watch:
+        with self._event_waiters.waiter(run_id) as waiter:
             while True:
                 page = self._store.event_page(run_id, after=after, limit=limit, kind=kind)
                 if page is None:
@@ -371,7 +371,7 @@ class RunService:
                     return page
                 if self._is_stopped:
                     raise ServerStoppingError
-                watch.wait(min(remaining_s, _LOOK_EVERY_S))
+                waiter.wait(min(remaining_s, _LOOK_EVERY_S))
 
     def snapshot(self, params: str | None = None) -> Snapshot | ErrorDetail:
         """Describe the project, as for `Executor`; the same snapshot for as long as it is true.
@@ -460,7 +460,7 @@ class RunService:
                 self._is_stopped = True
                 return True
         self._dispatcher.stop()
-        self._watches.wake_all()
+        self._waiters.wake_all()
         executing = len(self._dispatcher.run_ids)
         if executing:
             logger.info("Waiting up to %g s for the end of %d runs", timeout_s, executing)
@@ -470,8 +470,8 @@ class RunService:
         self._executor.end()
         cut_off = self._dispatcher.give_up()
         self._is_stopped = True
-        self._watches.wake_all()
-        self._news.wake_all()
+        self._waiters.wake_all()
+        self._event_waiters.wake_all()
         self._housekeeper.stop()
         self._recorder.stop()
         try:
@@ -489,7 +489,7 @@ class RunService:
         request: RunRequest,
         key: str | None,
         submitter: Submitter,
-        watch: Watch,
+        waiter: Waiter,
         *,
         is_held: bool,
     ) -> Run:
@@ -501,7 +501,7 @@ class RunService:
 
                 def next_id() -> str:
                     run_id = self._ids.next()
-                    watch.attach(run_id)
+                    waiter.attach(run_id)
                     return run_id
 
                 found = self._store.add(
@@ -526,7 +526,7 @@ class RunService:
             self._dispatcher.wake()
         if key is None or found.status.is_final:
             return found
-        watch.attach(found.run_id)  # it may be one that was sent before, and end in this moment
+        waiter.attach(found.run_id)  # it may be one that was sent before, and end in this moment
         return replace(self.get(found.run_id), is_replay=found.is_replay)
 
     def _open(self) -> str:
@@ -542,37 +542,37 @@ class RunService:
             raise StoreUnavailableError(self._lease.fault or "it is being opened")
         return server_id or ""
 
-    def _wait(self, run: Run, watch: Watch, ends_at: float, is_gone: Callable[[], bool]) -> Run:
+    def _wait(self, run: Run, waiter: Waiter, ends_at: float, is_gone: Callable[[], bool]) -> Run:
         """Wait until a run has ended, the time is over, or the server stops before it does.
 
         Args:
             run: The run as it was last seen, after it was watched.
-            watch: Of the run.
+            waiter: Of the run.
             ends_at: Until when, by the monotonic clock.
             is_gone: Ends the wait, too.
         """
         while True:
-            run = watch.ended or run
+            run = waiter.ended or run
             is_left = self._is_stopping and run.status is RunStatus.QUEUED
-            if run.status.is_final or is_left or watch.is_in_vain or self._is_stopped:
+            if run.status.is_final or is_left or waiter.is_unrecordable or self._is_stopped:
                 return run
             remaining_s = ends_at - time.monotonic()
             if remaining_s <= 0 or is_gone():
                 return run
-            has_news = watch.wait(min(remaining_s, _LOOK_FOR_CLIENT_EVERY_S))
-            if watch.ended is None and (has_news or time.monotonic() >= ends_at):
-                run = self._get_again(run, watch)
+            has_news = waiter.wait(min(remaining_s, _LOOK_FOR_CLIENT_EVERY_S))
+            if waiter.ended is None and (has_news or time.monotonic() >= ends_at):
+                run = self._get_again(run, waiter)
 
     def _wait_for_taken_in(
-        self, run: Run, watch: Watch, ends_at: float, is_gone: Callable[[], bool]
+        self, run: Run, waiter: Waiter, ends_at: float, is_gone: Callable[[], bool]
     ) -> Run:
         """Wait as `_wait` does, for a run that was taken in with this request."""
         try:
-            return self._wait(run, watch, ends_at, is_gone)
+            return self._wait(run, waiter, ends_at, is_gone)
         except UnknownRunError as error:
             raise RunGoneError(run.run_id) from error
 
-    def _get_again(self, run: Run, watch: Watch) -> Run:
+    def _get_again(self, run: Run, waiter: Waiter) -> Run:
         try:
             return self.get(run.run_id)
         except UnknownRunError:
@@ -580,10 +580,10 @@ class RunService:
             # come, and if it does no more, one that is about to be told.
             if run.run_id in self._dispatcher.in_hand:
                 return run
-            watch.wait(_LOOK_EVERY_S)
-            if watch.ended is None:
+            waiter.wait(_LOOK_EVERY_S)
+            if waiter.ended is None:
                 raise
-            return watch.ended
+            return waiter.ended
 
     @contextmanager
     def _place(self) -> Iterator[None]:

@@ -9,15 +9,15 @@ from contextlib import contextmanager
 from kedro_flask_server.model.run import Run
 
 
-class Watch:
+class Waiter:
     """One request's wait for one run."""
 
-    def __init__(self, watches: Watches) -> None:
+    def __init__(self, waiters: Waiters) -> None:
         """Begin to wait, for none as yet."""
-        self._watches = watches
+        self._waiters = waiters
         self._run_ids: list[str] = []
         self._is_over = threading.Event()
-        self.is_in_vain = False
+        self.is_unrecordable = False
         """Whether the run has ended, and its end cannot be stored: it is no use to wait."""
         self.ended: Run | None = None
         """The run as it is stored, where it has ended here."""
@@ -25,12 +25,12 @@ class Watch:
     def attach(self, run_id: str) -> None:
         """Wait for a run. Of several ids that were tried one is the run's."""
         self._run_ids.append(run_id)
-        self._watches.add(run_id, self)
+        self._waiters.add(run_id, self)
 
     def detach(self) -> None:
         """Wait no more."""
         for run_id in self._run_ids:
-            self._watches.remove(run_id, self)
+            self._waiters.remove(run_id, self)
 
     def wait(self, timeout_s: float) -> bool:
         """Wait until there is something to see.
@@ -45,63 +45,63 @@ class Watch:
         self._is_over.clear()
         return is_over
 
-    def end(self, *, ended: Run | None, is_in_vain: bool) -> None:
+    def end(self, *, ended: Run | None, is_unrecordable: bool) -> None:
         """Wake who waits."""
         self.ended = ended or self.ended
-        self.is_in_vain = is_in_vain
+        self.is_unrecordable = is_unrecordable
         self._is_over.set()
 
 
-class Watches:
+class Waiters:
     """All the waits of a server's requests."""
 
     def __init__(self) -> None:
         """Begin with none."""
         self._lock = threading.Lock()
-        self._watches: dict[str, list[Watch]] = {}
+        self._waiters: dict[str, list[Waiter]] = {}
 
     @contextmanager
-    def watch(self, run_id: str | None = None) -> Iterator[Watch]:
-        """Return a watch of a run; of none, as yet, where that is not known."""
-        watch = Watch(self)
+    def waiter(self, run_id: str | None = None) -> Iterator[Waiter]:
+        """Return a waiter of a run; of none, as yet, where that is not known."""
+        waiter = Waiter(self)
         if run_id is not None:
-            watch.attach(run_id)
+            waiter.attach(run_id)
         try:
-            yield watch
+            yield waiter
         finally:
-            watch.detach()
+            waiter.detach()
 
-    def add(self, run_id: str, watch: Watch) -> None:
-        """Have a watch told of a run, until it is removed."""
+    def add(self, run_id: str, waiter: Waiter) -> None:
+        """Have a waiter told of a run, until it is removed."""
         with self._lock:
-            self._watches.setdefault(run_id, []).append(watch)
+            self._waiters.setdefault(run_id, []).append(waiter)
 
-    def remove(self, run_id: str, watch: Watch) -> None:
-        """Have a watch told no more of a run."""
+    def remove(self, run_id: str, waiter: Waiter) -> None:
+        """Have a waiter told no more of a run."""
         with self._lock:
-            watches = self._watches[run_id]
-            watches.remove(watch)
-            if not watches:
-                del self._watches[run_id]
+            waiters = self._waiters[run_id]
+            waiters.remove(waiter)
+            if not waiters:
+                del self._waiters[run_id]
 
     @property
     def run_ids(self) -> set[str]:
         """The runs that are waited for."""
         with self._lock:
-            return set(self._watches)
+            return set(self._waiters)
 
-    def wake(self, run_id: str, *, ended: Run | None = None, is_in_vain: bool = False) -> None:
+    def wake(self, run_id: str, *, ended: Run | None = None, is_unrecordable: bool = False) -> None:
         """Wake who waits for a run.
 
         Args:
             run_id: The run.
             ended: The run, where it has ended here.
-            is_in_vain: Whether it has ended, and its end cannot be stored.
+            is_unrecordable: Whether it has ended, and its end cannot be stored.
         """
         with self._lock:
-            watches = list(self._watches.get(run_id, ()))
-        for watch in watches:
-            watch.end(ended=ended, is_in_vain=is_in_vain)
+            waiters = list(self._waiters.get(run_id, ()))
+        for waiter in waiters:
+            waiter.end(ended=ended, is_unrecordable=is_unrecordable)
 
     def wake_all(self) -> None:
         """Wake everybody who waits."""

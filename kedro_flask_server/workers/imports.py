@@ -38,7 +38,7 @@ class Imported:
 
 
 class Imports:
-    """Watches the imports of a run."""
+    """Waiters the imports of a run."""
 
     def __init__(self, audit: Audit) -> None:
         """Prepare.

@@ -49,7 +49,7 @@ class Inheritance:
         handlers: The log handlers.
         files: The files that are open.
         end: How they end.
-        imports: Watches what is imported beside the modules that it has.
+        imports: Waiters what is imported beside the modules that it has.
     """
 
     project: KedroProject

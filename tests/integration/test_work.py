@@ -13,8 +13,8 @@ pytestmark = pytest.mark.once
 
 RUNS = 10
 
-# The housekeeper looks for ended runs four times a second, and may wake who waits for one that ends in
-# just that moment: it reads the store once more then.
+# The housekeeper looks for ended runs four times a second, and may wake who waits for one that ends
+# in just that moment: it reads the store once more then.
 MOST_RUNS = 8
 
 COUNTING = """

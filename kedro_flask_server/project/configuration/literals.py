@@ -127,7 +127,7 @@ def calling_with_literals(name: str, resolver: Callable[..., Any]) -> Callable[.
 
 
 def _install() -> None:
-    """Watch where texts enter and leave OmegaConf, from the first literal one on.
+    """Waiter where texts enter and leave OmegaConf, from the first literal one on.
 
     There is no public door: the classes find other functions under the names of theirs.
     """

@@ -53,7 +53,7 @@ class Failing:
         raise SystemExit("in a destructor")
 
 
-class Housekeeper:
+class Keeper:
     """A hook that keeps something."""
 
     file = None
@@ -112,8 +112,8 @@ def leave():
     late.KEPT[0].write("late")
     settings.KEEPER.file = gzip.open(OUT / "hook.gz", "wt")
     settings.KEEPER.file.write("hook")
-    Housekeeper.file = gzip.open(OUT / "class.gz", "wt")
-    Housekeeper.file.write("class")
+    Keeper.file = gzip.open(OUT / "class.gz", "wt")
+    Keeper.file.write("class")
     cached("cached.bz2")
     LOCAL.file = gzip.open(OUT / "thread.gz", "wt")
     LOCAL.file.write("thread")

@@ -1,6 +1,6 @@
 """Settings of the project."""
 
-from unended.nodes import Housekeeper
+from unended.nodes import Keeper
 
-KEEPER = Housekeeper()
+KEEPER = Keeper()
 HOOKS = (KEEPER,)
