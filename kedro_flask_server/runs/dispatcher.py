@@ -26,7 +26,7 @@ from kedro_flask_server.model.run import (
 from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.waiters import Waiters
-from kedro_flask_server.store import Claim, RunStore
+from kedro_flask_server.store import ClaimedRun, RunStore
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class Place:
         self.is_free = is_free
         """Whether the run may start at once, if no other is queued."""
 
-    def start(self, claim: Claim, server_id: str) -> bool:
+    def start(self, claim: ClaimedRun, server_id: str) -> bool:
         """Start a run that was taken up for this place.
 
         Returns:
@@ -229,7 +229,7 @@ class Dispatcher:
             unknown = running - self._executing.keys() - self._unrecorded.keys()
         # One that is just being taken up has its answer by the next look, or has lost it.
         for run_id in unknown & self._unknown:
-            self._store.put_back(run_id, server_id)
+            self._store.requeue(run_id, server_id)
         self._unknown = unknown
 
     def _may_start(self) -> bool:
@@ -248,7 +248,7 @@ class Dispatcher:
         claim = self._store.claim(server_id, self._config.concurrency)
         return claim is not None and self.start_claimed(claim, server_id)
 
-    def start_claimed(self, claim: Claim, server_id: str) -> bool:
+    def start_claimed(self, claim: ClaimedRun, server_id: str) -> bool:
         """Have a run executed that was taken up, for which there is a place.
 
         Args:
@@ -280,7 +280,7 @@ class Dispatcher:
     def _put_back(self, execution: _Execution) -> None:
         self._forget(execution)
         self._recorder.close(execution.run_id)
-        self._store.put_back(execution.run_id, execution.server_id)
+        self._store.requeue(execution.run_id, execution.server_id)
 
     def _execution_of(self, run: Run, server_id: str) -> _Execution:
         now = time.monotonic()
@@ -342,7 +342,7 @@ class Dispatcher:
 
     def _finish(
         self, execution: _Execution, outcome: RunOutcome, *, claims: bool
-    ) -> tuple[bool, Run | None, Claim | None]:
+    ) -> tuple[bool, Run | None, ClaimedRun | None]:
         """Store how a run ended, and which is the next.
 
         Returns:
@@ -392,7 +392,7 @@ class Dispatcher:
             finished_at=datetime.now(timezone.utc),
         )
 
-    def _claim_next(self, server_id: str) -> Claim | None:
+    def _claim_next(self, server_id: str) -> ClaimedRun | None:
         self._may_be_queued = False  # as in `_start_all`
         try:
             claim = self._store.claim(server_id, self._config.concurrency)

@@ -142,7 +142,7 @@ class Housekeeper:
             return
         self._forget_at = now + _FORGET_EVERY_S
         try:
-            has_more = self._store.forget(
+            has_more = self._store.purge(
                 keep_runs=self._config.keep_runs,
                 keep_days=self._config.keep_days,
                 key_hours=self._config.idempotency_hours,

@@ -42,7 +42,7 @@ from kedro_flask_server.runs.housekeeping import Housekeeper, MaintenanceTask
 from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.waiters import Waiter, Waiters
-from kedro_flask_server.store import Claim, RunStore
+from kedro_flask_server.store import ClaimedRun, RunStore
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +231,7 @@ class RunService:
             try:
                 run = self._wait_as_asker(run, waiter, ends_at, is_gone, is_held=key is None)
                 if key is None and not run.status.is_final and not is_gone():
-                    self._store.let_go(run.run_id)
+                    self._store.release_hold(run.run_id)
             except StoreUnavailableError as error:  # it is taken in all the same
                 self._lease.note(error)
         return replace(run, is_replay=is_replay)
@@ -250,7 +250,7 @@ class RunService:
             run = self._wait_for_taken_in(run, waiter, ends_at, is_gone)
             if not (self._is_stopping and run.status is RunStatus.QUEUED):
                 return run
-            if not is_held or self._store.forsake(run.run_id):
+            if not is_held or self._store.cancel_unclaimed(run.run_id):
                 raise ServerStoppingError
 
     def wait(self, run_id: str, timeout_s: float, *, is_gone: Callable[[], bool] = _no) -> Run:
@@ -516,7 +516,7 @@ class RunService:
                     max_queued=self._config.max_queued,
                     may_start=place.is_free,
                 )
-                if isinstance(found, Claim):
+                if isinstance(found, ClaimedRun):
                     has_started = place.start(found, server_id)
                     return found.run if has_started else self.get(found.run.run_id)
         except StoreUnavailableError as error:

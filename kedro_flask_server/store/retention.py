@@ -84,7 +84,7 @@ class Retention:
         self._seen_now: int | None = None
         self._round: _Round | None = None
 
-    def forget(
+    def purge(
         self, *, keep_runs: int, keep_days: float, key_hours: float, spared_s: float = SPARED_S
     ) -> bool:
         """Delete some of the runs that need not be kept, with all that hangs on them.

@@ -111,7 +111,7 @@ def dump_error(error: ErrorDetail | None) -> str | None:
     return None if error is None else json.dumps(asdict(error))
 
 
-FORSAKEN = ErrorDetail(
+UNCLAIMED = ErrorDetail(
     type="RunCancelled",
     message="The server stopped before the run started, and nobody waits for it any more.",
 )

@@ -144,7 +144,7 @@ class ServerStore:
 
     def _has_left(self) -> bool:
         """Whether there are runs of servers that are gone."""
-        statement = select(func.count()).select_from(runs).where(_is_lost() | _is_forsaken())
+        statement = select(func.count()).select_from(runs).where(_is_lost() | _is_unclaimed())
         with self._database.reading() as connection:
             return bool(connection.execute(statement).scalar())
 
@@ -157,7 +157,7 @@ class ServerStore:
         """
         which = true() if which is None else which
         lost = _locked(connection, _is_lost() & which)
-        forsaken = _locked(connection, _is_forsaken() & which)
+        forsaken = _locked(connection, _is_unclaimed() & which)
         now = now_or(func.coalesce(runs.c.started_at, 0))
         connection.execute(
             update(runs)
@@ -169,9 +169,9 @@ class ServerStore:
         connection.execute(
             update(runs)
             .where(runs.c.run_id.in_(forsaken))
-            .values(rows.cancelled(now, rows.FORSAKEN))
+            .values(rows.cancelled(now, rows.UNCLAIMED))
         )
-        tell_cancelled(connection, forsaken, rows.FORSAKEN)
+        tell_cancelled(connection, forsaken, rows.UNCLAIMED)
         rows.redact_requests(connection, [*lost, *forsaken])
         return lost
 
@@ -191,7 +191,7 @@ def _is_lost() -> Any:
     return (runs.c.status == RunStatus.RUNNING) & _is_unknown(runs.c.owner)
 
 
-def _is_forsaken() -> Any:
+def _is_unclaimed() -> Any:
     return (runs.c.status == RunStatus.QUEUED) & _is_unknown(runs.c.held_by)
 
 

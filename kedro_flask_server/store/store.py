@@ -128,7 +128,7 @@ _CANCEL_REQUESTED_AT = Prepared(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class ClaimedRun:
     """A run that was taken up.
 
     Attributes:
@@ -214,7 +214,7 @@ class RunStore(RunReader):
         workers: int,
         max_queued: int,
         may_start: bool = False,
-    ) -> Run | Claim:
+    ) -> Run | ClaimedRun:
         """Store a run as queued or taken up, or find the one that was sent with the same key.
 
         Args:
@@ -278,7 +278,9 @@ class RunStore(RunReader):
                         values |= self._started(connection, new_id, server_id)
                     self._insert(connection, values, pipelines)
                 run = self._inserted(values)
-                return Claim(run=run, event_id=2) if starts else replace(run, position=queued + 1)
+                return (
+                    ClaimedRun(run=run, event_id=2) if starts else replace(run, position=queued + 1)
+                )
             except IntegrityError:
                 # The id was given out by another server within the same millisecond. Were it
                 # anything else, this would not end.
@@ -294,7 +296,7 @@ class RunStore(RunReader):
         max_queued: int,
         *,
         may_start: bool,
-    ) -> Run | Claim | None:
+    ) -> Run | ClaimedRun | None:
         """Store a run in one round trip; None where there is none such, or something is unusual."""
         if self._transactions is None or self._database.is_writing:
             return None
@@ -316,7 +318,7 @@ class RunStore(RunReader):
         if taken_in.started_at is None:
             return replace(self._inserted(values), position=taken_in.queued + 1)
         started = {"status": RunStatus.RUNNING, "started_at": taken_in.started_at}
-        return Claim(run=self._inserted({**values, **started}), event_id=2)
+        return ClaimedRun(run=self._inserted({**values, **started}), event_id=2)
 
     def _started(self, connection: Connection, run_id: str, server_id: str) -> dict[str, Any]:
         """Return what is different in the row of a run that starts as it is taken in."""
@@ -419,7 +421,7 @@ class RunStore(RunReader):
         if queued >= max_queued + max(0, workers - running):
             raise ServerBusyError("their turn to run", limit=max_queued, setting="max_queued")
 
-    def claim(self, server_id: str, concurrency: Mapping[str, int]) -> Claim | None:
+    def claim(self, server_id: str, concurrency: Mapping[str, int]) -> ClaimedRun | None:
         """Take up the run whose turn it is: the oldest of whoever has the fewest that run.
 
         Args:
@@ -432,7 +434,7 @@ class RunStore(RunReader):
         if self._transactions is not None and not concurrency and not self._database.is_writing:
             taken, is_disputed = self._transactions.claim(server_id)
             if taken is not None:
-                return Claim(run=rows.load_run(taken), event_id=taken.newest_id + 1)
+                return ClaimedRun(run=rows.load_run(taken), event_id=taken.newest_id + 1)
             if not is_disputed:
                 return None
         with self._database.writing() as connection:
@@ -455,7 +457,7 @@ class RunStore(RunReader):
                 status=RunStatus.RUNNING,
                 started_at=rows.from_ms(started_at),
             )
-            return Claim(run=run, event_id=event_id)
+            return ClaimedRun(run=run, event_id=event_id)
 
     def _next(self, connection: Connection, server_id: str, full: list[str]) -> Any:
         """Return the row of the run whose turn it is, of those that may run."""
@@ -489,7 +491,7 @@ class RunStore(RunReader):
         numbers = Counter(connection.execute(pipelines).scalars())
         return [pipeline for pipeline, limit in limits.items() if numbers[pipeline] >= limit]
 
-    def put_back(self, run_id: str, server_id: str) -> None:
+    def requeue(self, run_id: str, server_id: str) -> None:
         """Have a run that was taken up, and never started, wait for its turn again."""
         with self._database.writing() as connection:
             result = connection.execute(
@@ -500,7 +502,7 @@ class RunStore(RunReader):
             if result.rowcount:
                 tell(connection, [run_id], EventType.RUN_QUEUED, now_ms())
 
-    def let_go(self, run_id: str) -> None:
+    def release_hold(self, run_id: str) -> None:
         """Let other servers take up a run that was held for the one who waited for it."""
         with self._database.writing() as connection:
             connection.execute(update(runs).where(runs.c.run_id == run_id).values(held_by=None))
@@ -620,7 +622,7 @@ class RunStore(RunReader):
                 tell_cancelled(connection, [run_id], error)
             return rows.load_run(connection.execute(select(runs).where(*is_run)).one())
 
-    def forsake(self, run_id: str) -> bool:
+    def cancel_unclaimed(self, run_id: str) -> bool:
         """Cancel a run that is queued, because nobody waits for it any more.
 
         Returns:
@@ -628,19 +630,19 @@ class RunStore(RunReader):
         """
         with self._database.writing() as connection:
             queued = (runs.c.run_id == run_id, runs.c.status == RunStatus.QUEUED)
-            change = rows.cancelled(now_or(rows.to_ms(time_of(run_id))), rows.FORSAKEN)
+            change = rows.cancelled(now_or(rows.to_ms(time_of(run_id))), rows.UNCLAIMED)
             result = connection.execute(update(runs).where(*queued).values(change))
-            is_forsaken = result.rowcount == 1
-            if is_forsaken:
+            is_cancelled = result.rowcount == 1
+            if is_cancelled:
                 rows.redact_requests(connection, [run_id])
-                tell_cancelled(connection, [run_id], rows.FORSAKEN)
-            return is_forsaken
+                tell_cancelled(connection, [run_id], rows.UNCLAIMED)
+            return is_cancelled
 
-    def forget(
+    def purge(
         self, *, keep_runs: int, keep_days: float, key_hours: float, spared_s: float = SPARED_S
     ) -> bool:
         """Delete some of the runs that need not be kept, as `Retention.forget` does."""
-        return self._retention.forget(
+        return self._retention.purge(
             keep_runs=keep_runs, keep_days=keep_days, key_hours=key_hours, spared_s=spared_s
         )
 

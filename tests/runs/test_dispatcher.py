@@ -19,7 +19,7 @@ from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.model.run import Run, RunFilter, RunOutcome, RunRequest, RunStatus
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.store import Claim, Database, RunStore, locate
+from kedro_flask_server.store import ClaimedRun, Database, RunStore, locate
 from tests.servers import eventually
 
 
@@ -155,12 +155,12 @@ class StoreThatForgetsToAnswer(RunStore):
     is_deaf = False
     forgets = ""
 
-    def add(self, *args, **kwargs) -> Run | Claim:
+    def add(self, *args, **kwargs) -> Run | ClaimedRun:
         added = super().add(*args, **kwargs)
         self._forget_to_answer()
         return added
 
-    def claim(self, *args, **kwargs) -> Claim | None:
+    def claim(self, *args, **kwargs) -> ClaimedRun | None:
         claim = super().claim(*args, **kwargs)
         if claim is not None and self.forgets == "claim":
             self._forget_to_answer()
@@ -209,7 +209,7 @@ class StoreThatAnswersLate(RunStore):
         super().__init__(*args, **kwargs)
         self.has_put_back = threading.Event()
 
-    def claim(self, *args, **kwargs) -> Claim | None:
+    def claim(self, *args, **kwargs) -> ClaimedRun | None:
         claim = super().claim(*args, **kwargs)
         if claim is not None and threading.current_thread().name.startswith("kedro-run"):
             self.has_put_back.wait(3)
@@ -242,7 +242,7 @@ class StoreWithARunThatCannotBeRead(RunStore):
         self.finished += 1
         return super().finish(*args, **kwargs)
 
-    def claim(self, *args, **kwargs) -> Claim | None:
+    def claim(self, *args, **kwargs) -> ClaimedRun | None:
         if threading.current_thread().name.startswith("kedro-run") and not self.failures:
             self.failures += 1
             raise ValueError("this is no run")

@@ -17,7 +17,7 @@ from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.model.run import RunFilter, RunOutcome, RunRequest, RunStatus
 from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.model.server_process import ServerProcess
-from kedro_flask_server.store import Claim, Database, RunStore, Told, locate
+from kedro_flask_server.store import ClaimedRun, Database, RunStore, Told, locate
 from tests.conftest import require
 from tests.postgresql import (
     PostgreSQL,
@@ -46,7 +46,7 @@ def opened(url: str) -> Iterator[RunStore]:
         store.close()
 
 
-def add(store: RunStore, *, may_start: bool = False) -> str | Claim:
+def add(store: RunStore, *, may_start: bool = False) -> str | ClaimedRun:
     found = store.add(
         RunRequest(),
         run_id=IDS.next,
@@ -58,10 +58,10 @@ def add(store: RunStore, *, may_start: bool = False) -> str | Claim:
         max_queued=1000,
         may_start=may_start,
     )
-    return found if isinstance(found, Claim) else found.run_id
+    return found if isinstance(found, ClaimedRun) else found.run_id
 
 
-def every_kind_of_work(store: RunStore, claim: Claim) -> list[Callable[[], object]]:
+def every_kind_of_work(store: RunStore, claim: ClaimedRun) -> list[Callable[[], object]]:
     """Return what a server has its store do, each with statements of its own."""
     run_id, told = claim.run.run_id, Told(server_id=HERE.server_id, events=[])
     outcome = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.0)
@@ -77,7 +77,7 @@ def every_kind_of_work(store: RunStore, claim: Claim) -> list[Callable[[], objec
         lambda: store.request_cancel(run_id),
         lambda: store.servers.renew(HERE.server_id, 60),
         lambda: store.servers.reap(lambda *_: False),
-        lambda: store.forget(keep_runs=1, keep_days=1, key_hours=1),
+        lambda: store.purge(keep_runs=1, keep_days=1, key_hours=1),
     ]
 
 
@@ -103,7 +103,7 @@ def test_all_work_ends_in_time_while_server_is_stopped(
     with opened(postgresql_server.new_database()) as store:
         store.servers.register(HERE, 60)
         claim = add(store, may_start=True)
-        assert isinstance(claim, Claim)
+        assert isinstance(claim, ClaimedRun)
         works = every_kind_of_work(store, claim)
         with ThreadPoolExecutor(len(works)) as threads:
             if is_warm:  # a connection for each
@@ -123,7 +123,7 @@ def test_all_work_goes_on_where_open_connections_hang(postgresql_server: Postgre
     with opened(postgresql_server.new_database()) as store:
         store.servers.register(HERE, 60)
         claim = add(store, may_start=True)
-        assert isinstance(claim, Claim)
+        assert isinstance(claim, ClaimedRun)
         works = every_kind_of_work(store, claim)
         with ThreadPoolExecutor(len(works)) as threads:
             list(threads.map(lambda _: store.has_queued(), works))

@@ -75,7 +75,7 @@ class Kept:
         """Let a minute pass, and do what is due."""
         self.clocks.pass_(timedelta(minutes=1))
         limits = {"keep_runs": keep_runs, "keep_days": keep_days, "key_hours": 24}
-        while self._retention.forget(**limits):
+        while self._retention.purge(**limits):
             pass
 
     @property
@@ -169,5 +169,5 @@ def test_large_runs_are_deleted_few_at_a_time(kept: Kept) -> None:
     with kept._database.writing() as connection:
         connection.execute(sqlalchemy.update(runs).values(request=f'{{"x": "{"y" * 3_000_000}"}}'))
     limits = {"keep_runs": 0, "keep_days": 90, "key_hours": 24}
-    steps = [kept._retention.forget(**limits) for _ in range(6)]
+    steps = [kept._retention.purge(**limits) for _ in range(6)]
     assert steps == [True] * 5 + [False]

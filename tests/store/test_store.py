@@ -211,7 +211,7 @@ def test_run_that_is_put_back_waits_again(store: RunStore) -> None:
     run_id = add(store).run_id
     assert claim(store) == run_id
     assert store.running_at(HERE.server_id) == [run_id]
-    store.put_back(run_id, HERE.server_id)
+    store.requeue(run_id, HERE.server_id)
     assert get(store, run_id).status is RunStatus.QUEUED
     assert claim(store) == run_id
 
@@ -223,7 +223,7 @@ def test_held_run_is_left_to_who_holds_it(store: RunStore) -> None:
     assert claim(store, other) is None
     assert claim(store) == run_id
     let_go = add(store, is_held=True).run_id
-    store.let_go(let_go)
+    store.release_hold(let_go)
     assert claim(store, other) == let_go
 
 
@@ -414,7 +414,7 @@ def test_events_tell_each_state_of_a_run_with_its_time(store: RunStore) -> None:
     claimed = store.claim(HERE.server_id, {})
     assert claimed is not None
     assert claimed.event_id == 2
-    store.put_back(run_id, HERE.server_id)
+    store.requeue(run_id, HERE.server_id)
     claimed = store.claim(HERE.server_id, {})
     assert claimed is not None
     assert claimed.event_id == 4
@@ -455,7 +455,7 @@ def test_every_way_to_end_without_having_run_is_an_event(store: RunStore) -> Non
     held = add(store, server_id=other.server_id, is_held=True).run_id
     store.request_cancel(cancelled)
     store.request_cancel(cancelled)
-    assert store.forsake(forsaken)
+    assert store.cancel_unclaimed(forsaken)
     store.servers.unregister(other.server_id)
     for run_id in (cancelled, forsaken, held):
         assert types(store, run_id) == ["run.queued", "run.finished"]
@@ -578,7 +578,7 @@ def test_cancel_ends_a_queued_run_and_marks_a_running_one(store: RunStore) -> No
     assert ended is not None
     assert ended.status is RunStatus.SUCCESS
     assert store.request_cancel("2020-01-01T00.00.00.000Z") is None
-    assert store.forsake(running) is False
+    assert store.cancel_unclaimed(running) is False
 
 
 def test_pages_are_stable_while_new_runs_arrive(store: RunStore) -> None:
@@ -631,7 +631,7 @@ def test_filters_choose(store: RunStore) -> None:
 
 def forget(store: RunStore, *, runs: int = 100, days: float = 90, key_hours: float = 24) -> None:
     kept = {"keep_runs": runs, "keep_days": days, "key_hours": key_hours}
-    while store.forget(**kept, spared_s=0):
+    while store.purge(**kept, spared_s=0):
         pass
 
 

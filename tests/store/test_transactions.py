@@ -11,7 +11,7 @@ import pytest
 from kedro_flask_server.model.run import Progress, RunOutcome, RunRequest, RunStatus
 from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.model.server_process import ServerProcess
-from kedro_flask_server.store import Claim, Database, RunStore, Told, locate
+from kedro_flask_server.store import ClaimedRun, Database, RunStore, Told, locate
 from tests.postgresql import PostgreSQL
 from tests.proxies import CountingProxy, counting_proxy
 from tests.store import open_when_ready
@@ -31,7 +31,7 @@ class Counted:
         open_when_ready(self.store)
         self.store.servers.register(HERE, lease_s=60)
 
-    def add(self, *, may_start: bool = True, key: str | None = None) -> Claim | None:
+    def add(self, *, may_start: bool = True, key: str | None = None) -> ClaimedRun | None:
         found = self.store.add(
             RunRequest(),
             run_id=IDS.next,
@@ -43,9 +43,9 @@ class Counted:
             max_queued=9,
             may_start=may_start,
         )
-        return found if isinstance(found, Claim) else None
+        return found if isinstance(found, ClaimedRun) else None
 
-    def finish(self, claim: Claim | None) -> None:
+    def finish(self, claim: ClaimedRun | None) -> None:
         assert claim is not None
         progress = Progress(done=1, total=1)
         told = Told(server_id=HERE.server_id, events=[], last_id=claim.event_id, progress=progress)
