@@ -56,7 +56,7 @@ class Executor(Protocol):
             The snapshot, or why there is none.
         """
 
-    def limit(self, seconds: float | None) -> None:
+    def renew_lease(self, seconds: float | None) -> None:
         """Have the runs that execute end unless this is called again in time.
 
         The server calls it, too, for its own process (`ServerLease`); this is for others.
@@ -74,8 +74,8 @@ class Executor(Protocol):
     def pipelines(self) -> list[str] | None:
         """Return the names of the project's pipelines; None where they are not known now."""
 
-    def close(self) -> None:
+    def stop_accepting(self) -> None:
         """Take no more runs; those that execute go on to their end."""
 
-    def end(self) -> None:
+    def shutdown(self) -> None:
         """End what was started, the runs that execute included where that can be done."""

@@ -167,9 +167,9 @@ class ProcessExecutor:
             sources=tuple(body.get("sources", ())),
         )
 
-    def limit(self, seconds: float | None) -> None:
+    def renew_lease(self, seconds: float | None) -> None:
         """Have all processes end unless this is called again in time, as for `Executor`."""
-        self._workers.limit(seconds)
+        self._workers.renew_lease(seconds)
 
     def dead_threads(self) -> list[str]:
         """Return which threads have ended, as for `Executor`."""
@@ -183,11 +183,11 @@ class ProcessExecutor:
         """Return the names of the project's pipelines, as for `Executor`."""
         return self._workers.pipelines
 
-    def close(self) -> None:
+    def stop_accepting(self) -> None:
         """Take no more runs; those that execute go on to their end."""
         self._pool.shutdown(wait=False)
 
-    def end(self) -> None:
+    def shutdown(self) -> None:
         """End all processes; a run that still executes has failed with ``ServerStopped``."""
         for run_id in [*self._executions]:
             message = "The server stopped, and the run had not ended."

@@ -81,7 +81,7 @@ class ThreadExecutor:
         """Describe the project, as for `Executor`."""
         return self._project.snapshot(params)
 
-    def limit(self, seconds: float | None) -> None:
+    def renew_lease(self, seconds: float | None) -> None:
         """Leave the runs to the end of the process, which has a limit of its own."""
 
     def dead_threads(self) -> list[str]:
@@ -96,10 +96,10 @@ class ThreadExecutor:
         """Return the names of the project's pipelines, as for `Executor`."""
         return self._project.pipelines
 
-    def close(self) -> None:
+    def stop_accepting(self) -> None:
         """Take no more runs; those that execute go on to their end."""
         self._pool.shutdown(wait=False)
 
-    def end(self) -> None:
+    def shutdown(self) -> None:
         """Leave the runs that still execute to the end of the process."""
         self._log_writer.close()

@@ -177,7 +177,7 @@ class Dispatcher:
         self._is_stopping = True
         self._wake.set()
         self._thread.join()
-        self._executor.close()
+        self._executor.stop_accepting()
 
     @property
     def run_ids(self) -> set[str]:

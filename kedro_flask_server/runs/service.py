@@ -99,7 +99,7 @@ class RunService:
         self._lease = ServerLease(
             store,
             lease_s=config.lease_s,
-            limit=executor.limit,
+            limit=executor.renew_lease,
             in_hand=lambda: self._dispatcher.in_hand | self._waiters.run_ids,
             on_return=self._waiters.wake_all,
         )
@@ -467,7 +467,7 @@ class RunService:
         is_idle = self._dispatcher.wait_until_idle(timeout_s)
         for run_id in self._dispatcher.run_ids:
             logger.warning("Run %s is cut off: the server stops", run_id)
-        self._executor.end()
+        self._executor.shutdown()
         cut_off = self._dispatcher.give_up()
         self._is_stopped = True
         self._waiters.wake_all()

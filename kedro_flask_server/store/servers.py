@@ -157,7 +157,7 @@ class ServerStore:
         """
         which = true() if which is None else which
         lost = _locked(connection, _is_lost() & which)
-        forsaken = _locked(connection, _is_unclaimed() & which)
+        unclaimed = _locked(connection, _is_unclaimed() & which)
         now = now_or(func.coalesce(runs.c.started_at, 0))
         connection.execute(
             update(runs)
@@ -168,11 +168,11 @@ class ServerStore:
         tell(connection, lost, EventType.RUN_FINISHED, runs.c.finished_at, what)
         connection.execute(
             update(runs)
-            .where(runs.c.run_id.in_(forsaken))
+            .where(runs.c.run_id.in_(unclaimed))
             .values(rows.cancelled(now, rows.UNCLAIMED))
         )
-        tell_cancelled(connection, forsaken, rows.UNCLAIMED)
-        rows.redact_requests(connection, [*lost, *forsaken])
+        tell_cancelled(connection, unclaimed, rows.UNCLAIMED)
+        rows.redact_requests(connection, [*lost, *unclaimed])
         return lost
 
 

@@ -221,7 +221,7 @@ class Template:
         with self._sending:
             self.control.send("stop", {"number": worker.number, "grace_s": grace_s})
 
-    def limit(self, seconds: float | None) -> None:
+    def renew_lease(self, seconds: float | None) -> None:
         """Have it end, and with it its workers, after some seconds; after None, never."""
         with self._sending:
             self.control.try_to_send("lease", {"seconds": seconds})

@@ -202,7 +202,7 @@ class WorkerPool:
         with suppress(OSError):  # its template has gone, and with it the worker
             worker.template.stop(worker, grace_s)
 
-    def limit(self, seconds: float | None) -> None:
+    def renew_lease(self, seconds: float | None) -> None:
         """Have all workers end unless this is called again in time.
 
         Args:
@@ -212,11 +212,11 @@ class WorkerPool:
             self._ends_at = None if seconds is None else time.monotonic() + seconds
             for template in self._templates:
                 if template.is_ready:  # one that is not reads nothing
-                    template.limit(seconds)
+                    template.renew_lease(seconds)
 
     def _limit(self, template: Template) -> None:
         if self._ends_at is not None:
-            template.limit(self._ends_at - time.monotonic())
+            template.renew_lease(self._ends_at - time.monotonic())
 
     @property
     def _templates(self) -> list[Template]:

@@ -461,7 +461,7 @@ def test_template_that_is_busy_keeps_nobody_waiting_who_limits_it(project: Path)
     pool = WorkerPool(settings, size=1, secrets=set())
     pool.start()
     for _ in range(10_000):  # the template still imports Kedro
-        pool.limit(60)
+        pool.renew_lease(60)
     assert "being started" in pool.faults()["workers"]
     pool.close()
 

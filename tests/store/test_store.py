@@ -449,15 +449,15 @@ def test_events_tell_each_state_of_a_run_with_its_time(store: RunStore) -> None:
 
 
 def test_every_way_to_end_without_having_run_is_an_event(store: RunStore) -> None:
-    cancelled, forsaken = add(store).run_id, add(store).run_id
+    cancelled, unclaimed = add(store).run_id, add(store).run_id
     other = other_server()
     store.servers.register(other, lease_s=60)
     held = add(store, server_id=other.server_id, is_held=True).run_id
     store.request_cancel(cancelled)
     store.request_cancel(cancelled)
-    assert store.cancel_unclaimed(forsaken)
+    assert store.cancel_unclaimed(unclaimed)
     store.servers.unregister(other.server_id)
-    for run_id in (cancelled, forsaken, held):
+    for run_id in (cancelled, unclaimed, held):
         assert types(store, run_id) == ["run.queued", "run.finished"]
         end_event = events(store, run_id)[-1]
         assert end_event.data["status"] == "cancelled"
