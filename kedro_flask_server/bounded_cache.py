@@ -9,7 +9,7 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Key, Value]):
+class BoundedCache(Generic[Key, Value]):
     """A mapping that holds the entries which were put into it last. From any thread."""
 
     def __init__(self, most: int) -> None:

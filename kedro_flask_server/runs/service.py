@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from kedro_flask_server.bounded_cache import Recent
+from kedro_flask_server.bounded_cache import BoundedCache
 from kedro_flask_server.config.settings import ServerConfig, unknown_pipelines
 from kedro_flask_server.errors import (
     KeyInUseError,
@@ -91,7 +91,7 @@ class RunService:
         self._executor = executor
         self._config = config
         self._fingerprint = fingerprint
-        self._snapshots: Recent[str | None, Snapshot] = Recent(_MAX_SNAPSHOTS)
+        self._snapshots: BoundedCache[str | None, Snapshot] = BoundedCache(_MAX_SNAPSHOTS)
         self._inspecting = threading.Lock()
         self._ids = RunIds()
         self._waiters = Waiters()

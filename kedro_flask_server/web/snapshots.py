@@ -9,7 +9,7 @@ from typing import Any
 from flask import Response, current_app, jsonify, request
 
 from kedro_flask_server.access.authorized_runs import RunsOfCaller
-from kedro_flask_server.bounded_cache import Recent
+from kedro_flask_server.bounded_cache import BoundedCache
 from kedro_flask_server.model.run import ErrorDetail, Snapshot
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.web.schemas import ErrorDetailSchema
@@ -30,7 +30,7 @@ class SnapshotAnswers:
 
     def __init__(self) -> None:
         """Begin with none."""
-        self._answers: Recent[Any, _Answer] = Recent(_MAX_ANSWERS)
+        self._answers: BoundedCache[Any, _Answer] = BoundedCache(_MAX_ANSWERS)
 
     def of(self, runs: RunsOfCaller, params: str | None) -> Response:
         """Answer a caller's request for a snapshot: all fields that ``kedro.inspection`` has.

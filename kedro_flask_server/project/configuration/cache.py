@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from kedro_flask_server.bounded_cache import Recent
+from kedro_flask_server.bounded_cache import BoundedCache
 from kedro_flask_server.project.configuration.placeholders import STAND_IN, Stencil, texts_in
 
 GLOBALS, RUNTIME_PARAMS = "globals", "runtime_params"
@@ -26,7 +26,7 @@ _MAX_RESOLUTIONS = 8
 _MISSING = "???"
 _REFUSED = (_MISSING, STAND_IN)
 
-Stencils = Recent[Any, Stencil]
+Stencils = BoundedCache[Any, Stencil]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +58,7 @@ class Resolution:
             dynamic=frozenset(dynamic),
             guarded=OmegaConf.create(guarded) if guarded else None,
             chosen_types=tuple(chain.from_iterable(types.values())),
-            stencils={name: Recent(_MAX_RESOLUTIONS) for name in dynamic},
+            stencils={name: BoundedCache(_MAX_RESOLUTIONS) for name in dynamic},
         )
 
 
@@ -88,8 +88,8 @@ class KeptConfigs(dict[Path, DictConfig]):
         )
         self.raw: dict[str, Any] = raw if self.can_be_split else {}
         self.plain = frozenset(name for name, each in self.raw.items() if not holds(each, "${"))
-        self.resolutions: Recent[str, Resolution] = Recent(_MAX_RESOLUTIONS)
-        self.stencils: Stencils = Recent(_MAX_RESOLUTIONS)
+        self.resolutions: BoundedCache[str, Resolution] = BoundedCache(_MAX_RESOLUTIONS)
+        self.stencils: Stencils = BoundedCache(_MAX_RESOLUTIONS)
 
     def fresh(self) -> dict[Path, DictConfig]:
         """Return the same to do with as one likes."""
@@ -128,8 +128,10 @@ CatalogSource = tuple[str, tuple[KeptConfigs, ...]]
 class KeptFolders:
     """What is kept of the folders of a project's configuration, the most recent ones."""
 
-    _by_place: Recent[Any, Folder] = field(default_factory=partial(Recent, _MAX_FOLDERS))
-    _types: Recent[Any, Any] = field(default_factory=partial(Recent, _MAX_RESOLUTIONS))
+    _by_place: BoundedCache[Any, Folder] = field(
+        default_factory=partial(BoundedCache, _MAX_FOLDERS)
+    )
+    _types: BoundedCache[Any, Any] = field(default_factory=partial(BoundedCache, _MAX_RESOLUTIONS))
     has_read_anew: bool = False
     """Whether something was read that was not kept."""
 
