@@ -27,13 +27,13 @@ from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.store import Database, RunStore, locate
 from kedro_flask_server.store.api_keys import AccessStore
 from kedro_flask_server.web.admission import Admission, create_admission
-from kedro_flask_server.web.authentication import Authenticator, register_guard
+from kedro_flask_server.web.authentication import Authenticator, register_authentication
 from kedro_flask_server.web.core import create_core_blueprint
 from kedro_flask_server.web.docs import create_docs_blueprint
 from kedro_flask_server.web.errors import register_error_handlers
 from kedro_flask_server.web.events import create_events_blueprint
 from kedro_flask_server.web.health import HEALTH_ENDPOINTS, HEALTH_PATHS, create_health_blueprint
-from kedro_flask_server.web.middleware import WSGI, Gate, TrustedProxies
+from kedro_flask_server.web.middleware import WSGI, HostOriginMiddleware, TrustedProxies
 from kedro_flask_server.web.routing import ProjectFirstFlask
 from kedro_flask_server.web.runs import create_runs_blueprint
 from kedro_flask_server.web.streams import EventStreams
@@ -142,26 +142,26 @@ def build_app(opened: OpenedProject, *, template: Template | None = None) -> Fla
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
 
-    def behind_gate(wsgi: WSGI) -> WSGI:
-        gate = Gate(
+    def behind_middleware(wsgi: WSGI) -> WSGI:
+        middleware = HostOriginMiddleware(
             wsgi,
             allowed_hosts=config.allowed_hosts,
             allowed_origins=config.allowed_origins,
             any_host_paths=HEALTH_PATHS,
             note_refusal=lambda what, address: access.note_refusal("", what, address),
         )
-        return TrustedProxies(gate, config.trusted_proxies)
+        return TrustedProxies(middleware, config.trusted_proxies)
 
-    app.wsgi_app = behind_gate(app.wsgi_app)  # type: ignore[assignment,method-assign]
+    app.wsgi_app = behind_middleware(app.wsgi_app)  # type: ignore[assignment,method-assign]
     register_error_handlers(app)
     public = {*HEALTH_ENDPOINTS, *config.public_endpoints}
-    admit = register_guard(app, access, public=public, authenticator=authenticator)
+    admit = register_authentication(app, access, public=public, authenticator=authenticator)
     app.extensions[EXTENSION] = KedroServer(
         config=config,
         project=project,
         runs=runs,
         access=access,
-        refuse=create_admission(app, admit, behind=behind_gate),
+        refuse=create_admission(app, admit, behind=behind_middleware),
     )
     max_wait_s = config.max_sync_wait_s
     app.register_blueprint(create_health_blueprint(runs, kedro_version=project.kedro_version))

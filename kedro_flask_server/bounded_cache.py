@@ -1,4 +1,4 @@
-"""What was found last, kept within a bound."""
+"""A cache of bounded size."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ Value = TypeVar("Value")
 
 
 class BoundedCache(Generic[Key, Value]):
-    """A mapping that holds the entries which were put into it last. From any thread."""
+    """Holds the entries that were put last: first in, first out. Thread-safe."""
 
     def __init__(self, most: int) -> None:
-        """Begin with none.
+        """Create an empty cache.
 
         Args:
-            most: How many entries are held.
+            most: How many entries it holds.
         """
         self._most = most
         self._lock = threading.Lock()
         self._entries: dict[Key, Value] = {}
 
     def get(self, key: Key) -> Value | None:
-        """Return what is held for a key; None where nothing is."""
+        """Return the value of a key, or None."""
         return self._entries.get(key)
 
     def items(self) -> list[tuple[Key, Value]]:
-        """Return all that is held."""
+        """Return all entries."""
         with self._lock:
             return [*self._entries.items()]
 
     def put(self, key: Key, value: Value) -> None:
-        """Hold something for a key, and let go of the oldest if there is too much."""
+        """Set the value of a key; the oldest entry goes where there are too many."""
         with self._lock:
             self._entries.pop(key, None)
             self._entries[key] = value
@@ -40,6 +40,6 @@ class BoundedCache(Generic[Key, Value]):
                 del self._entries[next(iter(self._entries))]
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Remove all entries."""
         with self._lock:
             self._entries.clear()

@@ -25,7 +25,7 @@ from kedro_flask_server.runs.service import RunService
 _NOT_SHOWN = "The message is not shown (setting expose_error_messages)."
 
 
-class RunsOfCaller:
+class AuthorizedRuns:
     """What `RunService` does, for one caller: what they may not see is not there for them."""
 
     def __init__(self, runs: RunService, caller: Caller, *, address: str = "") -> None:

@@ -24,7 +24,7 @@ def create_admission(
 ) -> Admission:
     """Return what answers a request whose caller is not let in, and None for all others.
 
-    It asks what the application asks: the gate, and the guard.
+    It asks what the application asks: the middleware, and the guard.
 
     Args:
         app: The application.

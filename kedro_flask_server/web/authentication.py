@@ -11,7 +11,7 @@ from flask import Flask, Response, g, request
 from werkzeug.wrappers import Request
 
 from kedro_flask_server.access.api_keys import PREFIX
-from kedro_flask_server.access.authorized_runs import RunsOfCaller
+from kedro_flask_server.access.authorized_runs import AuthorizedRuns
 from kedro_flask_server.access.control import AccessControl
 from kedro_flask_server.errors import (
     ForbiddenError,
@@ -69,7 +69,7 @@ def needs(*any_of: Scope | str) -> Callable[[View], View]:
     return mark
 
 
-def register_guard(
+def register_authentication(
     app: Flask,
     access: AccessControl,
     *,
@@ -126,7 +126,7 @@ def current_caller() -> Caller | None:
     return caller
 
 
-def runs_of_caller(runs: RunService) -> RunsOfCaller:
+def authorized_runs(runs: RunService) -> AuthorizedRuns:
     """Return the runs, as far as they are for who sent the request that is being answered.
 
     Raises:
@@ -135,7 +135,7 @@ def runs_of_caller(runs: RunService) -> RunsOfCaller:
     caller = current_caller()
     if caller is None:
         raise UnauthorizedError("An API key is needed: Authorization: Bearer <key>.")
-    return RunsOfCaller(runs, caller, address=request.remote_addr or "")
+    return AuthorizedRuns(runs, caller, address=request.remote_addr or "")
 
 
 def _identify(

@@ -18,7 +18,7 @@ from kedro_flask_server.web.arguments import (
     load_snapshot_params,
     refuse_interpolation,
 )
-from kedro_flask_server.web.authentication import needs, runs_of_caller
+from kedro_flask_server.web.authentication import authorized_runs, needs
 from kedro_flask_server.web.clients import is_gone
 from kedro_flask_server.web.preferences import Preferences
 from kedro_flask_server.web.runs import accept_run, capped
@@ -104,7 +104,7 @@ def create_core_blueprint(
         if not snapshot_places.acquire(blocking=False):
             raise ServerBusyError("a snapshot", limit=max_snapshots, setting="max_waiting")
         try:
-            return answers.of(runs_of_caller(runs), params)
+            return answers.of(authorized_runs(runs), params)
         finally:
             snapshot_places.release()
 
@@ -161,11 +161,11 @@ def create_core_blueprint(
         preferences = Preferences.of(request)
         if preferences.respond_async:
             wait_s = capped(preferences.wait_s or 0, max_wait_s)
-            run = runs_of_caller(runs).submit(
+            run = authorized_runs(runs).submit(
                 wanted, key=key, wait_s=wait_s, is_gone=is_gone(request)
             )
         else:
-            run = runs_of_caller(runs).run(
+            run = authorized_runs(runs).run(
                 wanted, key=key, timeout_s=max_wait_s, is_gone=is_gone(request)
             )
         response = _answer(run, preferences)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify, request, url_for
 from flask.typing import ResponseReturnValue
 
-from kedro_flask_server.access.authorized_runs import RunsOfCaller
+from kedro_flask_server.access.authorized_runs import AuthorizedRuns
 from kedro_flask_server.model.caller import Scope
 from kedro_flask_server.model.event import Event, EventType, log_line
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.arguments import load_last_event_id, load_query
-from kedro_flask_server.web.authentication import needs, runs_of_caller
+from kedro_flask_server.web.authentication import authorized_runs, needs
 from kedro_flask_server.web.runs import ASK_AGAIN_AFTER_S
 from kedro_flask_server.web.schemas import EventPageSchema, EventQuerySchema, LogQuerySchema
 from kedro_flask_server.web.streams import EVENT_STREAM, EventStreams
@@ -65,8 +65,8 @@ def create_events_blueprint(runs: RunService, streams: EventStreams) -> Blueprin
         after, limit = load_query(request, query_schema)
         if _prefers_stream("application/json"):
             after = load_last_event_id(request, default=after)
-            return _varied(streams.open(request, runs_of_caller(runs), run_id, after=after))
-        page = runs_of_caller(runs).events(run_id, after=after, limit=limit)
+            return _varied(streams.open(request, authorized_runs(runs), run_id, after=after))
+        page = authorized_runs(runs).events(run_id, after=after, limit=limit)
         return _varied(jsonify(page_schema.dump(page)))
 
     @blueprint.get("/runs/<run_id>/logs")
@@ -106,9 +106,9 @@ def create_events_blueprint(runs: RunService, streams: EventStreams) -> Blueprin
         after = load_query(request, log_query_schema)
         if _prefers_stream("text/plain"):
             after = load_last_event_id(request, default=after)
-            mine = runs_of_caller(runs)
+            mine = authorized_runs(runs)
             return _varied(streams.open(request, mine, run_id, after=after, kind=EventType.LOG))
-        records, next_after = _read_log(runs_of_caller(runs), run_id, after)
+        records, next_after = _read_log(authorized_runs(runs), run_id, after)
         text = "".join(f"{log_line(record)}\n" for record in records)
         response = Response(text, mimetype="text/plain")
         if next_after is not None:
@@ -130,7 +130,7 @@ def _varied(response: Response) -> Response:
     return response
 
 
-def _read_log(runs: RunsOfCaller, run_id: str, after: int) -> tuple[list[Event], int | None]:
+def _read_log(runs: AuthorizedRuns, run_id: str, after: int) -> tuple[list[Event], int | None]:
     """Return all of a log, of which there is `max_log_bytes`, and where it goes on."""
     records: list[Event] = []
     next_after: int | None = after

@@ -45,7 +45,7 @@ _DEFAULT_OF_NGINX = ("HTTP/1.0", "close")
 _LOOPBACK_NAME = re.compile(r"localhost|127\.0\.0\.1|\[::1\]")
 
 
-class Gate:
+class HostOriginMiddleware:
     """Refuses requests that name another host, or that another site's page has sent.
 
     The first is DNS rebinding: a page whose name its owner lets point to this machine. The second
@@ -61,7 +61,7 @@ class Gate:
         any_host_paths: Iterable[str],
         note_refusal: Callable[[str, str], None],
     ) -> None:
-        """Put a gate before an application.
+        """Put a middleware before an application.
 
         Args:
             app: The application.

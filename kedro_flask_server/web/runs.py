@@ -16,7 +16,7 @@ from kedro_flask_server.model.caller import Scope
 from kedro_flask_server.model.run import Run, RunPart
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.arguments import load_query
-from kedro_flask_server.web.authentication import needs, runs_of_caller
+from kedro_flask_server.web.authentication import authorized_runs, needs
 from kedro_flask_server.web.clients import is_gone
 from kedro_flask_server.web.preferences import Preferences
 from kedro_flask_server.web.schemas import RunPageSchema, RunQuerySchema, RunSchema
@@ -78,7 +78,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
         wanted, options = load_query(request, query_schema)
         include = options["include"]
         with _turn(turns[bool(include)]):
-            page = runs_of_caller(runs).page(wanted, **options)
+            page = authorized_runs(runs).page(wanted, **options)
             response = jsonify(page_schemas[include].dump(page))
         if page.next is not None:
             query: dict[str, Any] = {**request.args.to_dict(flat=False), "cursor": page.next}
@@ -112,9 +112,9 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
         """
         preferences = Preferences.of(request)
         if preferences.wait_s is None:
-            return dump_run(runs_of_caller(runs).get(run_id))
+            return dump_run(authorized_runs(runs).get(run_id))
         wait_s = capped(preferences.wait_s, max_wait_s)
-        response = dump_run(runs_of_caller(runs).wait(run_id, wait_s, is_gone=is_gone(request)))
+        response = dump_run(authorized_runs(runs).wait(run_id, wait_s, is_gone=is_gone(request)))
         if wait_s == preferences.wait_s:
             preferences.apply(response, "wait")
         return response
@@ -143,7 +143,7 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
           409: {$ref: "#/components/responses/RunEnded"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
-        return accept_run(runs_of_caller(runs).cancel(run_id))
+        return accept_run(authorized_runs(runs).cancel(run_id))
 
     return blueprint
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response, current_app, jsonify, request
 
-from kedro_flask_server.access.authorized_runs import RunsOfCaller
+from kedro_flask_server.access.authorized_runs import AuthorizedRuns
 from kedro_flask_server.bounded_cache import BoundedCache
 from kedro_flask_server.model.run import ErrorDetail, Snapshot
 from kedro_flask_server.redaction import SECRETS
@@ -32,7 +32,7 @@ class SnapshotAnswers:
         """Begin with none."""
         self._answers: BoundedCache[Any, _Answer] = BoundedCache(_MAX_ANSWERS)
 
-    def of(self, runs: RunsOfCaller, params: str | None) -> Response:
+    def of(self, runs: AuthorizedRuns, params: str | None) -> Response:
         """Answer a caller's request for a snapshot: all fields that ``kedro.inspection`` has.
 
         Args:
@@ -53,7 +53,7 @@ class SnapshotAnswers:
         response.headers["Cache-Control"] = "private, no-cache"
         return response.make_conditional(request)  # type: ignore[return-value]
 
-    def _find(self, runs: RunsOfCaller, params: str | None, snapshot: Snapshot) -> _Answer:
+    def _find(self, runs: AuthorizedRuns, params: str | None, snapshot: Snapshot) -> _Answer:
         key = (params, runs.caller.pipelines)
         answer = self._answers.get(key)
         # Before it is written: what becomes known meanwhile counts for the next.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 from flask import Request, Response
 
-from kedro_flask_server.access.authorized_runs import RunsOfCaller
+from kedro_flask_server.access.authorized_runs import AuthorizedRuns
 from kedro_flask_server.errors import ServerBusyError, TryAgainError, UnknownRunError
 from kedro_flask_server.model.event import Event, EventPage, EventType
 from kedro_flask_server.web.clients import has_finished, is_gone
@@ -49,7 +49,7 @@ class EventStreams:
     def open(
         self,
         request: Request,
-        runs: RunsOfCaller,
+        runs: AuthorizedRuns,
         run_id: str,
         *,
         after: int,
@@ -95,7 +95,7 @@ class EventStreams:
 
     def _follow(
         self,
-        runs: RunsOfCaller,
+        runs: AuthorizedRuns,
         run_id: str,
         page: EventPage,
         kind: EventType | None,

@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import Client, EnvironBuilder, run_wsgi_app
 from werkzeug.wrappers import Request, Response
 
-from kedro_flask_server.web.middleware import Gate, TrustedProxies
+from kedro_flask_server.web.middleware import HostOriginMiddleware, TrustedProxies
 
 
 def tell(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -25,13 +25,13 @@ def seen(app: Any, environ: dict[str, Any]) -> str:
     return b"".join(body).decode()
 
 
-def gate(*, origins: tuple[str, ...] = (), refused: list[str] | None = None) -> Client:
+def middleware(*, origins: tuple[str, ...] = (), refused: list[str] | None = None) -> Client:
     def note(what: str, address: str) -> None:
         if refused is not None:
             refused.append(f"{address} {what}")
 
     return Client(
-        Gate(
+        HostOriginMiddleware(
             tell,
             allowed_hosts=["localhost", "[::1]"],
             allowed_origins=origins,
@@ -79,7 +79,7 @@ def test_prefix_that_is_no_path_is_dropped() -> None:
 
 def test_refusal_says_what_is_not_allowed_and_is_noted() -> None:
     refused: list[str] = []
-    client = gate(refused=refused)
+    client = middleware(refused=refused)
     answer = client.get("/runs", headers={"Host": "evil.example"})
     assert answer.status_code == 403
     assert "evil.example" in answer.json["detail"]
@@ -91,7 +91,7 @@ def test_refusal_says_what_is_not_allowed_and_is_noted() -> None:
 
 def test_answers_depend_on_the_origin_where_origins_are_named() -> None:
     portal = "https://portal.example.com"
-    client = gate(origins=(portal,))
+    client = middleware(origins=(portal,))
     plain = client.get("/runs", headers={"Host": "localhost"})
     assert plain.headers["Vary"] == "Origin"
     assert "Access-Control-Allow-Origin" not in plain.headers
@@ -102,4 +102,4 @@ def test_answers_depend_on_the_origin_where_origins_are_named() -> None:
     assert preflight.headers["Vary"] == "Origin"
     foreign = client.options("/own", headers={**asked, "Origin": "https://evil.example"})
     assert foreign.status_code == 403
-    assert "Vary" not in gate().get("/runs", headers={"Host": "localhost"}).headers
+    assert "Vary" not in middleware().get("/runs", headers={"Host": "localhost"}).headers

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask, request
 
-from kedro_flask_server.access.authorized_runs import RunsOfCaller
+from kedro_flask_server.access.authorized_runs import AuthorizedRuns
 from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import ServerStoppingError
 from kedro_flask_server.executors.threads import ThreadExecutor
@@ -81,7 +81,7 @@ def get(service: RunService) -> Any:
     @app.get("/snapshot")
     def answer():
         caller = Caller(name="c", scopes=frozenset({Scope.READ}), **who)
-        return answers.of(RunsOfCaller(service, caller), request.args.get("params"))
+        return answers.of(AuthorizedRuns(service, caller), request.args.get("params"))
 
     app.testing = True  # so that what it raises comes here
     client = app.test_client()
