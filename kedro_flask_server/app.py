@@ -39,7 +39,7 @@ from kedro_flask_server.web.runs import create_runs_blueprint
 from kedro_flask_server.web.streams import EventStreams
 
 if TYPE_CHECKING:
-    from kedro_flask_server.workers.handles import Template
+    from kedro_flask_server.workers.handles import TemplateHandle
 
 EXTENSION = "kedro_flask_server"
 
@@ -102,7 +102,7 @@ def create_http_server(
     return build_app(open_project(project_path, arguments))
 
 
-def build_app(opened: OpenedProject, *, template: Template | None = None) -> Flask:
+def build_app(opened: OpenedProject, *, template: TemplateHandle | None = None) -> Flask:
     """Return the application for a project that is open, as `create_http_server` does.
 
     Args:
@@ -205,7 +205,7 @@ def _locate_database(opened: OpenedProject) -> Database:
     return Database(locate(config.database_url, state_dir))
 
 
-def _create_executor(opened: OpenedProject, template: Template | None) -> Executor:
+def _create_executor(opened: OpenedProject, template: TemplateHandle | None) -> Executor:
     project, config = opened.project, opened.config
     if config.executor == "threads":
         project.prepare_for_threads(log_format=config.log_format)

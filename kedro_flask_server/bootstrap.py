@@ -19,7 +19,7 @@ from kedro_flask_server.project import KedroProject
 from kedro_flask_server.redaction import SECRETS, passwords_in
 
 if TYPE_CHECKING:
-    from kedro_flask_server.workers.handles import Template
+    from kedro_flask_server.workers.handles import TemplateHandle
     from kedro_flask_server.workers.protocol import WorkerSettings
 
 
@@ -101,7 +101,7 @@ def _absolute(path: str) -> str:
     return str(Path.cwd() / path) if is_relative else path
 
 
-def start_template(opened: OpenedProject) -> Template | None:
+def start_template(opened: OpenedProject) -> TemplateHandle | None:
     """Start the process that the workers come from, while the server is still being made.
 
     It ends by itself if this process does.
@@ -111,9 +111,9 @@ def start_template(opened: OpenedProject) -> Template | None:
     """
     if opened.config.executor == "threads":
         return None
-    from kedro_flask_server.workers.handles import Template
+    from kedro_flask_server.workers.handles import TemplateHandle
 
     try:
-        return Template.start(worker_settings(opened), secret_variables())
+        return TemplateHandle.start(worker_settings(opened), secret_variables())
     except OSError:  # it is tried again when the server starts, which says why
         return None

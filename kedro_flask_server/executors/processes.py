@@ -26,9 +26,9 @@ from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.text import PrintedLines, shown_line
 from kedro_flask_server.workers.handles import (
     LOOK_EVERY_S,
-    Patience,
-    Template,
-    Worker,
+    SuspensionAwareTimeout,
+    TemplateHandle,
+    WorkerHandle,
     how_it_ended,
 )
 from kedro_flask_server.workers.imports import Imported
@@ -73,7 +73,7 @@ class ProcessExecutor:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="kedro-run")
         self._executions: dict[str, _Execution] = {}
         self._inspecting = threading.Lock()
-        self._inspector: Worker | None = None
+        self._inspector: WorkerHandle | None = None
         self._has_inspector = False
 
     def start(self) -> None:
@@ -130,11 +130,11 @@ class ProcessExecutor:
                 if answer:  # otherwise it has died since it did the last one
                     return answer
 
-    def _inspect(self, worker: Worker, params: str | None) -> Snapshot | ErrorDetail | None:
+    def _inspect(self, worker: WorkerHandle, params: str | None) -> Snapshot | ErrorDetail | None:
         """Return a snapshot; None where the worker has died before it began."""
         self._inspector = worker
         has_started = False
-        patience = Patience(_PATIENCE_S)
+        patience = SuspensionAwareTimeout(_PATIENCE_S)
         try:
             worker.channel.send("snapshot", {"params": params})
             while True:
@@ -214,7 +214,7 @@ class ProcessExecutor:
         )
         return execution.outcome()
 
-    def _execute_in(self, worker: Worker, execution: _Execution) -> None:
+    def _execute_in(self, worker: WorkerHandle, execution: _Execution) -> None:
         with execution.lock:
             execution.worker = worker
             if execution.stop.reason is not None:  # who asked has not seen the worker
@@ -249,7 +249,7 @@ class _Execution:
     ) -> None:
         self.stop = StopRequest()
         self.lock = threading.Lock()
-        self.worker: Worker | None = None
+        self.worker: WorkerHandle | None = None
         self.ends_at: float | None = None
         self.has_started = False
         self.may_be_followed_by_another = False
@@ -277,7 +277,7 @@ class _Execution:
     def param_names(self) -> list[str]:
         return self._request.param_names
 
-    def follow(self, worker: Worker, give_up: Callable[[Template], None]) -> None:
+    def follow(self, worker: WorkerHandle, give_up: Callable[[TemplateHandle], None]) -> None:
         """Give the run to a worker, and take down what it says until the run is over.
 
         Args:
@@ -285,7 +285,7 @@ class _Execution:
             give_up: Ends its template, where that should have said that it ended, and has not.
         """
         self._is_over = False
-        patience, look_at = Patience(_PATIENCE_S), 0.0
+        patience, look_at = SuspensionAwareTimeout(_PATIENCE_S), 0.0
         try:
             order = {"run_id": self._run_id, "request": self._request.given()}
             worker.channel.send("run", {**order, "max_log_bytes": self._report.max_log_bytes})

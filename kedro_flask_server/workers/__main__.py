@@ -49,10 +49,10 @@ def _run_template(settings: WorkerSettings, control: int) -> None:
 def _run_starter(settings: WorkerSettings, control: int) -> None:
     """Go on as a template of which nothing is forked."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    from kedro_flask_server.workers.template import Template, become_subreaper
+    from kedro_flask_server.workers.template import TemplateProcess, become_subreaper
 
     become_subreaper()
-    Template(Channel.of(control), settings).serve()
+    TemplateProcess(Channel.of(control), settings).serve()
 
 
 @contextmanager

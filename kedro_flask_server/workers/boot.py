@@ -30,13 +30,13 @@ from kedro_flask_server.workers.imports import Imports, import_ahead
 from kedro_flask_server.workers.inheritance import Files, Inheritance
 from kedro_flask_server.workers.output import Output
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings, replace_program
-from kedro_flask_server.workers.template import Template, become_subreaper
-from kedro_flask_server.workers.worker import Worker
+from kedro_flask_server.workers.template import TemplateProcess, become_subreaper
+from kedro_flask_server.workers.worker import WorkerProcess
 
 logger = logging.getLogger(__name__)
 
 # How long the look at the project's datasets may take.
-_SCOUT_TIMEOUT_S = 60.0
+_PROBE_TIMEOUT_S = 60.0
 
 _END = "\n"
 
@@ -52,7 +52,7 @@ _SHARED = {
 }
 
 
-def boot_template(control: Channel, settings: WorkerSettings) -> Template:
+def boot_template(control: Channel, settings: WorkerSettings) -> TemplateProcess:
     """Load the project and tell the server; what fails then, fails again in the runs.
 
     Where workers are not to be forked, this process is replaced by one that has no project.
@@ -79,12 +79,12 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
     if method == "fork":
         if settings.max_rss_mb is not None:
             import_ahead(["psutil"])
-        scout = _Scout(project) if project.is_loaded else None
+        probe = _DatasetProbe(project) if project.is_loaded else None
         with _EndWithServer(control):
             refused = import_ahead(settings.modules)
             warm_up()
             project.read_ahead()
-            found = scout.found() if scout else {}
+            found = probe.found() if probe else {}
             SECRETS.learn(found.get("secrets", ()), is_lasting=True)
             SECRETS.learn_names(found.get("names", ()))
             modules = [name for name in found.get("modules", ()) if name not in sys.modules]
@@ -124,10 +124,12 @@ def boot_template(control: Channel, settings: WorkerSettings) -> Template:
     ExitFunctions.leave_to_workers()
     gc.freeze()  # or the first collection in each worker copies every page
     gc.enable()
-    return Template(control, settings, inheritance)
+    return TemplateProcess(control, settings, inheritance)
 
 
-def boot_worker(channel: Channel, settings: WorkerSettings, *, reports: int, output: int) -> Worker:
+def boot_worker(
+    channel: Channel, settings: WorkerSettings, *, reports: int, output: int
+) -> WorkerProcess:
     """Load the project in a worker that is not forked from the template.
 
     Args:
@@ -145,7 +147,7 @@ def boot_worker(channel: Channel, settings: WorkerSettings, *, reports: int, out
     with _EndWithServer(channel):
         project = _open(settings)
         warm_up()
-    return Worker(
+    return WorkerProcess(
         project,
         settings,
         outputs,
@@ -213,7 +215,7 @@ class _Origin:
         replace_program(program, settings, control.fileno(), environ=self._environ)
 
 
-class _Scout:
+class _DatasetProbe:
     """Finds out what can be told of a project before a run: ``modules``, ``secrets``, ``names``.
 
     The modules are those that its datasets need, to be imported once for all. A process of its
@@ -244,7 +246,7 @@ class _Scout:
             # Processes that the project's code has started may hold the other end, too.
             while (
                 not found.endswith(_END.encode())
-                and select.select([file], [], [], _SCOUT_TIMEOUT_S)[0]
+                and select.select([file], [], [], _PROBE_TIMEOUT_S)[0]
                 and (data := file.read(65_536))
             ):
                 found += data

@@ -29,7 +29,7 @@ LOOK_EVERY_S = 1.0
 _END_TIMEOUT_S = 5.0
 
 
-class Patience:
+class SuspensionAwareTimeout:
     """How long something may be late; while this process itself is paused, that does not count."""
 
     def __init__(self, seconds: float) -> None:
@@ -51,7 +51,7 @@ class Patience:
 
 
 @dataclass(eq=False, slots=True)
-class Worker:
+class WorkerHandle:
     """A worker process, seen from the server.
 
     Attributes:
@@ -68,7 +68,7 @@ class Worker:
     """
 
     number: int
-    template: Template
+    template: TemplateHandle
     channel: Channel
     reports: ReportReader
     output: int
@@ -147,7 +147,7 @@ class Worker:
 
 
 @dataclass(eq=False, slots=True)
-class Template:
+class TemplateHandle:
     """The process from which workers come.
 
     Attributes:
@@ -172,7 +172,7 @@ class Template:
     _sending: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def start(cls, settings: WorkerSettings, secrets: set[str]) -> Template:
+    def start(cls, settings: WorkerSettings, secrets: set[str]) -> TemplateHandle:
         """Start one.
 
         Args:
@@ -196,7 +196,7 @@ class Template:
             return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
         return False
 
-    def start_worker(self, number: int) -> Worker:
+    def start_worker(self, number: int) -> WorkerHandle:
         """Have a worker started, which says itself when it is ready.
 
         Raises:
@@ -206,13 +206,13 @@ class Template:
         reports, telling = open_report_pipe()
         output, writing = os.pipe()
         in_flight = [theirs.detach(), telling, writing]
-        worker = Worker(number, self, Channel(ours), reports, output, in_flight=in_flight)
+        worker = WorkerHandle(number, self, Channel(ours), reports, output, in_flight=in_flight)
         os.set_blocking(output, False)
         with self._sending, suppress(OSError):
             self.control.send("start", {"number": number}, descriptors=in_flight)
         return worker
 
-    def stop(self, worker: Worker, grace_s: float) -> None:
+    def stop(self, worker: WorkerHandle, grace_s: float) -> None:
         """Have a worker and all that it has started stopped, and killed after a grace.
 
         Raises:

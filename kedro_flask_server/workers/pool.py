@@ -20,9 +20,9 @@ from kedro_flask_server.open_files import allow_descriptors
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.workers.handles import (
     LOOK_EVERY_S,
-    Patience,
-    Template,
-    Worker,
+    SuspensionAwareTimeout,
+    TemplateHandle,
+    WorkerHandle,
     how_it_ended,
 )
 from kedro_flask_server.workers.imports import Imported
@@ -66,7 +66,7 @@ class WorkerPool:
         *,
         size: int,
         secrets: set[str],
-        template: Template | None = None,
+        template: TemplateHandle | None = None,
     ) -> None:
         """Prepare; `start` begins.
 
@@ -82,20 +82,20 @@ class WorkerPool:
         self._numbers = count(1)
         self._changed = threading.Condition()
         self._template = template
-        self._next: Template | None = None
-        self._retired: list[Template] = []
+        self._next: TemplateHandle | None = None
+        self._retired: list[TemplateHandle] = []
         self._imported: dict[str, None] = {}
         self._imported_late: set[str] = set()
         self._renewals = _MAX_RENEWALS
-        self._workers: set[Worker] = set()
-        self._idle: list[Worker] = []
+        self._workers: set[WorkerHandle] = set()
+        self._idle: list[WorkerHandle] = []
         self._failures = 0
         self._last_failure = ""
         self._start_at = 0.0
         self._ends_at: float | None = None
         self._is_closing = False
         self._wake = self._wake_sender = -1
-        self._patience = Patience(_PATIENCE_S)
+        self._patience = SuspensionAwareTimeout(_PATIENCE_S)
         self._look_at = self._read_at = 0.0
         self._thread = BackgroundThread(self._work, name="kedro-workers")
 
@@ -137,7 +137,7 @@ class WorkerPool:
             self._size += more
         self._kick()
 
-    def take(self, stop: StopRequest) -> Worker | None:
+    def take(self, stop: StopRequest) -> WorkerHandle | None:
         """Return a worker that is ready, as soon as there is one.
 
         Args:
@@ -170,7 +170,7 @@ class WorkerPool:
         with self._changed:
             self._changed.notify_all()
 
-    def give_back(self, worker: Worker) -> None:
+    def give_back(self, worker: WorkerHandle) -> None:
         """Take a worker back that can execute another run."""
         if not self.is_current(worker):
             self.discard(worker)
@@ -179,7 +179,7 @@ class WorkerPool:
             self._idle.insert(0, worker)
             self._changed.notify_all()
 
-    def discard(self, worker: Worker) -> None:
+    def discard(self, worker: WorkerHandle) -> None:
         """Forget a worker that has ended, or is to end, and start another."""
         with self._changed:
             self._workers.discard(worker)
@@ -188,16 +188,16 @@ class WorkerPool:
             self._changed.notify_all()
         self._kick()
 
-    def is_current(self, worker: Worker) -> bool:
+    def is_current(self, worker: WorkerHandle) -> bool:
         """Whether a worker comes from the template from which others would come now."""
         return worker.template is self._template
 
-    def give_up(self, template: Template) -> None:
+    def give_up(self, template: TemplateHandle) -> None:
         """End a template, and all its workers: it does not do what it is told."""
         logger.error("The process that starts the workers does not answer, and is ended")
         template.process.kill()
 
-    def stop(self, worker: Worker, grace_s: float) -> None:
+    def stop(self, worker: WorkerHandle, grace_s: float) -> None:
         """Have a worker and all that it has started stopped, and killed after a grace."""
         with suppress(OSError):  # its template has gone, and with it the worker
             worker.template.stop(worker, grace_s)
@@ -214,12 +214,12 @@ class WorkerPool:
                 if template.is_ready:  # one that is not reads nothing
                     template.renew_lease(seconds)
 
-    def _limit(self, template: Template) -> None:
+    def _limit(self, template: TemplateHandle) -> None:
         if self._ends_at is not None:
             template.renew_lease(self._ends_at - time.monotonic())
 
     @property
-    def _templates(self) -> list[Template]:
+    def _templates(self) -> list[TemplateHandle]:
         return [*self._retired, *filter(None, (self._template, self._next))]
 
     def note(
@@ -258,7 +258,7 @@ class WorkerPool:
     def _importable(self) -> set[str]:
         return set(self._imported) - self._imported_late
 
-    def _has_to_do_without(self, imported: Imported, template: Template) -> bool:
+    def _has_to_do_without(self, imported: Imported, template: TemplateHandle) -> bool:
         """Renew the template if a run has set something for modules that it has imported ahead.
 
         Of what is imported already, a run that sets something before it imports that says nothing.
@@ -277,12 +277,14 @@ class WorkerPool:
         """Start a template that is to take the place of this one when it is ready."""
         modules = [name for name in self._imported if name not in self._imported_late]
         try:
-            self._next = Template.start(replace(self._settings, modules=modules), self._secrets)
+            self._next = TemplateHandle.start(
+                replace(self._settings, modules=modules), self._secrets
+            )
         except OSError as error:
             logger.warning("The worker processes cannot be renewed: %s", error)
         self._kick()
 
-    def _put_next_in_place(self, template: Template) -> None:
+    def _put_next_in_place(self, template: TemplateHandle) -> None:
         self._next, current = None, self._template
         if current is not None:
             if current.is_loaded and template.start_method != current.start_method:
@@ -327,7 +329,7 @@ class WorkerPool:
     def _look_after_all(self) -> None:
         with self._changed:
             self._start_missing()
-            by_source: dict[Any, Template | Worker | None] = {self._wake: None}
+            by_source: dict[Any, TemplateHandle | WorkerHandle | None] = {self._wake: None}
             by_source |= {template.control.fileno(): template for template in self._templates}
             by_source |= {worker.channel.fileno(): worker for worker in self._idle}
             pause_s = LOOK_EVERY_S
@@ -351,7 +353,7 @@ class WorkerPool:
             if self._patience.is_over(is_late):
                 self.give_up(current)
 
-    def _is_waited_for(self, template: Template) -> bool:
+    def _is_waited_for(self, template: TemplateHandle) -> bool:
         """Whether it has been told to fork a worker, and there is none."""
         latest = time.monotonic() - LOOK_EVERY_S
         return template.start_method == "fork" and any(
@@ -360,18 +362,18 @@ class WorkerPool:
             if each.template is template
         )
 
-    def _attend_to(self, source: Template | Worker | None) -> None:
+    def _attend_to(self, source: TemplateHandle | WorkerHandle | None) -> None:
         with self._changed:
             if source is None:
                 with suppress(BlockingIOError):
                     os.read(self._wake, 4096)
-            elif isinstance(source, Template):
+            elif isinstance(source, TemplateHandle):
                 self._attend_to_template(source)
             elif source in self._idle:  # otherwise a run has it by now
                 self._attend_to_worker(source)
             self._changed.notify_all()
 
-    def _attend_to_template(self, template: Template) -> None:
+    def _attend_to_template(self, template: TemplateHandle) -> None:
         try:
             for kind, body in template.control.receive():
                 if kind == "ready":
@@ -386,7 +388,7 @@ class WorkerPool:
         except EOFError:
             self._lose(template)
 
-    def _attend_to_worker(self, worker: Worker) -> None:
+    def _attend_to_worker(self, worker: WorkerHandle) -> None:
         try:
             # A run may have had it meanwhile, and have read what there was.
             for kind, body in worker.messages():
@@ -399,14 +401,14 @@ class WorkerPool:
         except EOFError:
             self._lose_idle(worker, "it is gone.")
 
-    def _lose_idle(self, worker: Worker, how: str) -> None:
+    def _lose_idle(self, worker: WorkerHandle, how: str) -> None:
         self._idle.remove(worker)
         self._workers.discard(worker)
         worker.close()
         if worker.template is self._template:
-            self._fail(f"Worker process {worker.pid or ''} ended: {how}")
+            self._fail(f"WorkerHandle process {worker.pid or ''} ended: {how}")
 
-    def _lose(self, template: Template) -> None:
+    def _lose(self, template: TemplateHandle) -> None:
         code = template.end()
         is_retired = template in self._retired
         if is_retired:
@@ -448,7 +450,7 @@ class WorkerPool:
             return
         try:
             if self._template is None:
-                self._template = Template.start(self._settings, self._secrets)
+                self._template = TemplateHandle.start(self._settings, self._secrets)
             while len(self._workers) < self._size:
                 worker = self._template.start_worker(next(self._numbers))
                 self._workers.add(worker)

@@ -46,7 +46,7 @@ class _Child:
     ended_at: float | None = None
 
 
-class Template:
+class TemplateProcess:
     """Starts workers, stops them, and says how they ended."""
 
     def __init__(
@@ -149,7 +149,7 @@ class Template:
         return self._fork(self._inheritance, channel, reports, output)
 
     def _fork(self, inheritance: Inheritance, channel: Channel, reports: int, output: int) -> int:
-        from kedro_flask_server.workers.worker import Worker  # imported with the project
+        from kedro_flask_server.workers.worker import WorkerProcess  # imported with the project
 
         pid = os.fork()
         if pid:
@@ -165,7 +165,7 @@ class Template:
             os.close(self._wake)
             os.close(self._wake_sender)
             become_subreaper()
-            Worker(
+            WorkerProcess(
                 inheritance.project,
                 self._settings,
                 inheritance.outputs,

@@ -42,7 +42,7 @@ _OUT_OF_MEMORY_SCORE = "500"
 _SETTLE_S = 0.2
 
 
-class Worker:
+class WorkerProcess:
     """Executes runs, one at a time, in the main thread of this process."""
 
     def __init__(
