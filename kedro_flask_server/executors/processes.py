@@ -123,7 +123,7 @@ class ProcessExecutor:
                     self._workers.discard(self._inspector)
                     self._inspector = None
                 try:
-                    worker = self._inspector or self._workers.take(StopRequest())
+                    worker = self._inspector or self._workers.acquire(StopRequest())
                 except NoWorkerError as error:
                     return _crashed(f"No worker process could be started. {error}")
                 answer = worker and self._inspect(worker, params)
@@ -148,7 +148,7 @@ class ProcessExecutor:
                         _learn(body)
                     has_started = has_started or kind == "started"
                 if patience.is_over(worker.has_ended):
-                    self._workers.give_up(worker.template)
+                    self._workers.kill_template(worker.template)
         except (OSError, EOFError, ValueError):  # the last where the server ends, and has closed it
             has_started = has_started or any(kind == "started" for kind, _ in worker.reports.read())
             self._inspector = None
@@ -158,7 +158,7 @@ class ProcessExecutor:
             )
 
     def _described(self, body: dict[str, Any]) -> Snapshot | ErrorDetail:
-        self._workers.note(is_loaded=bool(body.get("is_loaded")))
+        self._workers.record_findings(is_loaded=bool(body.get("is_loaded")))
         if "error" in body:
             return ErrorDetail(**body["error"])
         return Snapshot(
@@ -201,13 +201,13 @@ class ProcessExecutor:
         """Have a worker execute a run, and return when that is done, and nothing left of it."""
         try:
             while not execution.has_started:  # a worker may die before it has taken the run
-                worker = self._workers.take(execution.stop)
+                worker = self._workers.acquire(execution.stop)
                 if worker is None:
                     return execution.stop.outcome(execution.duration_ms)
                 self._execute_in(worker, execution)
         except NoWorkerError as error:
             return execution.crashed(f"No worker process could be started. {error}")
-        self._workers.note(
+        self._workers.record_findings(
             is_loaded=execution.is_loaded,
             imported=execution.imported,
             read_with=execution.param_names if execution.has_read_anew else None,
@@ -220,14 +220,14 @@ class ProcessExecutor:
             if execution.stop.reason is not None:  # who asked has not seen the worker
                 self._workers.stop(worker, self._grace_s)
         try:
-            execution.follow(worker, self._workers.give_up)
+            execution.follow(worker, self._workers.kill_template)
         finally:
             with execution.lock:
                 execution.worker = None
                 # One that was told to stop may be about to.
                 is_free = execution.may_be_followed_by_another and execution.stop.reason is None
             if is_free:
-                self._workers.give_back(worker)
+                self._workers.return_worker(worker)
             else:
                 self._workers.discard(worker)
 

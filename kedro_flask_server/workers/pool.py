@@ -137,14 +137,14 @@ class WorkerPool:
             self._size += more
         self._kick()
 
-    def take(self, stop: StopRequest) -> WorkerHandle | None:
+    def acquire(self, stop: StopRequest) -> WorkerHandle | None:
         """Return a worker that is ready, as soon as there is one.
 
         Args:
             stop: Ends the waiting; `wake` makes that known.
 
         Returns:
-            A worker, which must be given to `give_back` or `discard`; None where there is no
+            A worker, which must be given to `return_worker` or `discard`; None where there is no
             need of one any more.
 
         Raises:
@@ -170,7 +170,7 @@ class WorkerPool:
         with self._changed:
             self._changed.notify_all()
 
-    def give_back(self, worker: WorkerHandle) -> None:
+    def return_worker(self, worker: WorkerHandle) -> None:
         """Take a worker back that can execute another run."""
         if not self.is_current(worker):
             self.discard(worker)
@@ -192,7 +192,7 @@ class WorkerPool:
         """Whether a worker comes from the template from which others would come now."""
         return worker.template is self._template
 
-    def give_up(self, template: TemplateHandle) -> None:
+    def kill_template(self, template: TemplateHandle) -> None:
         """End a template, and all its workers: it does not do what it is told."""
         logger.error("The process that starts the workers does not answer, and is ended")
         template.process.kill()
@@ -222,7 +222,7 @@ class WorkerPool:
     def _templates(self) -> list[TemplateHandle]:
         return [*self._retired, *filter(None, (self._template, self._next))]
 
-    def note(
+    def record_findings(
         self,
         *,
         is_loaded: bool,
@@ -284,7 +284,7 @@ class WorkerPool:
             logger.warning("The worker processes cannot be renewed: %s", error)
         self._kick()
 
-    def _put_next_in_place(self, template: TemplateHandle) -> None:
+    def _promote_next(self, template: TemplateHandle) -> None:
         self._next, current = None, self._template
         if current is not None:
             if current.is_loaded and template.start_method != current.start_method:
@@ -351,7 +351,7 @@ class WorkerPool:
         if current is not None:
             is_late = current.is_stopped or self._is_waited_for(current)
             if self._patience.is_over(is_late):
-                self.give_up(current)
+                self.kill_template(current)
 
     def _is_waited_for(self, template: TemplateHandle) -> bool:
         """Whether it has been told to fork a worker, and there is none."""
@@ -384,7 +384,7 @@ class WorkerPool:
                     _learn(body)
                     self._limit(template)
                     if template is self._next:
-                        self._put_next_in_place(template)
+                        self._promote_next(template)
         except EOFError:
             self._lose(template)
 
