@@ -326,7 +326,7 @@ class _Execution:
                 self._take_records(body)
             elif kind == "left_out":
                 lines, size = int(body["lines"]), int(body["bytes"])
-                self._report.leave_out(lines, size, by=int(body["by"]))
+                self._report.drop(lines, size, by=int(body["by"]))
             elif kind == "secrets":
                 _learn(body)
             elif kind == "expect":
@@ -341,7 +341,7 @@ class _Execution:
 
     def _take_event(self, kind: EventType, body: dict[str, Any]) -> None:
         self._node_events += kind in NODE_EVENTS
-        self._report.tell(kind, dict(body["data"]), time=_time(body))
+        self._report.emit(kind, dict(body["data"]), time=_time(body))
 
     def _take_records(self, body: dict[str, Any]) -> None:
         level, logger, node = str(body["level"]), str(body["logger"]), body["node"]
@@ -376,7 +376,7 @@ class _Execution:
         if self._report.is_full:  # what a program prints without end costs next to nothing
             self._printed = PrintedLines()
             if data:
-                self._report.leave_out(data.count(b"\n"), len(data))
+                self._report.drop(data.count(b"\n"), len(data))
         elif data:
             self._log_output(self._printed.feed(data))
 

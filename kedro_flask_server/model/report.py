@@ -42,7 +42,7 @@ class Report(Protocol):
     def expect(self, nodes: int) -> None:
         """Say how many nodes the run has, those left out that need not run."""
 
-    def tell(self, kind: EventType, data: dict[str, Any]) -> None:
+    def emit(self, kind: EventType, data: dict[str, Any]) -> None:
         """Say what has happened.
 
         Args:
@@ -115,8 +115,8 @@ class RunReport:
         self._last_id = after
         self._room_bytes = max_log_bytes
         self._is_log_cut = False
-        self._not_kept = _Count()
-        self._not_kept_by: dict[int, _Count] = {}
+        self._dropped = _Count()
+        self._dropped_by: dict[int, _Count] = {}
         self._not_stored = _Count()
         self._is_closed = False
         self.max_log_bytes = max_log_bytes
@@ -130,7 +130,7 @@ class RunReport:
         with self._lock:
             self.progress = Progress(done=0, total=nodes)
 
-    def tell(self, kind: EventType, data: dict[str, Any], *, time: datetime | None = None) -> None:
+    def emit(self, kind: EventType, data: dict[str, Any], *, time: datetime | None = None) -> None:
         """Add an event, one of a node with how far the run is.
 
         Args:
@@ -201,7 +201,7 @@ class RunReport:
         """Whether what is logged from now on is left out."""
         return self._is_log_cut or self._is_closed
 
-    def leave_out(self, lines: int, size: int, *, by: int | None = None) -> None:
+    def drop(self, lines: int, size: int, *, by: int | None = None) -> None:
         """Count what is not added to the log for want of room.
 
         Args:
@@ -212,9 +212,9 @@ class RunReport:
         """
         with self._lock:
             if by is None:
-                self._not_kept.add(lines, size)
-            elif by in self._not_kept_by or len(self._not_kept_by) < _MAX_WRITERS:
-                self._not_kept_by[by] = _Count(lines, size)
+                self._dropped.add(lines, size)
+            elif by in self._dropped_by or len(self._dropped_by) < _MAX_WRITERS:
+                self._dropped_by[by] = _Count(lines, size)
             self._cut_log()
 
     def _log(
@@ -223,12 +223,12 @@ class RunReport:
         if self._is_closed:
             return
         if self._is_log_cut:
-            self._not_kept.add(1, size_bytes(message))
+            self._dropped.add(1, size_bytes(message))
             return
         size = record_bytes(level, logger, node) + size_bytes(message)
         self._room_bytes -= size
         if self._room_bytes < 0:
-            self._not_kept.add(1, size_bytes(message))
+            self._dropped.add(1, size_bytes(message))
             self._cut_log()
         elif self._pending_bytes > _MAX_PENDING_BYTES:
             self._not_stored.add(1, size_bytes(message))
@@ -256,8 +256,8 @@ class RunReport:
         """Say at the end of the log how much of it is not kept."""
         with self._lock:
             self._mark_gap()
-            counts = [self._not_kept, *self._not_kept_by.values()]
-            self._not_kept, self._not_kept_by = _Count(), {}
+            counts = [self._dropped, *self._dropped_by.values()]
+            self._dropped, self._dropped_by = _Count(), {}
             lines, size = (sum(each) for each in zip(*map(astuple, counts), strict=True))
             if lines or size:
                 self._mark(f"[cut: {_Count(lines, size)} are not kept: {self._bound_exceeded}]")
@@ -282,14 +282,14 @@ class RunReport:
         """The id of the newest event."""
         return self._last_id
 
-    def take(self) -> list[Event]:
+    def drain(self) -> list[Event]:
         """Return what was told since the last call, and forget it."""
         with self._lock:
             told, self._told = self._told, []
             self._pending_bytes = 0
         return told
 
-    def give_back(self, events: list[Event]) -> None:
+    def restore(self, events: list[Event]) -> None:
         """Have events taken again that could not be stored, before all others."""
         with self._lock:
             self._told = events + self._told

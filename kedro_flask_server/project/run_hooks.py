@@ -194,7 +194,7 @@ class _RunWatcher:
             of_node = {"node": self._safe_name(node.name), **data}
             if "dataset" in data:
                 of_node["dataset"] = self._safe_name(data["dataset"])
-            self._report.tell(kind, of_node)
+            self._report.emit(kind, of_node)
         except Exception:  # a run must not fail because it cannot be told of
             logger.exception(_NOT_TOLD, node)
 

@@ -350,7 +350,7 @@ class Dispatcher:
             its place.
         """
         run_id, server_id = execution.run_id, execution.server_id
-        told = self._recorder.take(run_id, server_id)
+        told = self._recorder.drain(run_id, server_id)
         claim = None
         # With PostgreSQL, the end would have to wait for other servers that take up runs.
         is_known = self._lease.server_id == server_id
@@ -364,7 +364,7 @@ class Dispatcher:
             if ended is None:
                 ended = self._end_of_gone(execution, outcome)
         except Exception as error:  # the slot must be free again, and the run have its end
-            self._recorder.give_back(run_id, told)
+            self._recorder.restore(run_id, told)
             if isinstance(error, StoreUnavailableError):
                 self._lease.note(error)
             else:

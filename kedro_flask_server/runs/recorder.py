@@ -11,7 +11,7 @@ from kedro_flask_server.background_thread import BackgroundThread
 from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.runs.waiters import Waiters
-from kedro_flask_server.store import RunStore, Told
+from kedro_flask_server.store import PendingEvents, RunStore
 
 logger = logging.getLogger(__name__)
 
@@ -29,10 +29,10 @@ class _Recording:
     is_being_stored: bool = False
     is_ending: bool = False
 
-    def take(self) -> Told:
-        return Told(
+    def drain(self) -> PendingEvents:
+        return PendingEvents(
             server_id=self.server_id,
-            events=self.report.take(),
+            events=self.report.drain(),
             last_id=self.report.last_id,
             progress=self.report.progress,
         )
@@ -99,7 +99,7 @@ class Recorder:
             recording.report.close()
         self._event_waiters.wake(run_id)
 
-    def take(self, run_id: str, server_id: str) -> Told:
+    def drain(self, run_id: str, server_id: str) -> PendingEvents:
         """Return what a run has told that is not stored yet, for whoever stores its end.
 
         Args:
@@ -109,18 +109,18 @@ class Recorder:
         with self._changed:
             recording = self._recordings.get(run_id)
             if recording is None:
-                return Told(server_id=server_id, events=[])
+                return PendingEvents(server_id=server_id, events=[])
             recording.is_ending = True
             self._changed.wait_for(lambda: not recording.is_being_stored)
             recording.report.end()
-            return recording.take()
+            return recording.drain()
 
-    def give_back(self, run_id: str, told: Told) -> None:
+    def restore(self, run_id: str, told: PendingEvents) -> None:
         """Take again what could not be stored."""
         with self._changed:
             recording = self._recordings.get(run_id)
             if recording is not None:
-                recording.report.give_back(told.events)
+                recording.report.restore(told.events)
                 recording.is_ending = False
 
     def _work(self) -> None:
@@ -138,21 +138,21 @@ class Recorder:
             self._is_due.clear()
             with self._changed:
                 is_stopping = self._is_stopping
-                told = self._take_all()
+                told = self._drain_all()
             if told:
                 self._store_all(told)
 
-    def _take_all(self) -> dict[str, Told]:
+    def _drain_all(self) -> dict[str, PendingEvents]:
         all_told = {}
         for run_id, recording in self._recordings.items():
             # What comes after that which is stored with a run's end must not be stored before it.
             if not recording.is_ending:
-                told = recording.take()
+                told = recording.drain()
                 recording.is_being_stored = bool(told.events)
                 all_told[run_id] = told
         return {run_id: told for run_id, told in all_told.items() if told.events}
 
-    def _store_all(self, all_told: dict[str, Told]) -> None:
+    def _store_all(self, all_told: dict[str, PendingEvents]) -> None:
         is_stored = True
         try:
             self._store.events.add(all_told)
@@ -167,7 +167,7 @@ class Recorder:
                 if recording is not None:
                     recording.is_being_stored = False
                     if not is_stored:
-                        recording.report.give_back(told.events)
+                        recording.report.restore(told.events)
             self._changed.notify_all()
         for run_id in all_told:
             self._event_waiters.wake(run_id)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from kedro_flask_server.store.database import Database, locate
-from kedro_flask_server.store.events import Told
+from kedro_flask_server.store.events import PendingEvents
 from kedro_flask_server.store.servers import ServerUnknownError
 from kedro_flask_server.store.store import ClaimedRun, RunStore
 
-__all__ = ["ClaimedRun", "Database", "RunStore", "ServerUnknownError", "Told", "locate"]
+__all__ = ["ClaimedRun", "Database", "PendingEvents", "RunStore", "ServerUnknownError", "locate"]

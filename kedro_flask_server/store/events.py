@@ -22,7 +22,7 @@ _COLUMNS = ("run_id", "id", "time", "type", "data")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class PendingEvents:
     """What a run that executes has told and is not stored yet.
 
     Attributes:
@@ -50,7 +50,7 @@ class EventStore:
         """
         self._database = database
 
-    def add(self, told: Mapping[str, Told]) -> None:
+    def add(self, told: Mapping[str, PendingEvents]) -> None:
         """Store what runs have told, in one transaction.
 
         What a run tells is left out where it does not execute any more, or is stored already.
@@ -79,7 +79,9 @@ class EventStore:
                     of_run = update(runs).where(runs.c.run_id == row.run_id)
                     connection.execute(of_run.values(numbers))
 
-    def _add_at_once(self, told: Mapping[str, Told], new: Mapping[str, list[EventRow]]) -> None:
+    def _add_at_once(
+        self, told: Mapping[str, PendingEvents], new: Mapping[str, list[EventRow]]
+    ) -> None:
         from kedro_flask_server.store import transactions
 
         of_runs = [
@@ -91,7 +93,9 @@ class EventStore:
             }
             for run_id, each in told.items()
         ]
-        transactions.tell(self._database, of_runs, [row for each in new.values() for row in each])
+        transactions.append_events(
+            self._database, of_runs, [row for each in new.values() for row in each]
+        )
 
 
 def rows_of(run_id: str, told: Iterable[Event]) -> list[EventRow]:
@@ -131,7 +135,7 @@ def newest_id(connection: Connection, run_id: str) -> int:
     return connection.execute(newest).scalar() or 0
 
 
-def tell(
+def append_event(
     connection: Connection,
     run_ids: Sequence[str],
     kind: EventType,
@@ -156,10 +160,10 @@ def tell(
     connection.execute(insert(events).from_select(_COLUMNS, rows_to_add))
 
 
-def tell_cancelled(connection: Connection, run_ids: Sequence[str], error: ErrorDetail) -> None:
+def append_cancelled(connection: Connection, run_ids: Sequence[str], error: ErrorDetail) -> None:
     """Add to runs that they were cancelled before they started."""
     what = ended(RunStatus.CANCELLED, 0, error)
-    tell(connection, run_ids, EventType.RUN_FINISHED, runs.c.finished_at, what)
+    append_event(connection, run_ids, EventType.RUN_FINISHED, runs.c.finished_at, what)
 
 
 def ended(

@@ -13,7 +13,7 @@ from kedro_flask_server.model.run import ErrorDetail, RunStatus
 from kedro_flask_server.model.server_process import ServerProcess
 from kedro_flask_server.store import rows
 from kedro_flask_server.store.database import Database
-from kedro_flask_server.store.events import ended, tell, tell_cancelled
+from kedro_flask_server.store.events import append_cancelled, append_event, ended
 from kedro_flask_server.store.schema import now_ms, now_or, runs, servers
 
 _LOST = ErrorDetail(
@@ -165,13 +165,13 @@ class ServerStore:
             .values(status=RunStatus.LOST, error=rows.dump_error(_LOST), finished_at=now)
         )
         what = ended(RunStatus.LOST, error=_LOST)
-        tell(connection, lost, EventType.RUN_FINISHED, runs.c.finished_at, what)
+        append_event(connection, lost, EventType.RUN_FINISHED, runs.c.finished_at, what)
         connection.execute(
             update(runs)
             .where(runs.c.run_id.in_(unclaimed))
             .values(rows.cancelled(now, rows.UNCLAIMED))
         )
-        tell_cancelled(connection, unclaimed, rows.UNCLAIMED)
+        append_cancelled(connection, unclaimed, rows.UNCLAIMED)
         rows.redact_requests(connection, [*lost, *unclaimed])
         return lost
 

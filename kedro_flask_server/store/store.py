@@ -41,13 +41,13 @@ from kedro_flask_server.store.audit import AuditTrail
 from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.events import (
     EventStore,
-    Told,
+    PendingEvents,
     add_rows,
+    append_cancelled,
+    append_event,
     ended_with,
     newest_id,
     rows_of,
-    tell,
-    tell_cancelled,
 )
 from kedro_flask_server.store.prepared import Prepared
 from kedro_flask_server.store.reading import RunReader
@@ -500,14 +500,14 @@ class RunStore(RunReader):
                 .values(status=RunStatus.QUEUED, owner=None, started_at=None)
             )
             if result.rowcount:
-                tell(connection, [run_id], EventType.RUN_QUEUED, now_ms())
+                append_event(connection, [run_id], EventType.RUN_QUEUED, now_ms())
 
     def release_hold(self, run_id: str) -> None:
         """Let other servers take up a run that was held for the one who waited for it."""
         with self._database.writing() as connection:
             connection.execute(update(runs).where(runs.c.run_id == run_id).values(held_by=None))
 
-    def finish(self, run: Run, outcome: RunOutcome, told: Told) -> Run | None:
+    def finish(self, run: Run, outcome: RunOutcome, told: PendingEvents) -> Run | None:
         """Record how a run ended, and what it has told that is not stored yet.
 
         A run that has ended already, because its server was taken for dead, keeps its state;
@@ -560,11 +560,11 @@ class RunStore(RunReader):
             if stored == (told.server_id, outcome.status, outcome.duration_ms, error):
                 return rows.load_run(row)  # it was stored before, and the answer was lost
             late = {**what, "is_late": True}
-            tell(connection, [run_id], EventType.RUN_FINISHED, now_ms(), late)
+            append_event(connection, [run_id], EventType.RUN_FINISHED, now_ms(), late)
             return None
 
     def _finish_at_once(
-        self, run: Run, outcome: RunOutcome, told: Told, *, error: str | None, kept: str
+        self, run: Run, outcome: RunOutcome, told: PendingEvents, *, error: str | None, kept: str
     ) -> Run | None:
         """Record how a run ended in one round trip; None where there is none such, or it is not."""
         if self._transactions is None or self._database.is_writing:
@@ -619,7 +619,7 @@ class RunStore(RunReader):
                 self._note(connection, by, "run.cancelled", run_id)
             if row.status == RunStatus.QUEUED:
                 rows.redact_requests(connection, [run_id])
-                tell_cancelled(connection, [run_id], error)
+                append_cancelled(connection, [run_id], error)
             return rows.load_run(connection.execute(select(runs).where(*is_run)).one())
 
     def cancel_unclaimed(self, run_id: str) -> bool:
@@ -635,7 +635,7 @@ class RunStore(RunReader):
             is_cancelled = result.rowcount == 1
             if is_cancelled:
                 rows.redact_requests(connection, [run_id])
-                tell_cancelled(connection, [run_id], rows.UNCLAIMED)
+                append_cancelled(connection, [run_id], rows.UNCLAIMED)
             return is_cancelled
 
     def purge(
@@ -661,7 +661,9 @@ def _ago(period: timedelta) -> str:
     return run_id_at(datetime.now(timezone.utc) - period)
 
 
-def _ended(run: Run, outcome: RunOutcome, told: Told, stored: tuple[str, int, int | None]) -> Run:
+def _ended(
+    run: Run, outcome: RunOutcome, told: PendingEvents, stored: tuple[str, int, int | None]
+) -> Run:
     """Return a run that has ended, with what is stored of that: request, end, when to be ended."""
     kept, finished_at, asked_at = stored
     return replace(

@@ -234,7 +234,9 @@ class Transactions:
         return Ended(*found[0]) if found else None
 
 
-def tell(database: Database, told: Sequence[Mapping[str, Any]], rows: Sequence[EventRow]) -> None:
+def append_events(
+    database: Database, told: Sequence[Mapping[str, Any]], rows: Sequence[EventRow]
+) -> None:
     """Store what runs have told, but for those that do not execute there any more.
 
     Args:

@@ -109,7 +109,7 @@ class Output(io.RawIOBase):
     def _take(self, report: PipeReport, raw: bytes) -> None:
         if report.is_full:
             self._of_threads.clear()
-            report.leave_out(raw.count(b"\n"), len(raw))
+            report.drop(raw.count(b"\n"), len(raw))
             return
         thread = get_ident()
         lines = self._of_threads.get(thread)

@@ -85,7 +85,7 @@ class PipeReport:
         self._unread_bytes = 0
         self._numbers = count()
         self._room_bytes = 0
-        self._not_kept = _NotKept()
+        self._dropped = _Dropped()
         self.stop: Interruption | None = None
         """Whose interruption waits until a message is whole, where it has to wait or has parts."""
         os.register_at_fork(after_in_child=self._count_anew)
@@ -100,13 +100,13 @@ class PipeReport:
         self._count_anew()
 
     def _count_anew(self) -> None:
-        self._not_kept = _NotKept()
+        self._dropped = _Dropped()
 
     def expect(self, nodes: int) -> None:
         """Say how many nodes the run has."""
         self.send("expect", {"nodes": nodes})
 
-    def tell(self, kind: EventType, data: dict[str, Any]) -> None:
+    def emit(self, kind: EventType, data: dict[str, Any]) -> None:
         """Say what has happened."""
         self.send("event", {"type": kind.value, "time": time.time(), "data": data})
 
@@ -135,7 +135,7 @@ class PipeReport:
             self._room_bytes -= overhead_bytes + size
             if not self.is_full:
                 return True
-        self.leave_out(1, size)
+        self.drop(1, size)
         return False
 
     @property
@@ -143,14 +143,14 @@ class PipeReport:
         """Whether what is logged from now on is left out: need not be made safe, nor told."""
         return self._room_bytes < 0
 
-    def leave_out(self, lines: int, size: int) -> None:
+    def drop(self, lines: int, size: int) -> None:
         """Count what is not told for want of room; say so now and then, for a run may crash."""
-        if self._not_kept.add(lines, size):
-            self.say_what_is_left_out()
+        if self._dropped.add(lines, size):
+            self.report_dropped()
 
-    def say_what_is_left_out(self) -> None:
+    def report_dropped(self) -> None:
         """Say how much of the log was not told by this process, if anything was not."""
-        found = self._not_kept
+        found = self._dropped
         if found.lines or found.size:
             self.send("left_out", {"by": os.getpid(), "lines": found.lines, "bytes": found.size})
 
@@ -214,7 +214,7 @@ def _said_by(level: str, logger: str, node: str | None) -> str:
 
 
 @dataclass(slots=True)
-class _NotKept:
+class _Dropped:
     """What a process has left out of its run's log."""
 
     lines: int = 0

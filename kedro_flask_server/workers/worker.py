@@ -172,7 +172,7 @@ class WorkerProcess:
                 output.end_line()
         for output in self._outputs:
             output.report = None
-        self._report.say_what_is_left_out()
+        self._report.report_dropped()
         unwritten = sum(output.settle(_SETTLE_S if is_last else 0) for output in self._outputs)
         told = {**self._told(outcome, is_last=is_last), "unwritten": unwritten if is_last else 0}
         self._finish("outcome", told)

@@ -64,7 +64,7 @@ for each in (yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     each.add_constructor("!include", include)
 
 
-class Told:
+class PendingEvents:
     @hook_impl
     def after_catalog_created(self, conf_catalog):
         note("types", {name: entry["type"] for name, entry in conf_catalog.items()})
@@ -94,7 +94,7 @@ class Audited(KedroSession):
     """Not what serves."""
 
 
-HOOKS = (Told(),)
+HOOKS = (PendingEvents(),)
 SESSION_CLASS = Audited
 CONFIG_LOADER_ARGS = {
     "base_env": "base",

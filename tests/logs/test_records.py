@@ -99,12 +99,12 @@ def test_records_go_to_the_report_of_their_thread_whatever_their_logger_does() -
         loud.warning("odd", exc_info=("a",))
         loud.warning("wrong %d", "arguments")
     loud.warning("after")
-    texts = [event.data["message"] for event in report.take()]
+    texts = [event.data["message"] for event in report.drain()]
     assert (texts[0], texts[2]) == ("one \\x1b[31m", "odd")
     assert texts[1].startswith("failed\nTraceback (most recent call last):\n")
     assert texts[1].endswith("ValueError: three")
     assert len(texts) == 3
-    assert [event.data["message"] for event in other.take()] == ["two"]
+    assert [event.data["message"] for event in other.drain()] == ["two"]
 
 
 @pytest.mark.usefixtures("drawn")
@@ -116,6 +116,6 @@ def test_record_with_an_endless_traceback_is_bounded() -> None:
             exec(f"{functions}\ndef f300(): 1/0\nf0()", {})
         except ZeroDivisionError:
             logging.getLogger("somebody.else").exception("x" * 100_000)
-    [event] = report.take()
+    [event] = report.drain()
     assert len(event.data["message"]) < 30_000
     assert event.data["message"].endswith("ZeroDivisionError: division by zero")

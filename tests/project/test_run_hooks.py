@@ -74,7 +74,7 @@ def execute(
     catalog = DataCatalog({"raw": MemoryDataset(1)} | (datasets or {}))
     with contextlib.suppress(ValueError, DatasetError), logs_of("a run", report):
         runner.run(pipeline, catalog, manager, run_id="a-run", **options)
-    return report.take(), report
+    return report.drain(), report
 
 
 def test_datasets_are_told_by_their_names_whatever_they_look_like() -> None:

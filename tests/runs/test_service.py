@@ -43,7 +43,7 @@ from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.model.server_process import ServerProcess
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.store import Database, RunStore, Told, locate
+from kedro_flask_server.store import Database, PendingEvents, RunStore, locate
 from kedro_flask_server.store.schema import runs, servers
 from tests.servers import eventually
 
@@ -554,7 +554,7 @@ def test_events_are_seen_within_a_second_at_every_server(make_service, project) 
     project.reports[run_id].expect(3)
     for number in range(1, 4):
         began = time.monotonic()
-        project.reports[run_id].tell(EventType.NODE_FINISHED, {"node": "n"})
+        project.reports[run_id].emit(EventType.NODE_FINISHED, {"node": "n"})
         [seen_elsewhere] = elsewhere.events(run_id, after=after, wait_s=5).events
         [seen] = here.events(run_id, after=after, wait_s=5).events
         assert time.monotonic() - began < 1.5
@@ -584,13 +584,13 @@ def test_events_that_cannot_be_stored_now_are_stored_later_in_their_order(
     store.events.add = fail
     report = project.reports[run_id]
     for number in range(3):
-        report.tell(EventType.NODE_STARTED, {"number": number})
+        report.emit(EventType.NODE_STARTED, {"number": number})
         assert fails.acquire(timeout=5)
     assert types(service, run_id) == ["run.queued", "run.started"]
     store.events.add = healthy
     eventually(lambda: len(types(service, run_id)) == 5)
     store.events.add = fail
-    report.tell(EventType.NODE_STARTED, {"number": 3})
+    report.emit(EventType.NODE_STARTED, {"number": 3})
     assert fails.acquire(timeout=5)
     project.may_end.set()
     service.wait(run_id, 10)
@@ -605,7 +605,7 @@ def test_what_a_run_tells_after_its_end_is_not_stored(make_service, project) -> 
     run_id = executing(service, project).run_id
     project.may_end.set()
     service.wait(run_id, 10)
-    project.reports[run_id].tell(EventType.NODE_STARTED, {"node": "late"})
+    project.reports[run_id].emit(EventType.NODE_STARTED, {"node": "late"})
     service.drain(10)
     assert types(make_service(), run_id) == ["run.queued", "run.started", "run.finished"]
 
@@ -616,14 +616,14 @@ def test_no_run_makes_more_commits_than_one_in_a_fifth_of_a_second(make_service,
     store = service._store
     healthy, batches = store.events.add, []
 
-    def add(told: dict[str, Told]) -> None:
+    def add(told: dict[str, PendingEvents]) -> None:
         batches.append(len(told[run_id].events))
         healthy(told)
 
     store.events.add = add
     began = time.monotonic()
     for number in range(2000):
-        project.reports[run_id].tell(EventType.NODE_STARTED, {"number": number})
+        project.reports[run_id].emit(EventType.NODE_STARTED, {"number": number})
     project.may_end.set()
     service.wait(run_id, 10)
     assert len(batches) <= 1 + (time.monotonic() - began) / 0.2
@@ -653,13 +653,13 @@ def test_what_is_told_while_the_end_is_being_stored_makes_no_gap(make_service, p
 
     def finish_slowly(*args: Any) -> bool:
         for number in range(3, 6):  # longer than the recorder waits between two batches
-            report.tell(EventType.NODE_STARTED, {"number": number})
+            report.emit(EventType.NODE_STARTED, {"number": number})
             time.sleep(0.2)
         return finish(*args)
 
     service._store.finish = finish_slowly
     for number in range(3):
-        report.tell(EventType.NODE_STARTED, {"number": number})
+        report.emit(EventType.NODE_STARTED, {"number": number})
     project.may_end.set()
     service.wait(run_id, 10)
     found = service.events(run_id).events
@@ -672,7 +672,7 @@ def test_run_that_is_cut_off_ends_with_its_last_numbers(make_service, project) -
     service = make_service()
     run_id = executing(service, project).run_id
     project.reports[run_id].expect(3)
-    project.reports[run_id].tell(EventType.NODE_FINISHED, {})
+    project.reports[run_id].emit(EventType.NODE_FINISHED, {})
     assert service.drain(0) is False
     other = make_service()
     assert other.get(run_id).progress == Progress(done=1, total=3)

@@ -17,7 +17,7 @@ from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.model.run import RunFilter, RunOutcome, RunRequest, RunStatus
 from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.model.server_process import ServerProcess
-from kedro_flask_server.store import ClaimedRun, Database, RunStore, Told, locate
+from kedro_flask_server.store import ClaimedRun, Database, PendingEvents, RunStore, locate
 from tests.conftest import require
 from tests.postgresql import (
     PostgreSQL,
@@ -63,7 +63,7 @@ def add(store: RunStore, *, may_start: bool = False) -> str | ClaimedRun:
 
 def every_kind_of_work(store: RunStore, claim: ClaimedRun) -> list[Callable[[], object]]:
     """Return what a server has its store do, each with statements of its own."""
-    run_id, told = claim.run.run_id, Told(server_id=HERE.server_id, events=[])
+    run_id, told = claim.run.run_id, PendingEvents(server_id=HERE.server_id, events=[])
     outcome = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.0)
     return [
         lambda: add(store),
@@ -291,7 +291,7 @@ def test_pgbouncer_may_give_each_transaction_another_connection(
     ):
         store.servers.register(HERE, 60)
         outcome = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.0)
-        told = Told(server_id=HERE.server_id, events=[])
+        told = PendingEvents(server_id=HERE.server_id, events=[])
 
         def run(_: int) -> None:
             add(store)

@@ -30,7 +30,7 @@ from kedro_flask_server.model.run import (
 from kedro_flask_server.model.run_id import RunIds, time_of
 from kedro_flask_server.model.server_process import ServerProcess
 from kedro_flask_server.redaction import SECRETS
-from kedro_flask_server.store import Database, RunStore, Told, locate
+from kedro_flask_server.store import Database, PendingEvents, RunStore, locate
 from tests.store import open_when_ready
 
 HERE = ServerProcess.this()
@@ -81,7 +81,7 @@ def claim(store: RunStore, server: ServerProcess = HERE, **concurrency: int) -> 
 
 def finish(store: RunStore, run_id: str, outcome: RunOutcome, at: ServerProcess = HERE) -> bool:
     run = store.get(run_id) or unknown_run(run_id)
-    return store.finish(run, outcome, Told(server_id=at.server_id, events=[])) is not None
+    return store.finish(run, outcome, PendingEvents(server_id=at.server_id, events=[])) is not None
 
 
 def unknown_run(run_id: str) -> Run:
@@ -368,7 +368,7 @@ def test_end_that_comes_after_lost_becomes_an_event(store: RunStore) -> None:
     run_id = add(store).run_id
     assert claim(store, other) == run_id
     store.servers.reap(lambda server, _: server == other)
-    told = Told(server_id=other.server_id, events=[told_event(3)])
+    told = PendingEvents(server_id=other.server_id, events=[told_event(3)])
     assert store.finish(get(store, run_id), SUCCESS, told) is None
     assert get(store, run_id).status is RunStatus.LOST
     [*_, lost, late] = events(store, run_id)
@@ -394,8 +394,8 @@ def told_event(number: int, kind: EventType = EventType.LOG, **data: object) -> 
     return Event(id=number, time=datetime.now(timezone.utc), type=kind, data=data)
 
 
-def told(*events: Event, progress: Progress | None = None) -> Told:
-    return Told(server_id=HERE.server_id, events=[*events], progress=progress)
+def told(*events: Event, progress: Progress | None = None) -> PendingEvents:
+    return PendingEvents(server_id=HERE.server_id, events=[*events], progress=progress)
 
 
 def events(store: RunStore, run_id: str) -> list[Event]:
@@ -474,7 +474,7 @@ def test_events_are_stored_once_and_only_while_their_server_executes_the_run(
     assert get(store, run_id).progress == Progress(done=1, total=9)
     # An answer that is lost has the same told again.
     store.events.add({run_id: told(*many, progress=Progress(done=2, total=9))})
-    elsewhere = Told(server_id="another", events=[told_event(5000)])
+    elsewhere = PendingEvents(server_id="another", events=[told_event(5000)])
     store.events.add({run_id: elsewhere, "2020-01-01T00.00.00.000Z": told(told_event(1))})
     assert store.finish(get(store, run_id), SUCCESS, told(*many[1100:]))
     store.events.add({run_id: told(told_event(5000))})

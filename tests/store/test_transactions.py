@@ -11,7 +11,7 @@ import pytest
 from kedro_flask_server.model.run import Progress, RunOutcome, RunRequest, RunStatus
 from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.model.server_process import ServerProcess
-from kedro_flask_server.store import ClaimedRun, Database, RunStore, Told, locate
+from kedro_flask_server.store import ClaimedRun, Database, PendingEvents, RunStore, locate
 from tests.postgresql import PostgreSQL
 from tests.proxies import CountingProxy, counting_proxy
 from tests.store import open_when_ready
@@ -48,7 +48,9 @@ class Counted:
     def finish(self, claim: ClaimedRun | None) -> None:
         assert claim is not None
         progress = Progress(done=1, total=1)
-        told = Told(server_id=HERE.server_id, events=[], last_id=claim.event_id, progress=progress)
+        told = PendingEvents(
+            server_id=HERE.server_id, events=[], last_id=claim.event_id, progress=progress
+        )
         outcome = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.0)
         assert self.store.finish(claim.run, outcome, told)
 

@@ -106,6 +106,6 @@ def test_what_is_not_kept_is_counted_and_not_looked_at(printed: Printed) -> None
         printed.write("\n")
     printed.output.end_line()
     assert printed.made_safe == looked_at
-    printed.output.report.say_what_is_left_out()
+    printed.output.report.report_dropped()
     [*_, (kind, body)] = printed.reader.read()
     assert (kind, body["lines"], body["bytes"]) == ("left_out", 1_001, 200 + 5_000)

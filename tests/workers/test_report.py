@@ -69,7 +69,7 @@ def test_threads_and_forked_processes_tell_whole_messages_and_wait_for_no_timer(
         for number in range(TOLD):
             for size in (10, 20_000):  # of which the second is told in parts
                 data = {"node": name, "text": "x" * size, "n": number}
-                pipe.report.tell(EventType.NODE_STARTED, data)
+                pipe.report.emit(EventType.NODE_STARTED, data)
         pipe.wake()
 
     children = []
@@ -150,7 +150,7 @@ def test_sigterm_waits_until_a_message_is_whole() -> None:
         interruption = pipe.report.stop = Interruption()
         pipe.on_wake = on_wake
         with interruption.enforced(), pytest.raises(RunInterrupted):
-            pipe.report.tell(EventType.NODE_FINISHED, {"node": "a", "text": "x" * 10_000})
+            pipe.report.emit(EventType.NODE_FINISHED, {"node": "a", "text": "x" * 10_000})
     finally:
         signal.signal(signal.SIGTERM, before)
     found += pipe.reader.read()
@@ -169,8 +169,8 @@ def test_log_beyond_its_bound_is_counted_and_not_told(pipe: Pipe) -> None:
     pipe.report.begin(max_log_bytes=200)
     for _ in range(100_000):
         pipe.report.log("INFO", "probe", "x" * 50)
-    pipe.report.tell(EventType.NODE_FINISHED, {"node": "a"})
-    pipe.report.say_what_is_left_out()
+    pipe.report.emit(EventType.NODE_FINISHED, {"node": "a"})
+    pipe.report.report_dropped()
     found = pipe.reader.read()
     kinds = [kind for kind, _ in found]
     assert kinds[:3] == ["log", "log", "left_out"]
@@ -178,7 +178,7 @@ def test_log_beyond_its_bound_is_counted_and_not_told(pipe: Pipe) -> None:
     assert len(kinds) < 30  # now and then: a run may crash
     assert found[-1][1] == {"by": os.getpid(), "lines": 99_998, "bytes": 4_999_900}
     pipe.report.begin(max_log_bytes=200)
-    pipe.report.say_what_is_left_out()
+    pipe.report.report_dropped()
     assert pipe.reader.read() == []
 
 
@@ -186,17 +186,17 @@ def test_empty_lines_are_counted_too_and_not_each_told(pipe: Pipe) -> None:
     pipe.report.begin(max_log_bytes=0)
     for _ in range(1_000):
         pipe.report.log("INFO", "probe", "")
-    pipe.report.say_what_is_left_out()
+    pipe.report.report_dropped()
     first, last = pipe.reader.read()
     assert (first[1]["lines"], last[1]["lines"]) == (1, 1_000)
 
 
 def test_forked_process_counts_for_itself_what_it_leaves_out(pipe: Pipe) -> None:
     pipe.report.begin(max_log_bytes=0)
-    pipe.report.leave_out(5, 50)
+    pipe.report.drop(5, 50)
     pid = os.fork()
     if pid == 0:
-        pipe.report.leave_out(1, 10)
+        pipe.report.drop(1, 10)
         os._exit(0)
     os.waitpid(pid, 0)
     assert [body for _, body in pipe.reader.read()] == [
