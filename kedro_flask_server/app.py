@@ -148,7 +148,7 @@ def build_app(opened: OpenedProject, *, template: TemplateHandle | None = None) 
             allowed_hosts=config.allowed_hosts,
             allowed_origins=config.allowed_origins,
             any_host_paths=HEALTH_PATHS,
-            note_refusal=lambda what, address: access.note_refusal("", what, address),
+            record_refusal=lambda what, address: access.record_refusal("", what, address),
         )
         return TrustedProxies(middleware, config.trusted_proxies)
 

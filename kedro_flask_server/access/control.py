@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 _FRESH_FOR_S = 1.0
 
 # How often it is stored when keys were used.
-_NOTE_USES_EVERY_S = 60.0
+_RECORD_USES_EVERY_S = 60.0
 
 # As many refusals are written down at a time; of more, the number.
 _MAX_REFUSALS = 100
@@ -249,7 +249,7 @@ class AccessControl:
             )
         raise UnauthorizedError(f"This server lets nobody in yet: {WAYS_OUT}.")
 
-    def note_refusal(self, who: str, request: str, address: str) -> None:
+    def record_refusal(self, who: str, request: str, address: str) -> None:
         """Take down that a request was refused; `flush` stores it.
 
         Args:
@@ -276,7 +276,7 @@ class AccessControl:
                 return
             refusals, more, used_at = self._refusals, self._more_refusals, self._used_at
             self._refusals, self._more_refusals, self._used_at = [], 0, {}
-            self._write_uses_at = time.monotonic() + _NOTE_USES_EVERY_S
+            self._write_uses_at = time.monotonic() + _RECORD_USES_EVERY_S
         records: Sequence[AuditRecord] = refusals
         if more:
             records = [*refusals, _refused("", f"{more} more requests", "")]
@@ -290,13 +290,13 @@ class AccessControl:
                 self._used_at = {**used_at, **self._used_at}
             raise
 
-    def forget(self, before: datetime) -> None:
+    def purge(self, before: datetime) -> None:
         """Delete from the audit what was done before a time.
 
         Raises:
             StoreUnavailableError: If that cannot be done now.
         """
-        self._store.forget(before)
+        self._store.purge(before)
 
 
 def _refused(who: str, request: str, address: str) -> AuditRecord:

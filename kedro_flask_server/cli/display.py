@@ -47,7 +47,7 @@ class Display(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
-    def tell(self, event: Event) -> None:
+    def show_event(self, event: Event) -> None:
         """Show an event."""
 
     def end(self, run: Run) -> None:
@@ -77,7 +77,7 @@ class LineDisplay:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def tell(self, event: Event) -> None:
+    def show_event(self, event: Event) -> None:
         """Show an event."""
         text = log_line(event) if self._has_logs and event.type == EventType.LOG else _line(event)
         if text:
@@ -110,7 +110,7 @@ class JsonDisplay(LineDisplay):
         self._dump_run = dump_run
         self._dump_event = dump_event
 
-    def tell(self, event: Event) -> None:
+    def show_event(self, event: Event) -> None:
         """Show an event."""
         if self._dump_event is not None:
             click.echo(self._dump_event(event))
@@ -154,7 +154,7 @@ class TerminalDisplay:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def tell(self, event: Event) -> None:
+    def show_event(self, event: Event) -> None:
         """Show an event."""
         if event.type == EventType.LOG:
             if self._has_logs:

@@ -265,7 +265,7 @@ def _watch(client: Client, submitted: Run, *, has_logs: bool, as_json: bool) -> 
         while True:
             try:
                 for event in client.follow(run_id, after=after):
-                    display.tell(event)
+                    display.show_event(event)
                     after = event.id
                 ended = client.wait(run_id)
                 display.end(ended)

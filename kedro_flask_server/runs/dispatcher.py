@@ -200,7 +200,7 @@ class Dispatcher:
         try:
             yield
         except StoreUnavailableError as error:
-            self._lease.note(error)
+            self._lease.record_failure(error)
         except Exception:  # the queue must go on, whatever one run brings with it
             logger.exception("A queued run could not be started")
 
@@ -366,7 +366,7 @@ class Dispatcher:
         except Exception as error:  # the slot must be free again, and the run have its end
             self._recorder.restore(run_id, told)
             if isinstance(error, StoreUnavailableError):
-                self._lease.note(error)
+                self._lease.record_failure(error)
             else:
                 logger.exception("The end of run %s could not be stored", run_id)
             return False, None, None

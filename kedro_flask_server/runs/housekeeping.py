@@ -36,7 +36,7 @@ class MaintenanceTask(Protocol):
     def flush(self) -> None:
         """Store what has come up since the last time."""
 
-    def forget(self, before: datetime) -> None:
+    def purge(self, before: datetime) -> None:
         """Delete what is older than a time."""
 
 
@@ -104,9 +104,9 @@ class Housekeeper:
                 self._forget()
                 self._forget_secrets()
             except StoreUnavailableError as error:
-                self._lease.note(error)
+                self._lease.record_failure(error)
             except ServerSettingsError as error:
-                self._lease.note(StoreUnavailableError(str(error)))
+                self._lease.record_failure(StoreUnavailableError(str(error)))
             except Exception:  # without this thread the lease would end
                 logger.exception("The store of the runs could not be kept in order")
 
@@ -148,7 +148,7 @@ class Housekeeper:
                 key_hours=self._config.idempotency_hours,
             )
             for task in self._maintenance_tasks:
-                task.forget(datetime.now(timezone.utc) - timedelta(days=self._config.keep_days))
+                task.purge(datetime.now(timezone.utc) - timedelta(days=self._config.keep_days))
         except StoreUnavailableError as error:
             logger.warning("Old runs could not be deleted: %s", error.reason)
             return

@@ -182,7 +182,7 @@ class ServerLease:
             self._executes = executes
             self._set_timer()
 
-    def note(self, error: StoreUnavailableError) -> None:
+    def record_failure(self, error: StoreUnavailableError) -> None:
         """Take down that the store could not be reached, and log it the first time."""
         if self.fault is None:
             logger.error("%s", error)

@@ -142,7 +142,7 @@ class RunService:
             try:
                 self._lease.join()
             except StoreUnavailableError as error:
-                self._lease.note(error)
+                self._lease.record_failure(error)
             self._dispatcher.start()
             self._recorder.start()
             self._housekeeper.start()
@@ -233,7 +233,7 @@ class RunService:
                 if key is None and not run.status.is_final and not is_gone():
                     self._store.release_hold(run.run_id)
             except StoreUnavailableError as error:  # it is taken in all the same
-                self._lease.note(error)
+                self._lease.record_failure(error)
         return replace(run, is_replay=is_replay)
 
     def _wait_as_asker(
@@ -480,7 +480,7 @@ class RunService:
             if not cut_off and not self._dispatcher.has_unrecorded():
                 self._lease.leave()
         except StoreUnavailableError as error:
-            self._lease.note(error)
+            self._lease.record_failure(error)
         self._store.close()
         return is_idle
 
@@ -520,7 +520,7 @@ class RunService:
                     has_started = place.start(found, server_id)
                     return found.run if has_started else self.get(found.run.run_id)
         except StoreUnavailableError as error:
-            self._lease.note(error)
+            self._lease.record_failure(error)
             raise
         if found.status is RunStatus.QUEUED:
             self._dispatcher.wake()

@@ -406,7 +406,7 @@ class Connection(HTTPChannel):
             self._taken_bytes += taken
         if not self.total_outbufs_len:
             self._receive_from_now()
-        self._limits.unsent.note(self, 0 if self.will_close else self._held)
+        self._limits.unsent.record(self, 0 if self.will_close else self._held)
         return taken > 0
 
     def handle_write(self) -> None:
@@ -454,6 +454,6 @@ class Connection(HTTPChannel):
         super().handle_close()
         self.outbufs = []
         self._held = 0
-        self._limits.unsent.note(self, 0)
+        self._limits.unsent.record(self, 0)
         if self.request is not None:
             self.request.give_room_back()

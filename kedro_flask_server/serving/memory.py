@@ -40,7 +40,7 @@ class Room:
         self._left = size
         self._lock = threading.Lock()
 
-    def take(self, size: int) -> bool:
+    def acquire(self, size: int) -> bool:
         """Take bytes, if as many are left.
 
         Returns:
@@ -52,7 +52,7 @@ class Room:
             self._left -= size
             return True
 
-    def give_back(self, size: int) -> None:
+    def release(self, size: int) -> None:
         """Leave bytes to others."""
         with self._lock:
             self._left += size
@@ -86,7 +86,7 @@ class Unsent:
         self._sizes: dict[Sender, int] = {}
         self._total = 0
 
-    def note(self, sender: Sender, size: int) -> None:
+    def record(self, sender: Sender, size: int) -> None:
         """Take down how many bytes a connection holds now."""
         if not size and sender not in self._sizes:
             return

@@ -103,23 +103,23 @@ class RequestParser(HTTPRequestParser):
         """Whether the body, as far as that is known, needs room."""
         return self._size > SMALL_BODY_BYTES
 
-    def take_room(self) -> bool:
+    def acquire_room(self) -> bool:
         """Take room for the body, if that is not done, and there is any."""
         if not self._has_room:
             self._needed = self._max_body_bytes if self.chunked else self._size
-            self._has_room = self._room.take(self._needed)
+            self._has_room = self._room.acquire(self._needed)
         return self._has_room
 
-    def give_room_back(self) -> None:
+    def release_room(self) -> None:
         """Leave the room to others."""
         if self._has_room:
             self._has_room = False
-            self._room.give_back(self._needed)
+            self._room.release(self._needed)
 
     def close(self) -> None:
         """Forget the body."""
         super().close()
-        self.give_room_back()
+        self.release_room()
 
 
 class AnswerTask(WSGITask):

@@ -116,10 +116,10 @@ class AccessStore:
         with self._database.reading() as connection:
             return self._trail.newest(connection, limit)
 
-    def forget(self, before: datetime) -> None:
+    def purge(self, before: datetime) -> None:
         """Delete what was done before a time from the audit."""
         with self._database.writing() as connection:
-            self._trail.forget(connection, before)
+            self._trail.purge(connection, before)
 
 
 def _dump_key(key: ApiKey) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class AuditTrail:
         newest = select(audit).where(*self._is_here).order_by(audit.c.id.desc()).limit(limit)
         return [_load(row) for row in connection.execute(newest)]
 
-    def forget(self, connection: Connection, before: datetime) -> None:
+    def purge(self, connection: Connection, before: datetime) -> None:
         """Delete what was done before a time, and refusals of which there are very many.
 
         At a time, an hour's records go at most, so that a clock which is wrong for a while does

@@ -134,7 +134,7 @@ class Database:
         if self._file is not None:
             if self._is_open:
                 self._file.expect_settled()
-                self._give_up_file(self._file)
+                self._drop_replaced_file(self._file)
             self._file.prepare()
         if self._postgresql is None:
             self._bring_up_to_date()
@@ -167,7 +167,7 @@ class Database:
         with self._migrating() as connection:
             return upgrade_one_step(connection, self.shown)
 
-    def _give_up_file(self, file: DatabaseFile) -> None:
+    def _drop_replaced_file(self, file: DatabaseFile) -> None:
         with self._turn():
             if file.is_replaced():  # others may have done so
                 self._close_all()
@@ -240,7 +240,7 @@ class Database:
             raise
         self._has_written = True
         file.check()  # what was written to a file that is no more is not stored
-        file.note()
+        file.record_state()
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -387,7 +387,7 @@ class Database:
             self._upgrade.join()
         self._engine.dispose()
         if self._file is not None:
-            self._file.forget()
+            self._file.drop_state()
         self._is_stale = False
 
 

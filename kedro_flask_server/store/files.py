@@ -85,7 +85,7 @@ class DatabaseFile:
         for each in (self._path, *(Path(f"{self._path}{suffix}") for suffix in _BESIDE)):
             _close_to_others(each)
 
-    def forget(self) -> None:
+    def drop_state(self) -> None:
         """Take down that none is open."""
         self._opened = None
 
@@ -93,7 +93,7 @@ class DatabaseFile:
         """Whether the path names other files than those that are open, or none."""
         return self._opened not in (None, (_identity(self._path), _identity(self._log)))
 
-    def note(self) -> None:
+    def record_state(self) -> None:
         """Take down which files are open, if that is not known."""
         if self._opened is None:
             self._opened = (_identity(self._path), _identity(self._log))

@@ -265,14 +265,14 @@ class RunStore(RunReader):
                 with self._database.writing() as connection:
                     self._lock_scope(connection)
                     if key is not None:
-                        self._give_up_key(connection, submitter.name, key, key_hours)
+                        self._release_expired_key(connection, submitter.name, key, key_hours)
                         row = self._of_key(connection, submitter.name, key)
                         if row is not None:
                             return self._same(connection, row, request)
                     self._refuse_beyond_quota(connection, submitter)
                     queued = self._count_queued(connection)
                     self._refuse_beyond(connection, queued, server_id, workers, max_queued)
-                    self._note(connection, submitter, "run.submitted", new_id)
+                    self._record(connection, submitter, "run.submitted", new_id)
                     starts = may_start and not queued and self._is_known(connection, server_id)
                     if starts:
                         values |= self._started(connection, new_id, server_id)
@@ -351,7 +351,7 @@ class RunStore(RunReader):
             submitted_by=values["submitted_by"] or None,
         )
 
-    def _note(self, connection: Connection, who: Submitter, what: str, run_id: str) -> None:
+    def _record(self, connection: Connection, who: Submitter, what: str, run_id: str) -> None:
         self._trail.add(self._database, connection, _audit_record(who, what, run_id))
 
     def _sent_before(
@@ -373,7 +373,7 @@ class RunStore(RunReader):
         statement = select(runs).where(*self._sent_with(submitter, key))
         return connection.execute(statement).one_or_none()
 
-    def _give_up_key(
+    def _release_expired_key(
         self, connection: Connection, submitter: str, key: str, key_hours: float
     ) -> None:
         """Take a key whose time is over from its run."""
@@ -616,7 +616,7 @@ class RunStore(RunReader):
                 is_as_seen = runs.c.status == row.status
                 connection.execute(update(runs).where(*is_run, is_as_seen).values(change))
             if "cancel_requested_at" in change:
-                self._note(connection, by, "run.cancelled", run_id)
+                self._record(connection, by, "run.cancelled", run_id)
             if row.status == RunStatus.QUEUED:
                 rows.redact_requests(connection, [run_id])
                 append_cancelled(connection, [run_id], error)

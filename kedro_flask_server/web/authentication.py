@@ -104,11 +104,11 @@ def register_authentication(
             raise ForbiddenError(f"This needs a key with the scope {scopes}.")
 
     @app.after_request
-    def note_refusal(response: Response) -> Response:
+    def record_refusal(response: Response) -> Response:
         if response.status_code in _REFUSED:
             caller = current_caller()
             what = f"{request.method} {request.path}"
-            access.note_refusal(caller.name if caller else "", what, request.remote_addr or "")
+            access.record_refusal(caller.name if caller else "", what, request.remote_addr or "")
         return response
 
     @app.after_request

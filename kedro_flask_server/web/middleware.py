@@ -59,7 +59,7 @@ class HostOriginMiddleware:
         allowed_hosts: Sequence[str],
         allowed_origins: Sequence[str],
         any_host_paths: Iterable[str],
-        note_refusal: Callable[[str, str], None],
+        record_refusal: Callable[[str, str], None],
     ) -> None:
         """Put a middleware before an application.
 
@@ -69,13 +69,13 @@ class HostOriginMiddleware:
                 host, and ``.example.com`` is all below that.
             allowed_origins: The origins of other sites' pages that may send requests.
             any_host_paths: Paths that are served under any host's name.
-            note_refusal: Is told of each request that is refused, and of the address it came from.
+            record_refusal: Is told of each request that is refused, and of the address it came from.
         """
         self._app = app
         self._allowed_hosts = [host.lower() for host in allowed_hosts]
         self._allowed_origins = {origin.lower() for origin in allowed_origins}
         self._any_host_paths = frozenset(any_host_paths)
-        self._note_refusal = note_refusal
+        self._note_refusal = record_refusal
 
     def __call__(self, environ: Environ, start_response: Any) -> Iterable[bytes]:
         """Serve a request, or refuse it with 403."""

@@ -154,14 +154,14 @@ def test_uses_of_a_key_are_stored_together(store: AccessStore) -> None:
 def test_refusals_are_stored_up_to_a_hundred_and_the_others_counted(store: AccessStore) -> None:
     access = AccessControl(store)
     for number in range(250):
-        access.note_refusal("", f"GET /{number}?token=canary", "203.0.113.9")
+        access.record_refusal("", f"GET /{number}?token=canary", "203.0.113.9")
     access.flush()
     found = store.audit(1000)
     assert len(found) == 101
     assert found[0].subject == "150 more requests"
     assert {each.what for each in found} == {"request.refused"}
     assert not any("canary" in each.subject for each in found)
-    store.forget(datetime.now(timezone.utc) + timedelta(seconds=1))
+    store.purge(datetime.now(timezone.utc) + timedelta(seconds=1))
     assert store.audit(1000) == []
 
 

@@ -166,8 +166,8 @@ def test_large_body_waits_for_room_and_small_ones_do_not(pairs: Pairs) -> None:
     first.connection.handle_close()
     assert second.connection.readable()
     second.connection.handle_close()
-    assert LIMITS.bodies.take(150_000)
-    LIMITS.bodies.give_back(150_000)
+    assert LIMITS.bodies.acquire(150_000)
+    LIMITS.bodies.release(150_000)
 
 
 def test_time_in_which_a_body_is_held_up_is_not_its_client_s(pairs: Pairs) -> None:

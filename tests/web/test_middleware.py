@@ -36,7 +36,7 @@ def middleware(*, origins: tuple[str, ...] = (), refused: list[str] | None = Non
             allowed_hosts=["localhost", "[::1]"],
             allowed_origins=origins,
             any_host_paths=["/health"],
-            note_refusal=note,
+            record_refusal=note,
         )
     )
 
