@@ -226,59 +226,60 @@ def _create_executor(opened: OpenedProject, template: TemplateHandle | None) -> 
     )
 
 
-def _register_blueprints(app: Flask, places: object) -> None:
-    if not isinstance(places, (list, tuple)):
+def _register_blueprints(app: Flask, import_paths: object) -> None:
+    if not isinstance(import_paths, (list, tuple)):
         raise ServerSettingsError(
-            f"SERVER_BLUEPRINTS in settings.py cannot be {places!r}: it takes a list of places "
-            "such as 'my_project.api:bp'."
+            f"SERVER_BLUEPRINTS in settings.py cannot be {import_paths!r}: it takes a list of "
+            "import paths such as 'my_project.api:bp'."
         )
-    for place in places:
-        blueprint = _load_blueprint(place)
+    for import_path in import_paths:
+        blueprint = _load_blueprint(import_path)
         try:
             app.register_blueprint(blueprint)
         except ValueError as error:  # another of that name
             raise ServerSettingsError(
-                f"SERVER_BLUEPRINTS in settings.py names {place!r}: {error}"
+                f"SERVER_BLUEPRINTS in settings.py names {import_path!r}: {error}"
             ) from error
 
 
-def _load_authenticator(place: object) -> Authenticator | None:
-    if place is None:
+def _load_authenticator(import_path: object) -> Authenticator | None:
+    if import_path is None:
         return None
     setting = "SERVER_AUTHENTICATOR"
-    authenticator = _load(setting, place, such_as="my_project.auth:CompanyLogin")
+    authenticator = _load(setting, import_path, such_as="my_project.auth:CompanyLogin")
     try:
         authenticator = authenticator() if isinstance(authenticator, type) else authenticator
     except Exception as error:  # it is the project's: it can raise anything
         raise ServerSettingsError(
-            f"{setting} in settings.py names {place!r}, which cannot be made "
+            f"{setting} in settings.py names {import_path!r}, which cannot be made "
             f"({type(error).__qualname__}: {error})."
         ) from error
     if not callable(getattr(authenticator, "authenticate", None)):
         raise ServerSettingsError(
-            f"{setting} in settings.py names {place!r}, which has no method authenticate(request)."
+            f"{setting} in settings.py names {import_path!r}, which has no method "
+            "authenticate(request)."
         )
     found: Authenticator = authenticator
     return found
 
 
-def _load(setting: str, place: object, *, such_as: str) -> Any:
-    """Return what is at a place that a setting names, such as ``my_project.api:bp``."""
-    module_name, _, name = str(place).partition(":")
+def _load(setting: str, import_path: object, *, such_as: str) -> Any:
+    """Return what is at an import path that a setting names, such as ``my_project.api:bp``."""
+    module_name, _, name = str(import_path).partition(":")
     try:
         return getattr(import_module(module_name), name)
     except Exception as error:  # the module is the project's: it can raise anything
         raise ServerSettingsError(
-            f"{setting} in settings.py names {place!r}, which cannot be imported "
-            f"({type(error).__qualname__}: {error}). It takes places such as {such_as!r}."
+            f"{setting} in settings.py names {import_path!r}, which cannot be imported "
+            f"({type(error).__qualname__}: {error}). It takes import paths such as {such_as!r}."
         ) from error
 
 
-def _load_blueprint(place: str) -> Blueprint:
-    blueprint = _load("SERVER_BLUEPRINTS", place, such_as="my_project.api:bp")
+def _load_blueprint(import_path: str) -> Blueprint:
+    blueprint = _load("SERVER_BLUEPRINTS", import_path, such_as="my_project.api:bp")
     if not isinstance(blueprint, Blueprint):
         raise ServerSettingsError(
-            f"SERVER_BLUEPRINTS in settings.py names {place!r}, which is no flask.Blueprint but "
-            f"{type(blueprint).__qualname__}."
+            f"SERVER_BLUEPRINTS in settings.py names {import_path!r}, which is no flask.Blueprint "
+            f"but {type(blueprint).__qualname__}."
         )
     return blueprint

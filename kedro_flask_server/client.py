@@ -238,7 +238,7 @@ class Client:
             if remaining_s <= 0:
                 raise TimeoutError(f"Run {run_id} has not ended within {timeout_s:g} s")
             if time.monotonic() - asked_at < wait_s / 2 or wait_s == 0:
-                # The server had no place to wait in.
+                # The server had no free waiting slot.
                 time.sleep(min(1.0, remaining_s))
 
     def get(self, run_id: str, *, wait_s: int = 0) -> Run:
@@ -481,8 +481,8 @@ def _shown(detail: Any) -> str:
     for each in detail:
         if not isinstance(each, Mapping):
             return visible(str(detail))
-        place = ".".join(str(step) for step in each.get("loc", ()))
-        problems.append(f"{place}: {each.get('msg')}")
+        location = ".".join(str(step) for step in each.get("loc", ()))
+        problems.append(f"{location}: {each.get('msg')}")
     return visible("; ".join(problems))
 
 

@@ -30,10 +30,10 @@ class TryAgainError(ServerError):
 
 
 class ServerBusyError(TryAgainError):
-    """Raised when every place in which a request or a run may wait is taken.
+    """Raised when all waiting slots are taken.
 
     Args:
-        waiting_for: What the places are for, such as "a snapshot".
+        waiting_for: What the slots are for, such as "a snapshot".
         limit: How many there are.
         setting: The setting that says so.
     """

@@ -272,9 +272,9 @@ def _line(event: Event) -> str:
         return ""
     if "node" not in event.data:
         return f"{rfc3339(event.time)} run {what}"
-    place = f"[{event.data['done']}/{event.data['total']}]"
+    position = f"[{event.data['done']}/{event.data['total']}]"
     took = f" after {event.data['duration_ms']:,.0f} ms" if "duration_ms" in event.data else ""
-    return f"{rfc3339(event.time)} {place} {_one_line(event.data['node'])} {what}{took}"
+    return f"{rfc3339(event.time)} {position} {_one_line(event.data['node'])} {what}{took}"
 
 
 def _outcome(run: Run) -> str:

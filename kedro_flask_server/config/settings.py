@@ -583,7 +583,7 @@ def load_config(
     environ: Mapping[str, str],
     project_settings: Mapping[str, object],
 ) -> ServerConfig:
-    """Return the settings of a server from the four places where they can be set.
+    """Return the settings of a server from the four sources where they can be set.
 
     Args:
         project_path: The project that is served.

@@ -10,13 +10,13 @@ from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, Sn
 
 
 class Executor(Protocol):
-    """Executes runs, as many at a time as it has places.
+    """Executes runs, as many at a time as it has slots.
 
     Executors differ in isolation and force, never in what a client sees.
     """
 
     def start(self) -> None:
-        """Get ready, so that a run which is taken up has a place.
+        """Get ready, so that a run which is taken up has a slot.
 
         Raises:
             ServerSettingsError: If that cannot be.

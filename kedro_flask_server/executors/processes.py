@@ -68,7 +68,7 @@ class ProcessExecutor:
         """
         self._workers = pool
         self._safe = safe
-        self._places = workers
+        self._slots = workers
         self._grace_s = cancel_grace_s
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="kedro-run")
         self._executions: dict[str, _Execution] = {}
@@ -82,7 +82,7 @@ class ProcessExecutor:
         Raises:
             ServerSettingsError: If the system gives no more threads.
         """
-        start_threads(self._pool, self._places)
+        start_threads(self._pool, self._slots)
         self._workers.start()
 
     def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:

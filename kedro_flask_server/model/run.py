@@ -229,7 +229,7 @@ class Run:
         progress: How far it is, where its nodes are counted.
         error: Why it did not succeed.
         submitted_by: Who sent it, where that is known.
-        position: Its place in the queue, from 1, while it is queued.
+        position: Its position in the queue, from 1, while it is queued.
         is_replay: Whether it was sent before, with the same idempotency key: this request has
             started nothing. It is about the request, and not stored.
     """

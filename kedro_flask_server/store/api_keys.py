@@ -34,7 +34,7 @@ class AccessStore:
             env: The configuration environment.
         """
         self._database = database
-        self._place = {"project": project, "env": env}
+        self._scope_values = {"project": project, "env": env}
         self._of_keys = (api_keys.c.project == project, api_keys.c.env == env)
         self._trail = AuditTrail(project=project, env=env)
 
@@ -68,7 +68,7 @@ class AccessStore:
                 row = connection.execute(select(api_keys).where(*is_of_name)).one_or_none()
                 if row is not None and not _load_key(row).counts_at(record.time):
                     connection.execute(delete(api_keys).where(*is_of_name))
-                connection.execute(insert(api_keys).values(**self._place, **_dump_key(key)))
+                connection.execute(insert(api_keys).values(**self._scope_values, **_dump_key(key)))
                 self._trail.add(self._database, connection, record)
         except IntegrityError as error:
             raise ApiKeyExistsError(key.name) from error

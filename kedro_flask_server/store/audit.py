@@ -27,7 +27,7 @@ class AuditTrail:
 
     def __init__(self, *, project: str, env: str) -> None:
         """Choose a project and environment."""
-        self._place = {"project": project, "env": env}
+        self._scope_values = {"project": project, "env": env}
         self._is_here = (audit.c.project == project, audit.c.env == env)
 
     def add(self, database: Database, connection: Connection, *records: AuditRecord) -> None:
@@ -61,7 +61,7 @@ class AuditTrail:
         texts = {"who": record.who, "what": record.what, "subject": record.subject}
         texts["address"] = record.address
         fitting = {name: ascii_name(text)[: _LENGTHS[name]] for name, text in texts.items()}
-        return {**self._place, "time": to_ms(record.time), **fitting}
+        return {**self._scope_values, "time": to_ms(record.time), **fitting}
 
 
 def _load(row: Any) -> AuditRecord:

@@ -301,10 +301,10 @@ class Database:
         Raises:
             sqlalchemy.exc.IntegrityError: If a row is there already.
         """
-        place = "?" if self.is_sqlite else "%s"
+        placeholder = "?" if self.is_sqlite else "%s"
         for start in range(0, len(rows), _MAX_ROWS):
             some = rows[start : start + _MAX_ROWS]
-            statement = _insert_statement(table.name, tuple(columns), len(some), place)
+            statement = _insert_statement(table.name, tuple(columns), len(some), placeholder)
             if or_ignore:
                 statement += " ON CONFLICT DO NOTHING"
             values = tuple(chain.from_iterable(some))
@@ -456,8 +456,8 @@ def _postgresql(url: URL) -> PostgreSQL:
 
 
 @lru_cache
-def _insert_statement(table: str, columns: tuple[str, ...], rows: int, place: str) -> str:
-    row = f"({', '.join([place] * len(columns))})"
+def _insert_statement(table: str, columns: tuple[str, ...], rows: int, placeholder: str) -> str:
+    row = f"({', '.join([placeholder] * len(columns))})"
     values = ", ".join([row] * rows)
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {values}"  # noqa: S608  ours
 

@@ -85,7 +85,7 @@ class Statement:
         """Take a statement.
 
         Args:
-            text: In SQL, with a value's place as ``:name``.
+            text: In SQL, with ``:name`` as the placeholder of a value.
         """
         names: dict[str, int] = {}
         numbered = _NAME.sub(lambda found: f"${names.setdefault(found[1], len(names) + 1)}", text)

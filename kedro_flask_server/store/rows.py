@@ -142,7 +142,7 @@ def load_run(row: Any, position: int | None = None) -> Run:
 
     Args:
         row: The row, whose columns are its attributes.
-        position: Its place in the queue.
+        position: Its position in the queue.
     """
     return make_run(
         row,
@@ -161,7 +161,7 @@ def make_run(
         row: Has the other columns of `schema.runs`.
         request: Its request.
         error: Its error.
-        position: Its place in the queue.
+        position: Its position in the queue.
     """
     return Run(
         run_id=row.run_id,

@@ -1,6 +1,6 @@
 """The tables, as the newest migration leaves them.
 
-A run's id is also the time when it was taken in, and its place among all others. Other times are
+A run's id is also the time when it was taken in, and its position among all others. Other times are
 whole milliseconds since 1970-01-01T00:00:00Z, by the database's clock. Text that comes
 from a client is JSON in ASCII: a request may hold lone surrogates, NUL characters and NaN, which
 no database takes as they are.

@@ -158,7 +158,7 @@ class RunStore(RunReader):
         super().__init__(database, project=project, env=env)
         self.servers = ServerStore(database)
         self.events = EventStore(database)
-        self._place = {"project": project, "env": env}
+        self._scope_values = {"project": project, "env": env}
         self._trail = AuditTrail(project=project, env=env)
         self._retention = Retention(database, project=project, env=env)
         digest = hashlib.sha256(f"{project}\0{env}".encode()).digest()
@@ -167,7 +167,7 @@ class RunStore(RunReader):
         if not database.is_sqlite:
             from kedro_flask_server.store.transactions import Transactions
 
-            self._transactions = Transactions(database, self._place, self._scope_lock)
+            self._transactions = Transactions(database, self._scope_values, self._scope_lock)
 
     @property
     def is_local(self) -> bool:
@@ -227,7 +227,7 @@ class RunStore(RunReader):
             key_hours: For how many hours a key counts.
             workers: How many runs this server executes at a time.
             max_queued: How many runs may be queued, besides those that start at once.
-            may_start: Whether the server has a place for it, should no other run be queued.
+            may_start: Whether the server has a free slot, should no other run be queued.
 
         Returns:
             The run; where it is taken up, a claim.
@@ -397,7 +397,7 @@ class RunStore(RunReader):
                 raise QuotaError(submitter.name, limit, kind)
 
     def _count_queued(self, connection: Connection) -> int:
-        [(queued,)] = _QUEUED.rows(connection, self._place)
+        [(queued,)] = _QUEUED.rows(connection, self._scope_values)
         return int(queued)
 
     def _is_known(self, connection: Connection, server_id: str) -> bool:
@@ -461,7 +461,7 @@ class RunStore(RunReader):
 
     def _next(self, connection: Connection, server_id: str, full: list[str]) -> Any:
         """Return the row of the run whose turn it is, of those that may run."""
-        turn, values = _TURN, {**self._place, "server_id": server_id}
+        turn, values = _TURN, {**self._scope_values, "server_id": server_id}
         if full:
             is_of_run = run_pipelines.c.run_id == runs.c.run_id
             of_full = select(1).where(is_of_run, run_pipelines.c.pipeline.in_(full)).exists()
@@ -472,7 +472,7 @@ class RunStore(RunReader):
         oldest = found[0] if found else None
         if oldest is None or not (oldest.has_running and oldest.has_others):
             return oldest
-        running = Counter(connection.execute(_RUNNING_SUBMITTERS, self._place).scalars())
+        running = Counter(connection.execute(_RUNNING_SUBMITTERS, self._scope_values).scalars())
         submitter, first = runs.c.submitted_by, func.min(runs.c.run_id)
         firsts = turn.with_only_columns(submitter, first).group_by(submitter)
         found = connection.execute(firsts, values).all()

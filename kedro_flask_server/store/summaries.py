@@ -48,20 +48,20 @@ def _octets_in_postgresql(element: octets, compiler: Any, **options: Any) -> str
     return f"octet_length({compiler.process(element.clauses, **options)})"
 
 
-class place_of(GenericFunction[int]):  # noqa: N801  a function of SQL
+class position_in(GenericFunction[int]):  # noqa: N801  a function of SQL
     """Where a part begins in a text, counted from 1; 0 where it is not in it."""
 
     type = Integer()
     inherit_cache = True
 
 
-@compiles(place_of, "sqlite")
-def _place_in_sqlite(element: place_of, compiler: Any, **options: Any) -> str:
+@compiles(position_in, "sqlite")
+def _position_in_sqlite(element: position_in, compiler: Any, **options: Any) -> str:
     return f"instr({compiler.process(element.clauses, **options)})"
 
 
-@compiles(place_of, "postgresql")
-def _place_in_postgresql(element: place_of, compiler: Any, **options: Any) -> str:
+@compiles(position_in, "postgresql")
+def _position_in_postgresql(element: position_in, compiler: Any, **options: Any) -> str:
     return f"strpos({compiler.process(element.clauses, **options)})"
 
 
@@ -96,7 +96,7 @@ def _summaries(include: Collection[RunPart]) -> Select[Any]:
     columns = [column for column in runs.c if column.name not in left_out]
     if RunPart.TRACEBACK in include:
         return select(*columns, runs.c.error)
-    node_at = place_of(runs.c.error, _NODE)
+    node_at = position_in(runs.c.error, _NODE)
     return select(
         *columns,
         func.substr(runs.c.error, 1, _READ_CHARS).label("error_head"),

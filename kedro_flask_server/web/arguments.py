@@ -100,10 +100,10 @@ def refuse_interpolation(params: dict[str, Any] | None) -> None:
     Raises:
         InvalidRequestError: If there is ``${`` or ``???`` in them; it says where.
     """
-    places = [*islice(interpolations_in(params), MAX_PROBLEMS)]
-    if places:
+    locations = [*islice(interpolations_in(params), MAX_PROBLEMS)]
+    if locations:
         raise InvalidRequestError(
-            [_report(_INTERPOLATION, ("params", *place), None) for place in places]
+            [_report(_INTERPOLATION, ("params", *location), None) for location in locations]
         )
 
 

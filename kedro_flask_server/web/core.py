@@ -57,7 +57,7 @@ def create_core_blueprint(
     run_request = RunRequestSchema()
     max_snapshots = max(1, max_waiting)
     answers = SnapshotAnswers()
-    snapshot_places = threading.BoundedSemaphore(max_snapshots)
+    snapshot_slots = threading.BoundedSemaphore(max_snapshots)
 
     @core.get("/snapshot")
     @needs(Scope.READ, Scope.RUN)
@@ -101,12 +101,12 @@ def create_core_blueprint(
           503: {$ref: "#/components/responses/ServerBusy"}
         """
         params = load_snapshot_params(request, allow_interpolation=allow_interpolation)
-        if not snapshot_places.acquire(blocking=False):
+        if not snapshot_slots.acquire(blocking=False):
             raise ServerBusyError("a snapshot", limit=max_snapshots, setting="max_waiting")
         try:
             return answers.of(authorized_runs(runs), params)
         finally:
-            snapshot_places.release()
+            snapshot_slots.release()
 
     @core.post("/run")
     @needs(Scope.RUN)

@@ -69,7 +69,7 @@ class HostOriginMiddleware:
                 host, and ``.example.com`` is all below that.
             allowed_origins: The origins of other sites' pages that may send requests.
             any_host_paths: Paths that are served under any host's name.
-            record_refusal: Is told of each request that is refused, and of the address it came from.
+            record_refusal: Called with each refusal and the client's address.
         """
         self._app = app
         self._allowed_hosts = [host.lower() for host in allowed_hosts]

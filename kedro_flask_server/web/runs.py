@@ -149,13 +149,13 @@ def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blue
 
 
 @contextmanager
-def _turn(places: threading.Semaphore) -> Iterator[None]:
-    if not places.acquire(timeout=_TURN_S):
+def _turn(slots: threading.Semaphore) -> Iterator[None]:
+    if not slots.acquire(timeout=_TURN_S):
         raise StoreUnavailableError("others wait to read lists from it")
     try:
         yield
     finally:
-        places.release()
+        slots.release()
 
 
 def _all_subsets(parts: Iterable[RunPart]) -> list[frozenset[RunPart]]:

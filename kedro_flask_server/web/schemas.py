@@ -323,7 +323,7 @@ class EventQuerySchema(LogQuerySchema):
 
 
 def problems_of(error: ValidationError) -> list[tuple[tuple[str | int, ...], Problem]]:
-    """Return what a schema found wrong, each with the place where it is.
+    """Return what a schema found wrong, each with its location.
 
     Args:
         error: What `RunRequestSchema` raised.
@@ -342,9 +342,9 @@ def _collect(messages: Any, path: tuple[Any, ...], add: Callable[[Any], None]) -
             _collect(inner, (*path, step), add)
         return
     # marshmallow says for an object's entry whether its key or its value is wrong.
-    place = path[:-1] if len(path) == 3 and path[-1] in ("key", "value") else path
+    location = path[:-1] if len(path) == 3 and path[-1] in ("key", "value") else path
     for problem in messages:
-        add((place, problem))
+        add((location, problem))
 
 
 def _answer(meaning: str, **metadata: Any) -> fields.String:
@@ -443,7 +443,9 @@ class RunSchema(_AnswerSchema):
         enum=_STATUSES,
     )
     position = fields.Integer(
-        required=True, allow_none=True, metadata={"description": "Its place in the queue, from 1."}
+        required=True,
+        allow_none=True,
+        metadata={"description": "Its position in the queue, from 1."},
     )
     request = fields.Function(
         _given,

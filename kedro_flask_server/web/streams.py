@@ -41,7 +41,7 @@ class EventStreams:
             heartbeat_s: After how many seconds of silence a comment is sent.
         """
         self._limit = limit
-        self._places = threading.Semaphore(limit)
+        self._slots = threading.Semaphore(limit)
         self._longest_s = longest_s
         self._heartbeat_s = heartbeat_s
         self._schema = EventSchema()
@@ -73,18 +73,18 @@ class EventStreams:
             UnknownRunError: If there is no such run.
             StoreUnavailableError: If the store cannot be reached.
         """
-        if not self._places.acquire(blocking=False):
+        if not self._slots.acquire(blocking=False):
             raise ServerBusyError("events", limit=self._limit, setting="max_streams")
         try:
             first = runs.events(run_id, after=after, kind=kind)
         except BaseException:
-            self._places.release()
+            self._slots.release()
             raise
         client = (is_gone(request), has_finished(request))
         followed = self._follow(runs, run_id, first, kind, client)
         response = Response(followed, mimetype=EVENT_STREAM)
         # A stream may never begin, and an answer may be thrown away without being closed.
-        response.call_on_close(weakref.finalize(response, self._places.release))
+        response.call_on_close(weakref.finalize(response, self._slots.release))
         if first.next is None and not first.events:
             response.status_code = 204
         if response.status_code == 204 or request.method == "HEAD":

@@ -39,7 +39,7 @@ class Output(io.RawIOBase):
         self._descriptor = descriptor
         self._console = Console(descriptor, name=name, notice=notice_of_dropped)
         self._safe = safe
-        self._place = _place_of(descriptor)
+        self._file = _file_of(descriptor)
         # Each thread has its own, so that none needs a lock nor ends another's line.
         self._of_threads: dict[int, PrintedLines] = {}
         self.name = f"<{name}>"
@@ -63,14 +63,14 @@ class Output(io.RawIOBase):
     @property
     def is_redirected(self) -> bool:
         """Whether the project has put something else in the place of the descriptor (dup2(2))."""
-        place = _place_of(self._descriptor)
-        return place is not None and place != self._place
+        file = _file_of(self._descriptor)
+        return file is not None and file != self._file
 
     def redirect(self, descriptor: int) -> None:
         """Have what is written past Python go to a descriptor, unless the project redirects it."""
         if not self.is_redirected:
             os.dup2(descriptor, self._descriptor)
-            self._place = _place_of(self._descriptor)
+            self._file = _file_of(self._descriptor)
 
     def fileno(self) -> int:
         """Return the descriptor, for programs that are started with it."""
@@ -130,7 +130,7 @@ class Output(io.RawIOBase):
             report.log_output([shown_line(line, self._safe) for line in lines])
 
 
-def _place_of(descriptor: int) -> tuple[int, int] | None:
+def _file_of(descriptor: int) -> tuple[int, int] | None:
     """Return what a descriptor leads to; None where it is closed."""
     try:
         found = os.fstat(descriptor)
