@@ -23,6 +23,7 @@ from kedro_flask_server.executors import Executor
 from kedro_flask_server.executors.threads import ThreadExecutor
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
 from kedro_flask_server.project import KedroProject
+from kedro_flask_server.runs.factory import create_run_service
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.store import Database, RunStore, locate
 from kedro_flask_server.store.api_keys import AccessStore
@@ -130,7 +131,7 @@ def build_app(opened: OpenedProject, *, template: TemplateHandle | None = None) 
     wrong = unknown_pipelines(config, executor.pipelines())
     if wrong is not None:
         raise ServerSettingsError(wrong)
-    runs = RunService(
+    runs = create_run_service(
         store,
         executor,
         config,

@@ -1,4 +1,4 @@
-"""Does from time to time what nobody asks for: leases, the dead, cancelled runs, old runs."""
+"""Periodic maintenance: renews the lease, reaps dead servers, delivers cancellations, purges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from typing import Protocol
@@ -16,7 +16,9 @@ from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.model.run_id import time_of
 from kedro_flask_server.redaction import SECRETS
+from kedro_flask_server.runs.completion import Completion
 from kedro_flask_server.runs.dispatcher import Dispatcher
+from kedro_flask_server.runs.executions import Executions
 from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.waiters import Waiters
 from kedro_flask_server.store import RunStore
@@ -26,12 +28,12 @@ logger = logging.getLogger(__name__)
 _TICK_S = 0.25
 _REAP_EVERY_S = 1.0
 _TIDY_EVERY_S = 1.0
-_FORGET_EVERY_S = 60.0
+_PURGE_EVERY_S = 60.0
 _FORGET_SECRETS_EVERY_S = 10.0
 
 
 class MaintenanceTask(Protocol):
-    """What somebody has to do from time to time; it may raise `StoreUnavailableError`."""
+    """Periodic work of another part; it may raise `StoreUnavailableError`."""
 
     def flush(self) -> None:
         """Store what has come up since the last time."""
@@ -41,39 +43,42 @@ class MaintenanceTask(Protocol):
 
 
 class Housekeeper:
-    """A thread that keeps a server's side of the store in order."""
+    """The thread that does a server's periodic maintenance."""
 
     def __init__(
         self,
         store: RunStore,
-        lease: ServerLease,
-        dispatcher: Dispatcher,
-        waiters: Waiters,
         config: ServerConfig,
         *,
-        maintenance_tasks: Sequence[MaintenanceTask] = (),
+        lease: ServerLease,
+        dispatcher: Dispatcher,
+        executions: Executions,
+        completion: Completion,
+        waiters: Waiters,
+        tasks: Sequence[MaintenanceTask] = (),
     ) -> None:
         """Prepare; `start` begins.
 
         Args:
             store: The store.
-            lease: This server's place in it.
-            dispatcher: Has the runs that execute here.
-            waiters: Who waits for runs.
             config: ``keep_runs``, ``keep_days`` and ``idempotency_hours``.
-            maintenance_tasks: What others have to do from time to time.
+            lease: Is renewed.
+            dispatcher: Stops runs.
+            executions: Has the runs that execute here.
+            completion: Tries again to store their ends.
+            waiters: The requests that wait for runs.
+            tasks: The periodic work of other parts.
         """
         self._store = store
         self._lease = lease
         self._dispatcher = dispatcher
+        self._executions = executions
+        self._completion = completion
         self._waiters = waiters
         self._config = config
-        self._maintenance_tasks = maintenance_tasks
+        self._tasks = tasks
         self._stopped = threading.Event()
-        self._reap_at = 0.0
-        self._tidy_at = 0.0
-        self._forget_at = 0.0
-        self._forget_secrets_at = 0.0
+        self._due_at: dict[Callable[[], object], float] = {}
         self._thread = BackgroundThread(self._work, name="kedro-housekeeper")
 
     def start(self) -> None:
@@ -81,7 +86,7 @@ class Housekeeper:
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Whether it is at work."""
+        """Whether its thread is alive."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
@@ -89,20 +94,20 @@ class Housekeeper:
         self._stopped.set()
         self._thread.join()
         with suppress(StoreUnavailableError):
-            self._flush_maintenance_tasks()
+            self._flush()
 
     def _work(self) -> None:
         while not self._stopped.wait(_TICK_S):
             try:
                 self._dispatcher.stop_overdue()
-                self._dispatcher.record_again()
+                self._completion.retry()
                 self._lease.renew_if_due()
-                self._tell_of_changes_elsewhere()
-                self._flush_maintenance_tasks()
-                self._reap()
-                self._tidy()
-                self._forget()
-                self._forget_secrets()
+                self._deliver_changes_of_others()
+                self._flush()
+                self._every(_REAP_EVERY_S, self._lease.reap_dead_servers)
+                self._every(_TIDY_EVERY_S, self._store.tidy)
+                self._every(_PURGE_EVERY_S, self._purge)
+                self._every(_FORGET_SECRETS_EVERY_S, self._forget_secrets)
             except StoreUnavailableError as error:
                 self._lease.record_failure(error)
             except ServerSettingsError as error:
@@ -110,9 +115,17 @@ class Housekeeper:
             except Exception:  # without this thread the lease would end
                 logger.exception("The store of the runs could not be kept in order")
 
-    def _tell_of_changes_elsewhere(self) -> None:
-        """Pass on what other servers have done: cancelled runs of ours, ended awaited ones."""
-        executing = self._dispatcher.run_ids
+    def _every(self, seconds: float, work: Callable[[], object]) -> None:
+        """Do work when it is due; where it returns True, there is more of it now."""
+        now = time.monotonic()
+        if now >= self._due_at.get(work, 0.0):
+            self._due_at[work] = now + seconds
+            if work() is True:
+                self._due_at[work] = now
+
+    def _deliver_changes_of_others(self) -> None:
+        """Stop the runs that were cancelled at other servers; wake those who wait for theirs."""
+        executing = self._executions.executing_ids
         server_id = self._lease.server_id
         if executing and server_id is not None:
             for run_id in self._store.cancel_requests(server_id):
@@ -120,46 +133,27 @@ class Housekeeper:
         for run_id in self._store.ended_among(self._waiters.run_ids - executing):
             self._waiters.wake(run_id)
 
-    def _flush_maintenance_tasks(self) -> None:
-        for task in self._maintenance_tasks:
+    def _flush(self) -> None:
+        for task in self._tasks:
             task.flush()
 
-    def _reap(self) -> None:
-        now = time.monotonic()
-        if now >= self._reap_at:
-            self._reap_at = now + _REAP_EVERY_S
-            self._lease.reap_dead_servers()
-
-    def _tidy(self) -> None:
-        now = time.monotonic()
-        if now >= self._tidy_at:
-            self._tidy_at = now + _TIDY_EVERY_S
-            self._store.tidy()
-
-    def _forget(self) -> None:
-        now = time.monotonic()
-        if now < self._forget_at:
-            return
-        self._forget_at = now + _FORGET_EVERY_S
+    def _purge(self) -> bool:
+        """Delete old runs, and return whether there are more."""
         try:
             has_more = self._store.purge(
                 keep_runs=self._config.keep_runs,
                 keep_days=self._config.keep_days,
                 key_hours=self._config.idempotency_hours,
             )
-            for task in self._maintenance_tasks:
+            for task in self._tasks:
                 task.purge(datetime.now(timezone.utc) - timedelta(days=self._config.keep_days))
         except StoreUnavailableError as error:
             logger.warning("Old runs could not be deleted: %s", error.reason)
-            return
-        if has_more:
-            self._forget_at = now
+            return False
+        return has_more
 
     def _forget_secrets(self) -> None:
         """Forget credentials that were learnt before all runs that have not ended."""
-        now = time.monotonic()
-        if now < self._forget_secrets_at or not SECRETS.has_many():
-            return
-        self._forget_secrets_at = now + _FORGET_SECRETS_EVERY_S
-        oldest = self._store.oldest_active()
-        SECRETS.forget(before=math.inf if oldest is None else time_of(oldest).timestamp())
+        if SECRETS.has_many():
+            oldest = self._store.oldest_active()
+            SECRETS.forget(before=math.inf if oldest is None else time_of(oldest).timestamp())

@@ -1,4 +1,4 @@
-"""This server's place among the servers of a store, and the lease by which it keeps it."""
+"""The registration of this server in the store, and the lease that keeps it."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from kedro_flask_server.workers.killing import kill_what_is_left
 logger = logging.getLogger(__name__)
 
 LEASE_LOST = 70
-"""The exit code of a server that others have taken for dead (EX_SOFTWARE of sysexits.h)."""
+"""The exit code of a server that lost its lease, and its runs (EX_SOFTWARE of sysexits.h)."""
 
 # The part of a lease after which a server that could not renew it is ended.
 _USABLE = 0.9
 
-# Within which every server finds out that the store has forgotten it: none must be buried before.
+# Within which every server finds out that it is missing in the store: none is reaped before.
 _RETURN_WITHIN_S = 10.0
 
 
 class ServerLease:
-    """A server's being known to the store, for as long as it renews its lease.
+    """Keeps this server registered in the store by renewing a lease.
 
     Once its lease is over, servers on other machines take this one for dead, and its runs for
-    lost. So that nothing which is lost goes on writing, a process that executes runs is ended
-    before: by the kernel's timer, since a node may hold Python's lock, or the process be
-    stopped. It is no matter where every server is on this machine: there the process tells.
+    lost. So that no lost run goes on writing, a process that executes runs is ended before: by
+    the kernel's timer, since a node may hold Python's lock, or the process be stopped. Where all
+    servers are on this machine the lease does not matter: there, the process shows.
     """
 
     def __init__(
@@ -40,23 +40,23 @@ class ServerLease:
         store: RunStore,
         *,
         lease_s: float,
-        limit: Callable[[float | None], None],
+        renew_lease: Callable[[float | None], None],
         in_hand: Callable[[], Collection[str]] = tuple,
         on_return: Callable[[], None] = lambda: None,
     ) -> None:
-        """Prepare; `join` makes the server known.
+        """Prepare; `register` registers the server.
 
         Args:
             store: The store.
             lease_s: For how many seconds a lease is given.
-            limit: Has the runs end that execute in other processes, after as many seconds;
-                after None, never.
-            in_hand: Returns the runs that execute here, or that somebody waits for here.
-            on_return: Called when a store that had forgotten this server knows it again.
+            renew_lease: Has the runs end that execute in other processes, unless it is called
+                again within as many seconds; after None, never.
+            in_hand: Returns the runs that execute here, or that a client waits for here.
+            on_return: Called when this server is registered again.
         """
         self._store = store
         self._lease_s = lease_s
-        self._limit = limit
+        self._renew_runs = renew_lease
         self._in_hand = in_hand
         self._on_return = on_return
         self._renew_after_s = lease_s / 4
@@ -71,11 +71,11 @@ class ServerLease:
 
     @property
     def server_id(self) -> str | None:
-        """The server's id; None while the store does not know it."""
+        """The server's id; None while it is not registered."""
         return None if self._server is None else self._server.server_id
 
-    def join(self) -> None:
-        """Make this server known, and see to what dead ones have left.
+    def register(self) -> None:
+        """Register this server, and reap dead ones.
 
         Raises:
             ServerSettingsError: If the store cannot be used at all.
@@ -97,7 +97,7 @@ class ServerLease:
             StoreUnavailableError: If that cannot be done now.
         """
         if self._server is None:
-            self.join()
+            self.register()
             return
         self._store.open()  # a file that was replaced is opened again
         asked_at = time.monotonic()
@@ -107,20 +107,20 @@ class ServerLease:
         if is_same and self._store.servers.renew(self._server.server_id, self._lease_s):
             self._hold_from(asked_at)
             return
-        self._return(self._server)
+        self._register_again(self._server)
 
-    def _return(self, server: ServerProcess) -> None:
-        """Make this server known again to a store that has forgotten it.
+    def _register_again(self, server: ServerProcess) -> None:
+        """Register this server again in a store that does not know it.
 
-        Either others have taken it for dead, and its runs for lost, or the database was replaced
-        or restored: then it goes on under its id, with the runs that it executes.
+        Either others have reaped it, and its runs are lost, or the database was replaced or
+        restored: then it goes on under its id, with the runs that it executes.
         """
         in_hand = self._in_hand()
         generation = self._store.generation
         if self._store.servers.has_lost_lease(server.server_id, in_hand):
             self._end_if_executing()
             self._server = None
-            self.join()
+            self.register()
             return
         asked_at = time.monotonic()
         lost = self._store.servers.register_again(server, self._lease_s, in_hand)
@@ -155,16 +155,16 @@ class ServerLease:
         try:
             lost = self._store.servers.reap(is_dead, by=this.server_id)
         except ServerUnknownError:
-            self._return(this)
+            self._register_again(this)
             return
         for run_id in lost:
             logger.warning("Run %s is lost: the server that executed it died", run_id)
 
-    def leave(self) -> None:
-        """Have the store forget this server.
+    def unregister(self) -> None:
+        """Remove this server from the store.
 
         Raises:
-            StoreUnavailableError: If that cannot be done now; it is found dead, then.
+            StoreUnavailableError: If that cannot be done now; other servers reap it, then.
         """
         if self._server is not None:
             self._store.servers.unregister(self._server.server_id)
@@ -177,13 +177,13 @@ class ServerLease:
         )
 
     def set_executing(self, executes: bool) -> None:
-        """Say whether this process executes runs, which must stop before the lease ends."""
+        """Set whether this process executes runs, which must stop before the lease ends."""
         with self._lock:
             self._executes = executes
             self._set_timer()
 
     def record_failure(self, error: StoreUnavailableError) -> None:
-        """Take down that the store could not be reached, and log it the first time."""
+        """Record that the store could not be reached, and log it the first time."""
         if self.fault is None:
             logger.error("%s", error)
             if self._executes and not self._store.is_local:
@@ -213,10 +213,10 @@ class ServerLease:
         if self._executes:
             remaining_s = max(self._remaining_s(), 0.001)
             signal.setitimer(signal.ITIMER_REAL, remaining_s)
-            self._limit(remaining_s)
+            self._renew_runs(remaining_s)
         elif self._is_armed:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            self._limit(None)
+            self._renew_runs(None)
         self._is_armed = self._executes
 
     def _end_if_executing(self) -> None:

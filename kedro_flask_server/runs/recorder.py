@@ -1,4 +1,4 @@
-"""Stores what the runs that execute here tell, a batch at a time."""
+"""Stores the events of the runs that execute here, in batches."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from kedro_flask_server.store import PendingEvents, RunStore
 
 logger = logging.getLogger(__name__)
 
-# How often it stores what was told. A process that is killed loses what came since.
+# How often it stores events. A process that is killed loses those that came since.
 _EVERY_S = 0.2
 
-# After how long without a run it sleeps until there is one, who then has to wake it.
+# After how long without a run it sleeps until a run wakes it.
 _AWAKE_S = 5.0
 
 
@@ -39,18 +39,18 @@ class _Recording:
 
 
 class Recorder:
-    """A thread that stores events while runs execute; what is left comes with a run's end."""
+    """The thread that stores events while runs execute; the rest is stored with a run's end."""
 
-    def __init__(self, store: RunStore, news: Waiters, *, max_log_bytes: int) -> None:
+    def __init__(self, store: RunStore, waiters: Waiters, *, max_log_bytes: int) -> None:
         """Prepare; `start` begins.
 
         Args:
             store: Where the events go.
-            news: Who waits for events of runs.
+            waiters: The requests that wait for events of runs.
             max_log_bytes: How many bytes of log are kept of each run.
         """
         self._store = store
-        self._event_waiters = news
+        self._waiters = waiters
         self._max_log_bytes = max_log_bytes
         self._recordings: dict[str, _Recording] = {}
         self._changed = threading.Condition()
@@ -64,7 +64,7 @@ class Recorder:
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Whether it is at work."""
+        """Whether its thread is alive."""
         return self._thread.is_alive()
 
     def stop(self) -> None:
@@ -76,7 +76,7 @@ class Recorder:
         self._thread.join()
 
     def open(self, run_id: str, server_id: str, *, after: int) -> RunReport:
-        """Return what a run reports to while it executes.
+        """Return the report of a run that is to execute.
 
         Args:
             run_id: The run.
@@ -88,19 +88,19 @@ class Recorder:
             self._recordings[run_id] = _Recording(report, server_id)
             if self._is_asleep:
                 self._changed.notify_all()
-        self._event_waiters.wake(run_id)
+        self._waiters.wake(run_id)
         return report
 
     def close(self, run_id: str) -> None:
-        """Forget a run, and what it tells from now on."""
+        """Forget a run, and drop the events that still come."""
         with self._changed:
             recording = self._recordings.pop(run_id, None)
         if recording is not None:
             recording.report.close()
-        self._event_waiters.wake(run_id)
+        self._waiters.wake(run_id)
 
     def drain(self, run_id: str, server_id: str) -> PendingEvents:
-        """Return what a run has told that is not stored yet, for whoever stores its end.
+        """Return the pending events of a run, to be stored with its end.
 
         Args:
             run_id: The run.
@@ -115,12 +115,12 @@ class Recorder:
             recording.report.end()
             return recording.drain()
 
-    def restore(self, run_id: str, told: PendingEvents) -> None:
-        """Take again what could not be stored."""
+    def restore(self, run_id: str, pending: PendingEvents) -> None:
+        """Take pending events back that could not be stored."""
         with self._changed:
             recording = self._recordings.get(run_id)
             if recording is not None:
-                recording.report.restore(told.events)
+                recording.report.restore(pending.events)
                 recording.is_ending = False
 
     def _work(self) -> None:
@@ -138,36 +138,36 @@ class Recorder:
             self._is_due.clear()
             with self._changed:
                 is_stopping = self._is_stopping
-                told = self._drain_all()
-            if told:
-                self._store_all(told)
+                pending = self._drain_all()
+            if pending:
+                self._store_all(pending)
 
     def _drain_all(self) -> dict[str, PendingEvents]:
-        all_told = {}
+        batch = {}
         for run_id, recording in self._recordings.items():
             # What comes after that which is stored with a run's end must not be stored before it.
             if not recording.is_ending:
-                told = recording.drain()
-                recording.is_being_stored = bool(told.events)
-                all_told[run_id] = told
-        return {run_id: told for run_id, told in all_told.items() if told.events}
+                pending = recording.drain()
+                recording.is_being_stored = bool(pending.events)
+                batch[run_id] = pending
+        return {run_id: pending for run_id, pending in batch.items() if pending.events}
 
-    def _store_all(self, all_told: dict[str, PendingEvents]) -> None:
+    def _store_all(self, batch: dict[str, PendingEvents]) -> None:
         is_stored = True
         try:
-            self._store.events.add(all_told)
-        except StoreUnavailableError as error:  # the housekeeper finds out, and tells
+            self._store.events.add(batch)
+        except StoreUnavailableError as error:  # the housekeeper finds out, and logs it
             logger.debug("Events cannot be stored now: %s", error.reason)
             is_stored = False
         except Exception:  # what cannot be stored must not keep the rest from it
-            logger.exception("Events of the runs %s are lost", ", ".join(all_told))
+            logger.exception("Events of the runs %s are lost", ", ".join(batch))
         with self._changed:
-            for run_id, told in all_told.items():
+            for run_id, pending in batch.items():
                 recording = self._recordings.get(run_id)
                 if recording is not None:
                     recording.is_being_stored = False
                     if not is_stored:
-                        recording.report.restore(told.events)
+                        recording.report.restore(pending.events)
             self._changed.notify_all()
-        for run_id in all_told:
-            self._event_waiters.wake(run_id)
+        for run_id in batch:
+            self._waiters.wake(run_id)

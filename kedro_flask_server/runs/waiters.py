@@ -1,4 +1,4 @@
-"""Who waits for the end of which run."""
+"""The requests that wait for a run, and what wakes them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from kedro_flask_server.model.run import Run
 
 
 class Waiter:
-    """One request's wait for one run."""
+    """One request that waits for one run."""
 
     def __init__(self, waiters: Waiters) -> None:
-        """Begin to wait, for none as yet."""
+        """Create one that is attached to no run yet."""
         self._waiters = waiters
         self._run_ids: list[str] = []
-        self._is_over = threading.Event()
+        self._has_news = threading.Event()
         self.is_unrecordable = False
-        """Whether the run has ended, and its end cannot be stored: it is no use to wait."""
+        """Whether the run has ended, and its end cannot be stored: there is no use in waiting."""
         self.ended: Run | None = None
         """The run as it is stored, where it has ended here."""
 
     def attach(self, run_id: str) -> None:
-        """Wait for a run. Of several ids that were tried one is the run's."""
+        """Wait for a run. Of several ids that were tried, one is the run's."""
         self._run_ids.append(run_id)
         self._waiters.add(run_id, self)
 
@@ -33,27 +33,27 @@ class Waiter:
             self._waiters.remove(run_id, self)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait until there is something to see.
+        """Wait for news of the run.
 
         Args:
             timeout_s: How many seconds to wait at most.
 
         Returns:
-            Whether there is.
+            Whether there are any.
         """
-        is_over = self._is_over.wait(timeout_s)
-        self._is_over.clear()
-        return is_over
+        has_news = self._has_news.wait(timeout_s)
+        self._has_news.clear()
+        return has_news
 
-    def end(self, *, ended: Run | None, is_unrecordable: bool) -> None:
-        """Wake who waits."""
+    def wake(self, *, ended: Run | None, is_unrecordable: bool) -> None:
+        """Wake the request, as `Waiters.wake` says."""
         self.ended = ended or self.ended
         self.is_unrecordable = is_unrecordable
-        self._is_over.set()
+        self._has_news.set()
 
 
 class Waiters:
-    """All the waits of a server's requests."""
+    """All requests of a server that wait, by run. Thread-safe."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -62,7 +62,7 @@ class Waiters:
 
     @contextmanager
     def waiter(self, run_id: str | None = None) -> Iterator[Waiter]:
-        """Return a waiter of a run; of none, as yet, where that is not known."""
+        """Return a waiter for a run, or for one that is still to be attached."""
         waiter = Waiter(self)
         if run_id is not None:
             waiter.attach(run_id)
@@ -72,12 +72,12 @@ class Waiters:
             waiter.detach()
 
     def add(self, run_id: str, waiter: Waiter) -> None:
-        """Have a waiter told of a run, until it is removed."""
+        """Wake a waiter with the news of a run, until it is removed."""
         with self._lock:
             self._waiters.setdefault(run_id, []).append(waiter)
 
     def remove(self, run_id: str, waiter: Waiter) -> None:
-        """Have a waiter told no more of a run."""
+        """Remove a waiter of a run."""
         with self._lock:
             waiters = self._waiters[run_id]
             waiters.remove(waiter)
@@ -91,7 +91,7 @@ class Waiters:
             return set(self._waiters)
 
     def wake(self, run_id: str, *, ended: Run | None = None, is_unrecordable: bool = False) -> None:
-        """Wake who waits for a run.
+        """Wake the waiters of a run.
 
         Args:
             run_id: The run.
@@ -101,9 +101,9 @@ class Waiters:
         with self._lock:
             waiters = list(self._waiters.get(run_id, ()))
         for waiter in waiters:
-            waiter.end(ended=ended, is_unrecordable=is_unrecordable)
+            waiter.wake(ended=ended, is_unrecordable=is_unrecordable)
 
     def wake_all(self) -> None:
-        """Wake everybody who waits."""
+        """Wake all waiters."""
         for run_id in self.run_ids:
             self.wake(run_id)

@@ -59,7 +59,7 @@ class EventStore:
             told: What was told, by the run's id.
         """
         new = {run_id: rows_of(run_id, each.events) for run_id, each in told.items()}
-        if not self._database.is_sqlite and not self._database.is_writing:
+        if not self._database.is_sqlite:
             self._add_at_once(told, new)
             return
         with self._database.writing() as connection:
@@ -82,7 +82,7 @@ class EventStore:
     def _add_at_once(
         self, told: Mapping[str, PendingEvents], new: Mapping[str, list[EventRow]]
     ) -> None:
-        from kedro_flask_server.store import transactions
+        from kedro_flask_server.store import statements
 
         of_runs = [
             {
@@ -93,7 +93,7 @@ class EventStore:
             }
             for run_id, each in told.items()
         ]
-        transactions.append_events(
+        statements.append_events(
             self._database, of_runs, [row for each in new.values() for row in each]
         )
 

@@ -7,12 +7,10 @@ acknowledge what it is sent: neither TCP nor the server's own limits end the wai
 
 from __future__ import annotations
 
-import re
 import select
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
 from typing import Any
 
 import psycopg
@@ -20,8 +18,7 @@ from psycopg import pq
 from psycopg.abc import RV, PQGen
 from psycopg.waiting import Ready
 
-_NAME = re.compile(r":(\w+)")
-_NUMBERS = count(1)
+from kedro_flask_server.store.prepared import Statement
 
 _INTEGERS = (20, 21, 23)
 _BOOLEAN = 16
@@ -76,26 +73,6 @@ class Connection(psycopg.Connection[Any]):
     def has_news(self) -> bool:
         """Whether something has come that was not asked for, such as its end."""
         return is_ready(self.pgconn.socket, Ready.R, 0)
-
-
-class Statement:
-    """A statement, and the names of its values in their order."""
-
-    def __init__(self, text: str) -> None:
-        """Take a statement.
-
-        Args:
-            text: In SQL, with ``:name`` as the placeholder of a value.
-        """
-        names: dict[str, int] = {}
-        numbered = _NAME.sub(lambda found: f"${names.setdefault(found[1], len(names) + 1)}", text)
-        self.text = numbered.encode()
-        self.names = tuple(names)
-        self.name = f"kedro_{next(_NUMBERS)}".encode()
-
-    def values(self, given: Mapping[str, Any]) -> list[bytes | None]:
-        """Return its values as libpq takes them."""
-        return [_dump(given[name]) for name in self.names]
 
 
 Rows = list[tuple[Any, ...]]
@@ -220,14 +197,6 @@ def _error_of(result: pq.abc.PGresult) -> psycopg.Error:
         kind = psycopg.DatabaseError
     message = result.error_field(field.MESSAGE_PRIMARY) or result.error_message
     return kind(message.decode(errors="replace"))
-
-
-def _dump(value: Any) -> bytes | None:
-    if value is None:
-        return None
-    if isinstance(value, bool):
-        return b"t" if value else b"f"
-    return str(value).encode()
 
 
 def _rows_of(result: pq.abc.PGresult) -> Rows:

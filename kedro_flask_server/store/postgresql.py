@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import ssl
 import threading
@@ -25,10 +24,11 @@ from sqlalchemy.pool import NullPool
 from kedro_flask_server.store.exchange import (
     Connection,
     Rows,
-    Statement,
     exchange,
     is_ready,
 )
+from kedro_flask_server.store.prepared import Statement
+from kedro_flask_server.store.url import hosts_of
 
 # What a request waits for, one after the other: for a connection of the pool; for it to show that
 # it works, and where it does not for another to be made; and for an answer there. Together it is no
@@ -54,12 +54,7 @@ _LOCK_MS = 2_000
 _BELIEVED_S = 1.0
 
 _MAX_CONNECTIONS = 10
-_DEFAULT_PORT = 5432
-
 _WRITABLE = ("read-write", "primary")
-
-_HOST = re.compile(r"([\w.-]+|\[[0-9A-Fa-f:.]+\])(?::(\d+))?")
-"""One host of several, and its port."""
 
 # What says that another server is to be asked: one that can only be read, or that stops.
 _NOT_HERE = ("25006", "57P01", "57P02", "57P03")
@@ -109,7 +104,7 @@ class PostgreSQL:
             url: The address; its host may be several, as ``host:port,host:port``.
             options: libpq's options.
         """
-        self._hosts = list(_hosts_of(url))
+        self._hosts = list(hosts_of(url))
         self._options: dict[str, Any] = {
             "target_session_attrs": "read-write",
             **options,
@@ -360,12 +355,6 @@ def _connected(conninfo: str, ends_at: float) -> pq.abc.PGconn:
 def _connection_fault(pgconn: pq.abc.PGconn, reason: str) -> psycopg.OperationalError:
     pgconn.finish()
     return psycopg.OperationalError(reason.strip())
-
-
-def _hosts_of(url: URL) -> Iterator[tuple[str, int]]:
-    for each in (url.host or "localhost").split(","):
-        host, port = _HOST.fullmatch(each.strip()).groups()  # type: ignore[union-attr]  # located
-        yield host.strip("[]"), int(port or url.port or _DEFAULT_PORT)
 
 
 def _authorities(options: Mapping[str, Any]) -> dict[str, str]:

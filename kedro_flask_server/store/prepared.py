@@ -1,17 +1,22 @@
-"""Statements that every run needs, put together once.
+"""Statements that every run needs, compiled once.
 
 SQLite executes one in a few microseconds, of which SQLAlchemy makes thirty and more.
 """
 
 from __future__ import annotations
 
+import re
 from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, Select, Update
 from sqlalchemy.dialects import sqlite
+
+_NAME = re.compile(r":(\w+)")
+_NUMBERS = count(1)
 
 
 class Prepared:
@@ -64,6 +69,34 @@ class Prepared:
     def _row(self) -> Callable[..., Any]:
         assert isinstance(self._statement, Select)  # noqa: S101  others find no rows
         return namedtuple("Row", [each.name for each in self._statement.selected_columns])
+
+
+class Statement:
+    """A statement that PostgreSQL executes, and the names of its values in their order."""
+
+    def __init__(self, text: str) -> None:
+        """Take a statement.
+
+        Args:
+            text: In SQL, with ``:name`` as the placeholder of a value.
+        """
+        names: dict[str, int] = {}
+        numbered = _NAME.sub(lambda found: f"${names.setdefault(found[1], len(names) + 1)}", text)
+        self.text = numbered.encode()
+        self.names = tuple(names)
+        self.name = f"kedro_{next(_NUMBERS)}".encode()
+
+    def values(self, given: Mapping[str, Any]) -> list[bytes | None]:
+        """Return its values as libpq takes them."""
+        return [_dump(given[name]) for name in self.names]
+
+
+def _dump(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return b"t" if value else b"f"
+    return str(value).encode()
 
 
 def driver_of(connection: Connection) -> Any:

@@ -20,8 +20,8 @@ from kedro_flask_server.errors import (
 )
 from kedro_flask_server.model.caller import ApiKey, Scope
 from kedro_flask_server.model.run import AuditRecord
+from kedro_flask_server.store import Database, locate
 from kedro_flask_server.store.api_keys import AccessStore
-from kedro_flask_server.store.database import Database, locate
 
 NOW = datetime.now(timezone.utc)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import kedro_flask_server
-from kedro_flask_server.store.upgrading import NEWEST_REVISION
+from kedro_flask_server.store.schema_versions import NEWEST_REVISION
 from tests.servers import PROJECTS, RunningServer, copy_project, environment, start_command
 
 pytestmark = pytest.mark.once
@@ -46,9 +46,9 @@ def release(folder: Path, *, after: str, oldest_program: str) -> tuple[Path, str
         revision=revision, before=after, oldest_program=oldest_program, column=f"next_{revision}"
     )
     (store / "migrations" / "versions" / f"{revision}_next.py").write_text(step)
-    upgrading = store / "upgrading.py"
-    text = upgrading.read_text().replace(f'"{NEWEST_REVISION}"', f'"{revision}"', 1)
-    upgrading.write_text(text)
+    versions = store / "schema_versions.py"
+    text = versions.read_text().replace(f'"{NEWEST_REVISION}"', f'"{revision}"', 1)
+    versions.write_text(text)
     return folder, revision
 
 

@@ -1,4 +1,4 @@
-"""The places of runs: how many execute, whose turn it is, none started twice, none lost."""
+"""The slots of runs: how many execute, whose turn it is, none started twice, none lost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,8 +19,9 @@ from kedro_flask_server.executors.threads import ThreadExecutor
 from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.model.run import Run, RunFilter, RunOutcome, RunRequest, RunStatus
 from kedro_flask_server.model.stop import StopRequest
+from kedro_flask_server.runs.factory import create_run_service
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.store import ClaimedRun, Database, RunStore, locate
+from kedro_flask_server.store import AddedRun, ClaimedRun, Database, RunStore, locate
 from tests.servers import eventually
 
 
@@ -60,7 +62,7 @@ def make_service(tmp_path: Path, project: CountingProject) -> Iterator[Callable[
     def make(store_class: type[RunStore] = RunStore, **settings) -> RunService:
         database = Database(locate(None, tmp_path / "state"))
         config = ServerConfig(project_path=Path(), **({"workers": 1} | settings))
-        service = RunService(
+        service = create_run_service(
             store_class(database, project="probe", env="local"),
             ThreadExecutor(project, workers=config.workers),  # type: ignore[arg-type]
             config,
@@ -139,7 +141,7 @@ def test_run_with_a_limit_of_its_own_waits_its_turn_while_others_pass(
     assert project.most_at_once == {"all": 3, "train": 1, "other": 2}
 
 
-def test_place_of_a_run_that_is_refused_is_free_again(make_service, project) -> None:
+def test_slot_of_a_run_that_is_refused_is_free_again(make_service, project) -> None:
     service = make_service()
     project.may_end.set()
     service.run(RunRequest(), key="k")
@@ -149,49 +151,63 @@ def test_place_of_a_run_that_is_refused_is_free_again(make_service, project) -> 
     assert service.submit(RunRequest()).status is RunStatus.RUNNING
 
 
-class StoreThatForgetsToAnswer(RunStore):
-    """Takes a run in or up, or takes its end, and has the answer lost."""
+class Wrapped:
+    """A part of a store, some of whose methods are others."""
 
-    is_deaf = False
+    def __init__(self, part: object) -> None:
+        self.part = part
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.part, name)
+
+
+class StoreThatForgetsToAnswer(RunStore):
+    """Stores a new run, a claim or an end, and has the answer lost."""
+
     forgets = ""
 
-    def add(self, *args, **kwargs) -> Run | ClaimedRun:
-        added = super().add(*args, **kwargs)
-        self._forget_to_answer()
-        return added
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        forget = self._forget
 
-    def claim(self, *args, **kwargs) -> ClaimedRun | None:
-        claim = super().claim(*args, **kwargs)
-        if claim is not None and self.forgets == "claim":
-            self._forget_to_answer()
-        return claim
+        class NewRuns(Wrapped):
+            def add(self, *args) -> AddedRun:
+                added: AddedRun = self.part.add(*args)
+                forget("add")
+                return added
 
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        with super().together():
-            yield
-        if self.forgets == "together":
-            self._forget_to_answer()
+        class Queue(Wrapped):
+            def claim(self, *args) -> ClaimedRun | None:
+                claimed: ClaimedRun | None = self.part.claim(*args)
+                if claimed is not None:
+                    forget("claim")
+                return claimed
 
-    def _forget_to_answer(self) -> None:
-        if self.is_deaf:
-            self.is_deaf = False
+        self.new_runs = NewRuns(self.new_runs)  # type: ignore[assignment]
+        self.queue = Queue(self.queue)  # type: ignore[assignment]
+
+    def finish(self, *args) -> Run | None:
+        ended = super().finish(*args)
+        self._forget("finish")
+        return ended
+
+    def _forget(self, what: str) -> None:
+        if self.forgets == what:
+            self.forgets = ""
             raise StoreUnavailableError("the answer was lost")
 
 
 @pytest.mark.once
-@pytest.mark.parametrize("forgets", ["add", "claim", "together"])
+@pytest.mark.parametrize("forgets", ["add", "claim", "finish"])
 def test_run_whose_taking_up_has_no_answer_is_executed_all_the_same_and_once(
     make_service, project, forgets: str
 ) -> None:
     service = make_service(StoreThatForgetsToAnswer)
     service.start()
-    store = service._store
-    store.forgets = forgets
     if forgets != "add":
         service.submit(RunRequest())
         service.submit(RunRequest())
-    store.is_deaf = True
+    service._store.forgets = forgets
     if forgets == "add":
         with pytest.raises(StoreUnavailableError):
             service.submit(RunRequest())
@@ -199,25 +215,28 @@ def test_run_whose_taking_up_has_no_answer_is_executed_all_the_same_and_once(
     eventually(lambda: all_have_ended(service))
     assert {run.status for run in all_runs(service)} == {RunStatus.SUCCESS}
     assert set(Counter(project.started).values()) == {1}
-    assert service.run(RunRequest(), timeout_s=5).status is RunStatus.SUCCESS  # the place is free
+    assert service.run(RunRequest(), timeout_s=5).status is RunStatus.SUCCESS  # the slot is free
 
 
 class StoreThatAnswersLate(RunStore):
-    """Answers who takes up a run when another has put it back, or after three seconds."""
+    """Answers a claim when another thread has put the run back, or after three seconds."""
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.has_put_back = threading.Event()
+        self.has_put_back = has_put_back = threading.Event()
 
-    def claim(self, *args, **kwargs) -> ClaimedRun | None:
-        claim = super().claim(*args, **kwargs)
-        if claim is not None and threading.current_thread().name.startswith("kedro-run"):
-            self.has_put_back.wait(3)
-        return claim
+        class Queue(Wrapped):
+            def claim(self, *args) -> ClaimedRun | None:
+                claimed: ClaimedRun | None = self.part.claim(*args)
+                if claimed is not None and threading.current_thread().name.startswith("kedro-run"):
+                    has_put_back.wait(3)
+                return claimed
 
-    def put_back(self, *args, **kwargs) -> None:
-        super().put_back(*args, **kwargs)
-        self.has_put_back.set()
+            def requeue(self, *args) -> None:
+                self.part.requeue(*args)
+                has_put_back.set()
+
+        self.queue = Queue(self.queue)  # type: ignore[assignment]
 
 
 def test_run_that_is_being_taken_up_is_not_put_back(make_service, project) -> None:
@@ -234,19 +253,28 @@ def test_run_that_is_being_taken_up_is_not_put_back(make_service, project) -> No
 
 
 class StoreWithARunThatCannotBeRead(RunStore):
-    """Cannot read the next run, where it is asked together with a run's end."""
+    """Cannot read the next run, once, where a run's end makes room for it."""
 
     failures = finished = 0
 
-    def finish(self, *args, **kwargs) -> Run | None:
-        self.finished += 1
-        return super().finish(*args, **kwargs)
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        store = self
 
-    def claim(self, *args, **kwargs) -> ClaimedRun | None:
-        if threading.current_thread().name.startswith("kedro-run") and not self.failures:
-            self.failures += 1
-            raise ValueError("this is no run")
-        return super().claim(*args, **kwargs)
+        class Queue(Wrapped):
+            def claim(self, *args) -> ClaimedRun | None:
+                is_of_end = threading.current_thread().name.startswith("kedro-run")
+                if is_of_end and not store.failures:
+                    store.failures += 1
+                    raise ValueError("this is no run")
+                found: ClaimedRun | None = self.part.claim(*args)
+                return found
+
+        self.queue = Queue(self.queue)  # type: ignore[assignment]
+
+    def finish(self, *args) -> Run | None:
+        self.finished += 1
+        return super().finish(*args)
 
 
 def test_run_ends_whatever_is_wrong_with_the_next(make_service, project) -> None:

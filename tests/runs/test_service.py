@@ -42,8 +42,16 @@ from kedro_flask_server.model.run import (
 from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.model.server_process import ServerProcess
 from kedro_flask_server.model.stop import StopRequest
+from kedro_flask_server.runs.factory import create_run_service
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.store import Database, PendingEvents, RunStore, locate
+from kedro_flask_server.store import (
+    ClaimedRun,
+    Database,
+    NewRun,
+    PendingEvents,
+    RunStore,
+    locate,
+)
 from kedro_flask_server.store.schema import runs, servers
 from tests.servers import eventually
 
@@ -91,7 +99,7 @@ def make_service(
     def make(env: str = "local", **settings) -> RunService:
         database = Database(locate(database_url, Path("/nowhere")))
         config = ServerConfig(project_path=Path(), **({"workers": 1} | settings))
-        service = RunService(
+        service = create_run_service(
             RunStore(database, project="probe", env=env),
             ThreadExecutor(project, workers=config.workers),  # type: ignore[arg-type]
             config,
@@ -282,7 +290,7 @@ def test_drain_records_what_does_not_end_in_time(make_service, project, clients)
 def test_drain_of_a_service_that_never_started_is_immediate(project, tmp_path: Path) -> None:
     store = RunStore(Database(locate(None, tmp_path / "state")), project="p", env="e")
     executor = ThreadExecutor(project, workers=1)
-    service = RunService(store, executor, ServerConfig(project_path=Path()))
+    service = create_run_service(store, executor, ServerConfig(project_path=Path()))
     assert service.drain(0) is True
     assert not (tmp_path / "state").exists()
     with pytest.raises(ServerStoppingError):
@@ -337,18 +345,21 @@ def test_start_finds_what_a_dead_server_left(make_service, database_url, project
     store.open()
     dead = replace(ServerProcess.this(), pid=2**22 + 1)
     store.servers.register(dead, lease_s=60)
-    options = {
-        "run_id": RunIds().next,
-        "server_id": dead.server_id,
-        "key": None,
-        "key_hours": 1,
-        "workers": 1,
-        "max_queued": 10,
-    }
-    running = store.add(RunRequest(), is_held=False, **options)
-    assert store.claim(dead.server_id, {}) is not None
-    queued_run = store.add(RunRequest(), is_held=False, **options)
-    held = store.add(RunRequest(), is_held=True, **options)
+    ids = RunIds()
+
+    def add(*, is_held: bool) -> Run:
+        new = NewRun(
+            request=RunRequest(),
+            server_id=dead.server_id,
+            is_held=is_held,
+            workers=1,
+            max_queued=10,
+        )
+        return store.new_runs.add(new, ids.next).run
+
+    running = add(is_held=False)
+    assert store.queue.claim(dead.server_id, {}) is not None
+    queued_run, held = add(is_held=False), add(is_held=True)
     store.close()
 
     project.may_end.set()
@@ -404,9 +415,8 @@ def test_thread_that_ends_before_the_server_is_told(
         time.sleep(0.05)
     assert service.dead_threads() == [name]
     assert name in service.faults()["threads"]
-    service._is_stopping = True
+    service.drain(10)
     assert service.dead_threads() == []
-    service._is_stopping = False
 
 
 def end_thread(name: str) -> None:
@@ -421,12 +431,18 @@ class StoreThatForgetsToAnswer(RunStore):
 
     is_deaf = False
 
-    def claim(self, *args, **kwargs) -> Run | None:
-        run = super().claim(*args, **kwargs)
-        if run is not None and self.is_deaf:
-            self.is_deaf = False
-            raise StoreUnavailableError("the answer was lost")
-        return run
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        claim = self.queue.claim
+
+        def claim_and_forget(*args) -> ClaimedRun | None:
+            claimed = claim(*args)
+            if claimed is not None and self.is_deaf:
+                self.is_deaf = False
+                raise StoreUnavailableError("the answer was lost")
+            return claimed
+
+        self.queue.claim = claim_and_forget  # type: ignore[method-assign]
 
     def finish(self, *args, **kwargs) -> bool:
         is_stored = super().finish(*args, **kwargs)
@@ -440,10 +456,12 @@ class StoreThatIsFull(RunStore):
     """Stores no ends, for as long as it is full."""
 
     is_full = False
+    refused = 0
     fault: Exception = StoreUnavailableError("the disk is full")
 
     def finish(self, *args, **kwargs) -> bool:
         if self.is_full:
+            self.refused += 1
             raise self.fault
         return super().finish(*args, **kwargs)
 
@@ -463,7 +481,7 @@ def serve(
 ) -> Iterator[RunService]:
     database = Database(locate(None, tmp_path / "state"))
     store = store_class(database, project="probe", env="local")
-    service = RunService(
+    service = create_run_service(
         store,
         ThreadExecutor(project, workers=1),  # type: ignore[arg-type]
         ServerConfig(project_path=Path(), workers=1),
@@ -520,7 +538,7 @@ def test_drain_stores_the_ends_that_it_can_and_leaves_the_rest_to_be_found(
     full._store.is_full = True
     run = full.submit(RunRequest())
     project.may_end.set()
-    eventually(full._dispatcher.has_unrecorded)
+    eventually(lambda: full._store.refused)
     if not is_full:
         threading.Timer(0.3, setattr, (full._store, "is_full", False)).start()
     assert full.drain(0.2 if is_full else 5) is not is_full

@@ -23,7 +23,7 @@ from alembic.script import ScriptDirectory
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.store import Database, database, locate
 from kedro_flask_server.store.schema import metadata, runs, schema_revisions, servers
-from kedro_flask_server.store.upgrading import NEWEST_REVISION
+from kedro_flask_server.store.schema_versions import NEWEST_REVISION
 from tests.conftest import fill, small_disk
 from tests.postgresql import PostgreSQL
 from tests.servers import eventually
@@ -306,13 +306,10 @@ def test_what_is_written_while_the_file_is_deleted_is_not_taken_for_stored(tmp_p
         write_and_delete(made)
 
 
-def test_what_is_written_within_another_transaction_is_stored_with_it_or_not_at_all(
-    database_url: str,
-) -> None:
+def test_transaction_is_stored_whole_or_not_at_all(database_url: str) -> None:
     def fill_in(made: Database, *, fails: bool) -> None:
-        with made.writing():
-            with made.writing() as inner:
-                inner.execute(sqlalchemy.insert(servers).values(SERVER))
+        with made.writing() as connection:
+            connection.execute(sqlalchemy.insert(servers).values(SERVER))
             if fails:
                 raise ZeroDivisionError
 

@@ -17,7 +17,7 @@ from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 from kedro_flask_server.model.run import RunFilter, RunOutcome, RunRequest, RunStatus
 from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.model.server_process import ServerProcess
-from kedro_flask_server.store import ClaimedRun, Database, PendingEvents, RunStore, locate
+from kedro_flask_server.store import ClaimedRun, Database, NewRun, PendingEvents, RunStore, locate
 from tests.conftest import require
 from tests.postgresql import (
     PostgreSQL,
@@ -47,18 +47,16 @@ def opened(url: str) -> Iterator[RunStore]:
 
 
 def add(store: RunStore, *, may_start: bool = False) -> str | ClaimedRun:
-    found = store.add(
-        RunRequest(),
-        run_id=IDS.next,
+    new = NewRun(
+        request=RunRequest(),
         server_id=HERE.server_id,
         is_held=False,
-        key=None,
-        key_hours=1,
         workers=2,
         max_queued=1000,
         may_start=may_start,
     )
-    return found if isinstance(found, ClaimedRun) else found.run_id
+    added = store.new_runs.add(new, IDS.next)
+    return added.claimed or added.run.run_id
 
 
 def every_kind_of_work(store: RunStore, claim: ClaimedRun) -> list[Callable[[], object]]:
@@ -67,13 +65,13 @@ def every_kind_of_work(store: RunStore, claim: ClaimedRun) -> list[Callable[[], 
     outcome = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.0)
     return [
         lambda: add(store),
-        lambda: store.claim(HERE.server_id, {}),
-        lambda: store.claim(HERE.server_id, {"a": 1}),
+        lambda: store.queue.claim(HERE.server_id, {}),
+        lambda: store.queue.claim(HERE.server_id, {"a": 1}),
         lambda: store.events.add({run_id: told}),
         lambda: store.finish(claim.run, outcome, told),
         lambda: store.get(run_id),
         lambda: store.page(RunFilter(), limit=10, cursor=None),
-        store.has_queued,
+        store.queue.has_any,
         lambda: store.request_cancel(run_id),
         lambda: store.servers.renew(HERE.server_id, 60),
         lambda: store.servers.reap(lambda *_: False),
@@ -107,7 +105,7 @@ def test_all_work_ends_in_time_while_server_is_stopped(
         works = every_kind_of_work(store, claim)
         with ThreadPoolExecutor(len(works)) as threads:
             if is_warm:  # a connection for each
-                list(threads.map(lambda _: store.has_queued(), works))
+                list(threads.map(lambda _: store.queue.has_any(), works))
             else:
                 store.close()
             postgresql_server.pause()
@@ -126,7 +124,7 @@ def test_all_work_goes_on_where_open_connections_hang(postgresql_server: Postgre
         assert isinstance(claim, ClaimedRun)
         works = every_kind_of_work(store, claim)
         with ThreadPoolExecutor(len(works)) as threads:
-            list(threads.map(lambda _: store.has_queued(), works))
+            list(threads.map(lambda _: store.queue.has_any(), works))
             postgresql_server.pause_connections()
             try:
                 list(threads.map(ends_in_time, works))
@@ -209,7 +207,7 @@ def test_writes_go_on_at_the_promoted_standby(what: str) -> None:
         hosts = f"127.0.0.1:{standby.port},127.0.0.1:{primary.port}"
         with opened(f"postgresql://tests@{hosts}/{name}") as store:
             store.servers.register(HERE, 60)
-            works = [store.has_queued] * 8
+            works = [store.queue.has_any] * 8
             with ThreadPoolExecutor(8) as threads:
                 list(threads.map(lambda work: work(), works))
             first = add(store)
@@ -295,7 +293,7 @@ def test_pgbouncer_may_give_each_transaction_another_connection(
 
         def run(_: int) -> None:
             add(store)
-            claim = store.claim(HERE.server_id, {})
+            claim = store.queue.claim(HERE.server_id, {})
             assert claim is not None
             store.events.add({claim.run.run_id: told})
             assert store.finish(claim.run, outcome, told)

@@ -18,7 +18,7 @@ from kedro_flask_server.model.run import (
     RunStatus,
 )
 from kedro_flask_server.store import RunStore
-from tests.store.test_store import (  # noqa: F401  its fixtures serve here, too
+from tests.store.test_runs import (  # noqa: F401  its fixtures serve here, too
     add,
     claim,
     finish,

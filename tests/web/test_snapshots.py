@@ -17,6 +17,7 @@ from kedro_flask_server.model.caller import Caller, Scope
 from kedro_flask_server.model.run import ErrorDetail, Snapshot
 from kedro_flask_server.project.snapshot import fingerprint_of
 from kedro_flask_server.redaction import SECRETS
+from kedro_flask_server.runs.factory import create_run_service
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.store import Database, RunStore, locate
 from kedro_flask_server.web.snapshots import SnapshotAnswers
@@ -63,7 +64,7 @@ def project() -> CountingProject:
 
 @pytest.fixture
 def service(tmp_path: Path, project: CountingProject) -> Iterator[RunService]:
-    service = RunService(
+    service = create_run_service(
         RunStore(Database(locate(None, tmp_path / "state")), project="probe", env="local"),
         ThreadExecutor(project, workers=1),  # type: ignore[arg-type]
         ServerConfig(project_path=Path(), workers=1),

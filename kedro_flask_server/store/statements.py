@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kedro_flask_server.store.database import Database
-from kedro_flask_server.store.exchange import Statement
+from kedro_flask_server.store.prepared import Statement
+from kedro_flask_server.store.scope import Scope
 
 _NOW_MS = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
 _IN_SCOPE = "project = :project AND env = :env"
@@ -172,20 +173,18 @@ class Ended(NamedTuple):
     cancel_requested_at: int | None
 
 
-class Transactions:
+class Statements:
     """The transactions of the runs of one project and environment."""
 
-    def __init__(self, database: Database, scope: Mapping[str, str], lock: int) -> None:
+    def __init__(self, database: Database, scope: Scope) -> None:
         """Choose a project and environment.
 
         Args:
             database: The database.
-            scope: ``project`` and ``env``.
-            lock: What those lock who count their rows, to act upon it.
+            scope: The project and environment.
         """
         self._database = database
         self._scope = scope
-        self._lock = lock
 
     def add(
         self, row: Mapping[str, Any], pipelines: Sequence[str], **values: Any
@@ -204,7 +203,7 @@ class Transactions:
             sqlalchemy.exc.IntegrityError: If its id is taken.
         """
         given = {**row, **values, "pipelines": json.dumps(pipelines)}
-        found = self._database.transact(_ADD, given, lock=self._lock)
+        found = self._database.transact(_ADD, given, lock=self._scope.lock_key)
         return TakenIn(*found[0]) if found else None
 
     def claim(self, server_id: str) -> tuple[Taken | None, bool]:
@@ -216,8 +215,8 @@ class Transactions:
         Returns:
             Its row, None where there is none; and whether whose turn it is is not that simple.
         """
-        given = {**self._scope, "server_id": server_id}
-        [(is_disputed, *row)] = self._database.transact(_CLAIM, given, lock=self._lock)
+        given = {**self._scope.values, "server_id": server_id}
+        [(is_disputed, *row)] = self._database.transact(_CLAIM, given, lock=self._scope.lock_key)
         return None if row[0] is None else Taken(*row), bool(is_disputed)
 
     def finish(self, events: Sequence[EventRow], **values: Any) -> Ended | None:

@@ -11,7 +11,7 @@ import pytest
 from kedro_flask_server.model.run import Progress, RunOutcome, RunRequest, RunStatus
 from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.model.server_process import ServerProcess
-from kedro_flask_server.store import ClaimedRun, Database, PendingEvents, RunStore, locate
+from kedro_flask_server.store import ClaimedRun, Database, NewRun, PendingEvents, RunStore, locate
 from tests.postgresql import PostgreSQL
 from tests.proxies import CountingProxy, counting_proxy
 from tests.store import open_when_ready
@@ -32,9 +32,8 @@ class Counted:
         self.store.servers.register(HERE, lease_s=60)
 
     def add(self, *, may_start: bool = True, key: str | None = None) -> ClaimedRun | None:
-        found = self.store.add(
-            RunRequest(),
-            run_id=IDS.next,
+        new = NewRun(
+            request=RunRequest(),
             server_id=HERE.server_id,
             is_held=False,
             key=key,
@@ -43,7 +42,7 @@ class Counted:
             max_queued=9,
             may_start=may_start,
         )
-        return found if isinstance(found, ClaimedRun) else None
+        return self.store.new_runs.add(new, IDS.next).claimed
 
     def finish(self, claim: ClaimedRun | None) -> None:
         assert claim is not None
@@ -81,7 +80,7 @@ def test_run_is_taken_in_and_ended_in_a_round_trip_each(counted: Counted) -> Non
 def test_run_is_queued_and_taken_up_in_a_round_trip_each(counted: Counted) -> None:
     def queue_and_take_up() -> None:
         assert counted.add(may_start=False) is None
-        counted.finish(counted.store.claim(HERE.server_id, {}))
+        counted.finish(counted.store.queue.claim(HERE.server_id, {}))
 
     assert counted.trips_of(queue_and_take_up) == 3
 
@@ -91,6 +90,6 @@ def test_key_takes_one_more(counted: Counted) -> None:
 
 
 def test_what_is_looked_for_from_time_to_time_takes_a_round_trip(counted: Counted) -> None:
-    assert counted.trips_of(counted.store.has_queued) == 1
+    assert counted.trips_of(counted.store.queue.has_any) == 1
     assert counted.trips_of(lambda: counted.store.cancel_requests(HERE.server_id)) == 1
     assert counted.trips_of(lambda: counted.store.ended_among(["x"])) == 1

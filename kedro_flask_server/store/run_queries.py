@@ -18,6 +18,7 @@ from kedro_flask_server.store import rows
 from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.events import events_after
 from kedro_flask_server.store.schema import run_pipelines, runs
+from kedro_flask_server.store.scope import Scope
 from kedro_flask_server.store.summaries import read_summaries, size_of
 
 # Of one page, in characters: requests are up to `max_body_bytes` each.
@@ -26,21 +27,18 @@ _MAX_PAGE_CHARS = 1_000_000
 _MICROSECOND = timedelta(microseconds=1)
 
 
-class RunReader:
+class RunQueries:
     """Tells of runs; every method may raise `StoreUnavailableError`, within five seconds."""
 
-    def __init__(self, database: Database, *, project: str, env: str) -> None:
-        """Read the runs of a project and environment.
+    def __init__(self, database: Database, scope: Scope) -> None:
+        """Read the runs of a scope.
 
         Args:
             database: The database, which others may share.
-            project: The project's name.
-            env: The configuration environment.
+            scope: The project and environment.
         """
         self._database = database
-        self._project = project
-        self._env = env
-        self._scope = (runs.c.project == project, runs.c.env == env)
+        self._scope = scope
 
     def get(self, run_id: str) -> Run | None:
         """Return a run; None where there is none of that id in this project and environment."""
@@ -48,7 +46,7 @@ class RunReader:
             return None
         with self._database.reading() as connection:
             row = self._row(connection, run_id)
-            return None if row is None else rows.load_run(row, self._position(connection, row))
+            return None if row is None else self.load(connection, row)
 
     def event_page(
         self, run_id: str, *, after: int, limit: int, kind: EventType | None
@@ -63,7 +61,7 @@ class RunReader:
         """
         if not is_run_id(run_id):
             return None
-        status = select(runs.c.status).where(*self._scope, runs.c.run_id == run_id)
+        status = select(runs.c.status).where(*self._scope.is_of_run, runs.c.run_id == run_id)
         with self._database.reading() as connection:
             # The state first: by the time that a run has ended, all that it told is stored.
             found = connection.execute(status).scalar()
@@ -74,15 +72,9 @@ class RunReader:
         newest = some[:limit][-1].id if some else after
         return EventPage(events=some[:limit], next=None if is_last else newest)
 
-    def has_queued(self) -> bool:
-        """Whether a run is queued."""
-        statement = select(runs.c.run_id).where(*self._scope, runs.c.status == RunStatus.QUEUED)
-        with self._database.reading() as connection:
-            return connection.execute(statement.limit(1)).first() is not None
-
     def oldest_active(self) -> str | None:
         """Return the id of the oldest run that has not ended; None where all have."""
-        found = select(func.min(runs.c.run_id)).where(*self._scope)
+        found = select(func.min(runs.c.run_id)).where(*self._scope.is_of_run)
         with self._database.reading() as connection:
             oldest = [
                 connection.execute(found.where(runs.c.status == each)).scalar() for each in ACTIVE
@@ -104,7 +96,7 @@ class RunReader:
         if not is_key(key):  # databases refuse some characters
             return False
         is_sent = (runs.c.submitted_by == submitter, runs.c.idempotency_key == key)
-        statement = select(runs.c.run_id).where(*self._scope, *is_sent)
+        statement = select(runs.c.run_id).where(*self._scope.is_of_run, *is_sent)
         with self._database.reading() as connection:
             return connection.execute(statement).first() is not None
 
@@ -159,14 +151,14 @@ class RunReader:
         With each comes the size of what is included: drivers read all that a query finds.
         """
         found = (runs.c.run_id, size_of(include).label("size"))
-        statement = select(*found).where(*self._scope)
+        statement = select(*found).where(*self._scope.is_of_run)
         run_id = runs.c.run_id
         if wanted.pipeline is not None:
             if self._database.is_sqlite and not wanted.statuses:
                 # The rows are to be found by their pipeline: a comparison with what is no column
                 # keeps SQLite from starting with the project.
-                in_project = runs.c.project + "" == self._project
-                statement = select(*found).where(in_project, runs.c.env == self._env)
+                in_project = runs.c.project + "" == self._scope.project
+                statement = select(*found).where(in_project, runs.c.env == self._scope.env)
                 run_id = run_pipelines.c.run_id
             of_pipeline = run_pipelines.c.pipeline == rows.ascii_name(wanted.pipeline)
             statement = statement.join(run_pipelines).where(of_pipeline)
@@ -190,32 +182,28 @@ class RunReader:
             statement = statement.where(run_id < cursor)
         return statement.order_by(run_id.desc())
 
+    def load(self, connection: Connection, row: Any) -> Run:
+        """Return the run of a row, with its position in the queue."""
+        return rows.load_run(row, self._position(connection, row))
+
     def _row(self, connection: Connection, run_id: str) -> Any:
-        statement = select(runs).where(*self._scope, runs.c.run_id == run_id)
+        statement = select(runs).where(*self._scope.is_of_run, runs.c.run_id == run_id)
         return connection.execute(statement).one_or_none()
 
     def _position(self, connection: Connection, row: Any) -> int | None:
         if row.status != RunStatus.QUEUED:
             return None
         is_before = runs.c.run_id < row.run_id
-        return 1 + self._count(connection, runs.c.status == RunStatus.QUEUED, is_before)
+        return 1 + self._scope.count(connection, runs.c.status == RunStatus.QUEUED, is_before)
 
     def _positions(self, connection: Connection) -> dict[str, int]:
         statement = (
             select(runs.c.run_id)
-            .where(*self._scope, runs.c.status == RunStatus.QUEUED)
+            .where(*self._scope.is_of_run, runs.c.status == RunStatus.QUEUED)
             .order_by(runs.c.run_id)
         )
         queued = connection.execute(statement).scalars()
         return {run_id: position for position, run_id in enumerate(queued, 1)}
-
-    def running_at(self, server_id: str) -> list[str]:
-        """Return the ids of the runs that a server executes."""
-        statement = select(runs.c.run_id).where(
-            runs.c.status == RunStatus.RUNNING, runs.c.owner == server_id
-        )
-        with self._database.reading() as connection:
-            return list(connection.execute(statement).scalars())
 
     def cancel_requests(self, server_id: str) -> list[str]:
         """Return the ids of the runs that a server executes and that are to be cancelled."""
@@ -226,15 +214,6 @@ class RunReader:
         )
         with self._database.reading() as connection:
             return list(connection.execute(statement).scalars())
-
-    def _count(self, connection: Connection, *conditions: Any) -> int:
-        statement = select(func.count()).select_from(runs).where(*self._scope, *conditions)
-        return int(connection.execute(statement).scalar() or 0)
-
-    def _exists(self, run_id: str) -> bool:
-        with self._database.reading() as connection:
-            statement = select(runs.c.run_id).where(runs.c.run_id == run_id)
-            return connection.execute(statement).first() is not None
 
 
 def _has_queued(found: Iterable[Run]) -> bool:

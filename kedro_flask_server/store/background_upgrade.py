@@ -1,4 +1,4 @@
-"""Brings a schema up to date while those who ask for the store are told so."""
+"""Brings a schema up to date in the background, while requests are told to try again."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from kedro_flask_server.errors import StoreUnavailableError
 
 
-class Upgrade:
+class BackgroundUpgrade:
     """Work of a thread of its own, which a server's start does not wait for to the end.
 
     A large store takes longer than a start may: a probe would have the server started again, and

@@ -30,7 +30,8 @@ from kedro_flask_server.model.run import (
 from kedro_flask_server.model.run_id import RunIds, time_of
 from kedro_flask_server.model.server_process import ServerProcess
 from kedro_flask_server.redaction import SECRETS
-from kedro_flask_server.store import Database, PendingEvents, RunStore, locate
+from kedro_flask_server.store import Database, NewRun, PendingEvents, RunStore, locate
+from kedro_flask_server.store.scope import Scope
 from tests.store import open_when_ready
 
 HERE = ServerProcess.this()
@@ -62,20 +63,14 @@ def store(open_store: Callable[..., RunStore]) -> RunStore:
 
 
 def add(store: RunStore, request: RunRequest | None = None, **options) -> Run:
-    given = {
-        "run_id": IDS.next,
-        "server_id": HERE.server_id,
-        "is_held": False,
-        "key": None,
-        "key_hours": 24,
-        "workers": 1,
-        "max_queued": 1000,
-    }
-    return store.add(request or RunRequest(), **(given | options))
+    given = {"server_id": HERE.server_id, "is_held": False, "workers": 1, "max_queued": 1000}
+    next_id = options.pop("run_id", IDS.next)
+    new = NewRun(request=request or RunRequest(), **(given | options))
+    return store.new_runs.add(new, next_id).run
 
 
 def claim(store: RunStore, server: ServerProcess = HERE, **concurrency: int) -> str | None:
-    claim = store.claim(server.server_id, concurrency)
+    claim = store.queue.claim(server.server_id, concurrency)
     return None if claim is None else claim.run.run_id
 
 
@@ -120,7 +115,7 @@ def test_run_goes_from_queued_through_running_to_its_end(store: RunStore) -> Non
     assert (queued.project, queued.env, queued.submitted_by) == ("probe", "local", None)
     assert abs(datetime.now(timezone.utc) - queued.created_at) < timedelta(seconds=5)
 
-    claimed = store.claim(HERE.server_id, {})
+    claimed = store.queue.claim(HERE.server_id, {})
     assert claimed is not None
     running = claimed.run
     assert (running.run_id, running.status) == (queued.run_id, RunStatus.RUNNING)
@@ -210,8 +205,8 @@ def test_no_run_is_taken_up_twice(store: RunStore) -> None:
 def test_run_that_is_put_back_waits_again(store: RunStore) -> None:
     run_id = add(store).run_id
     assert claim(store) == run_id
-    assert store.running_at(HERE.server_id) == [run_id]
-    store.requeue(run_id, HERE.server_id)
+    assert store.queue.running_at(HERE.server_id) == [run_id]
+    store.queue.requeue(run_id, HERE.server_id)
     assert get(store, run_id).status is RunStatus.QUEUED
     assert claim(store) == run_id
 
@@ -223,7 +218,7 @@ def test_held_run_is_left_to_who_holds_it(store: RunStore) -> None:
     assert claim(store, other) is None
     assert claim(store) == run_id
     let_go = add(store, is_held=True).run_id
-    store.release_hold(let_go)
+    store.queue.release_hold(let_go)
     assert claim(store, other) == let_go
 
 
@@ -411,11 +406,11 @@ def types(store: RunStore, run_id: str) -> list[str]:
 
 def test_events_tell_each_state_of_a_run_with_its_time(store: RunStore) -> None:
     run_id = add(store).run_id
-    claimed = store.claim(HERE.server_id, {})
+    claimed = store.queue.claim(HERE.server_id, {})
     assert claimed is not None
     assert claimed.event_id == 2
-    store.requeue(run_id, HERE.server_id)
-    claimed = store.claim(HERE.server_id, {})
+    store.queue.requeue(run_id, HERE.server_id)
+    claimed = store.queue.claim(HERE.server_id, {})
     assert claimed is not None
     assert claimed.event_id == 4
     error = ErrorDetail(type="ValueError", message="no \0 \ud800", node="n", traceback="t")
@@ -696,10 +691,9 @@ def test_server_frozen_in_a_transaction_does_not_keep_others_waiting(
     if store.is_local:
         pytest.skip("there, the processes of one machine alone share it")
     frozen = Database(locate(database_url, Path()))
-    other = RunStore(frozen, project="probe", env="local")
     add(store)
     with contextlib.suppress(StoreUnavailableError), frozen.writing() as connection:
-        other._lock_scope(connection)
+        Scope("probe", "local").lock(frozen, connection)
         started_at = time.monotonic()
         while not can_claim(store):
             assert time.monotonic() - started_at < 8

@@ -1,0 +1,109 @@
+"""Stores how runs ended, as soon as that can be done."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import replace
+from datetime import datetime, timezone
+
+from kedro_flask_server.errors import StoreUnavailableError
+from kedro_flask_server.model.run import Run, RunOutcome
+from kedro_flask_server.runs.executions import Execution, Executions
+from kedro_flask_server.runs.lease import ServerLease
+from kedro_flask_server.runs.recorder import Recorder
+from kedro_flask_server.runs.waiters import Waiters
+from kedro_flask_server.store import RunStore
+
+logger = logging.getLogger(__name__)
+
+# How long clients wait for a run whose end cannot be stored.
+_UNRECORDABLE_AFTER_S = 3.0
+
+
+class Completion:
+    """Stores the ends of runs, and keeps those that cannot be stored now."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        executions: Executions,
+        lease: ServerLease,
+        recorder: Recorder,
+        waiters: Waiters,
+    ) -> None:
+        """Take what it needs.
+
+        Args:
+            store: Where the ends go.
+            executions: Has the runs that execute here.
+            lease: Notes that the store cannot be reached.
+            recorder: Has their events that are not stored yet.
+            waiters: Who waits for them.
+        """
+        self._store = store
+        self._executions = executions
+        self._lease = lease
+        self._recorder = recorder
+        self._waiters = waiters
+
+    def record(self, execution: Execution, outcome: RunOutcome) -> bool:
+        """Store how a run ended, and free its slot; where that cannot be done now, keep the end.
+
+        Args:
+            execution: The run.
+            outcome: How it ended.
+
+        Returns:
+            Whether it is stored.
+        """
+        run_id = execution.run_id
+        pending = self._recorder.drain(run_id, execution.server_id)
+        try:
+            ended = self._store.finish(execution.run, outcome, pending)
+            ended = ended or self._end_without_row(execution, outcome)
+        except Exception as error:  # the slot must be free again, and the run have its end
+            self._recorder.restore(run_id, pending)
+            self._log_failure(run_id, error)
+            self._executions.keep_unrecorded(execution, outcome)
+            self._executions.remove(run_id)
+            return False
+        self._recorder.close(run_id)
+        self._executions.drop_unrecorded(run_id)
+        self._executions.remove(run_id)
+        self._waiters.wake(run_id, ended=ended)
+        return True
+
+    def _log_failure(self, run_id: str, error: Exception) -> None:
+        if isinstance(error, StoreUnavailableError):
+            self._lease.record_failure(error)
+        else:
+            logger.error("The end of run %s could not be stored", run_id, exc_info=error)
+
+    def _end_without_row(self, execution: Execution, outcome: RunOutcome) -> Run | None:
+        """Return a run as it ended whose row is gone; None where it has another end there."""
+        run_id = execution.run_id
+        if self._store.get(run_id) is not None:
+            logger.warning("Run %s has another end in the store", run_id)
+            return None
+        logger.error(
+            "Run %s has ended (%s), and its row is gone: the database was replaced meanwhile",
+            run_id,
+            outcome.status,
+        )
+        return replace(
+            execution.run,
+            status=outcome.status,
+            duration_ms=outcome.duration_ms,
+            error=outcome.error,
+            finished_at=datetime.now(timezone.utc),
+        )
+
+    def retry(self) -> None:
+        """Try again to store the ends that could not be stored."""
+        can_store = True
+        for each in self._executions.unrecorded():
+            # Where one cannot be stored, nor could the others, and each would take seconds.
+            can_store = can_store and self.record(each.execution, each.outcome)
+            if not can_store and time.monotonic() - each.since > _UNRECORDABLE_AFTER_S:
+                self._waiters.wake(each.execution.run_id, is_unrecordable=True)

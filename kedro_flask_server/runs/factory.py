@@ -1,0 +1,96 @@
+"""Puts the parts of `RunService` together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from kedro_flask_server.config.settings import ServerConfig
+from kedro_flask_server.executors import Executor
+from kedro_flask_server.runs.admission import Admission
+from kedro_flask_server.runs.completion import Completion
+from kedro_flask_server.runs.dispatcher import Dispatcher
+from kedro_flask_server.runs.executions import Executions
+from kedro_flask_server.runs.housekeeping import Housekeeper, MaintenanceTask
+from kedro_flask_server.runs.lease import ServerLease
+from kedro_flask_server.runs.lifecycle import Lifecycle
+from kedro_flask_server.runs.recorder import Recorder
+from kedro_flask_server.runs.service import RunService
+from kedro_flask_server.runs.snapshots import Snapshots
+from kedro_flask_server.runs.waiters import Waiters
+from kedro_flask_server.runs.waiting import Waiting
+from kedro_flask_server.store import RunStore
+
+
+def create_run_service(
+    store: RunStore,
+    executor: Executor,
+    config: ServerConfig,
+    *,
+    maintenance_tasks: Sequence[MaintenanceTask] = (),
+    fingerprint: Callable[[Iterable[str]], str | None] = lambda sources: None,
+) -> RunService:
+    """Return the service of a store and an executor, with all its parts.
+
+    Args:
+        store: Keeps the runs.
+        executor: Executes them.
+        config: The settings of the server.
+        maintenance_tasks: What else is to be done from time to time while the store is open.
+        fingerprint: Returns, of Python source files, what a snapshot of the project depends on;
+            None where that cannot be told.
+    """
+    waiters, event_waiters = Waiters(), Waiters()
+    lease = ServerLease(
+        store,
+        lease_s=config.lease_s,
+        renew_lease=executor.renew_lease,
+        in_hand=lambda: executions.in_hand | waiters.run_ids,
+        on_return=waiters.wake_all,
+    )
+    executions = Executions(config.workers, lease)
+    recorder = Recorder(store, event_waiters, max_log_bytes=config.max_log_bytes)
+    completion = Completion(store, executions, lease, recorder, waiters)
+    dispatcher = Dispatcher(
+        store,
+        executor,
+        executions=executions,
+        completion=completion,
+        lease=lease,
+        recorder=recorder,
+        config=config,
+    )
+    housekeeper = Housekeeper(
+        store,
+        config,
+        lease=lease,
+        dispatcher=dispatcher,
+        executions=executions,
+        completion=completion,
+        waiters=waiters,
+        tasks=maintenance_tasks,
+    )
+    lifecycle = Lifecycle(
+        store,
+        executor,
+        config,
+        lease=lease,
+        executions=executions,
+        completion=completion,
+        dispatcher=dispatcher,
+        recorder=recorder,
+        housekeeper=housekeeper,
+        waiters=waiters,
+        event_waiters=event_waiters,
+    )
+    return RunService(
+        store,
+        config,
+        lease=lease,
+        lifecycle=lifecycle,
+        admission=Admission(store, dispatcher, config),
+        dispatcher=dispatcher,
+        waiting=Waiting(store, executions, lifecycle, slots=config.workers + config.max_waiting),
+        waiters=waiters,
+        event_waiters=event_waiters,
+        snapshots=Snapshots(executor, fingerprint),
+    )

@@ -1,0 +1,190 @@
+"""The start and the end of what executes runs, and whether it works meanwhile."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import threading
+
+from kedro_flask_server.config.settings import ServerConfig, unknown_pipelines
+from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
+from kedro_flask_server.executors import Executor
+from kedro_flask_server.runs.completion import Completion
+from kedro_flask_server.runs.dispatcher import Dispatcher
+from kedro_flask_server.runs.executions import Executions
+from kedro_flask_server.runs.housekeeping import Housekeeper
+from kedro_flask_server.runs.lease import ServerLease
+from kedro_flask_server.runs.recorder import Recorder
+from kedro_flask_server.runs.waiters import Waiters
+from kedro_flask_server.store import RunStore
+
+logger = logging.getLogger(__name__)
+
+
+class Lifecycle:
+    """Starts the threads and processes of runs with the first need of them, and ends them."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        executor: Executor,
+        config: ServerConfig,
+        *,
+        lease: ServerLease,
+        executions: Executions,
+        completion: Completion,
+        dispatcher: Dispatcher,
+        recorder: Recorder,
+        housekeeper: Housekeeper,
+        waiters: Waiters,
+        event_waiters: Waiters,
+    ) -> None:
+        """Take the parts; nothing starts yet.
+
+        Args:
+            store: Keeps the runs.
+            executor: Executes them.
+            config: The settings of the server.
+            lease: Registers this server.
+            executions: Has the runs that execute here.
+            completion: Stores their ends.
+            dispatcher: Claims queued runs.
+            recorder: Stores their events.
+            housekeeper: Does the periodic maintenance.
+            waiters: Who waits for the end of runs.
+            event_waiters: Who waits for events of runs.
+        """
+        self._store = store
+        self._executor = executor
+        self._config = config
+        self._lease = lease
+        self._executions = executions
+        self._completion = completion
+        self._dispatcher = dispatcher
+        self._recorder = recorder
+        self._housekeeper = housekeeper
+        self._waiters = waiters
+        self._event_waiters = event_waiters
+        self._lock = threading.Lock()
+        self._is_started = False
+        self._is_about_to_stop = False
+        self.is_stopping = False
+        """Whether runs are admitted no more."""
+        self.is_stopped = False
+        """Whether all has ended that executed here."""
+
+    def start(self) -> None:
+        """Open the store and begin to execute what is queued there; again, do nothing.
+
+        A store that cannot be reached now is tried again, and `faults` says so.
+
+        Raises:
+            ServerSettingsError: If the store cannot be used at all.
+        """
+        if self._is_started:
+            return
+        with self._lock:
+            if self._is_started or self.is_stopping:
+                return
+            try:
+                self._lease.register()
+            except StoreUnavailableError as error:
+                self._lease.record_failure(error)
+            self._dispatcher.start()
+            self._recorder.start()
+            self._housekeeper.start()
+            self._is_started = True
+            # For servers that do not call `drain`; by then their runs have ended.
+            atexit.register(self.drain, 0)
+
+    def server_id(self) -> str:
+        """Start, if that has not been done, and return by which id the store knows this server.
+
+        Raises:
+            ServerSettingsError: If the store cannot be used at all.
+            StoreUnavailableError: If it has not been reached yet.
+        """
+        self.start()
+        server_id = self._lease.server_id
+        if server_id is None and not self.is_stopping:
+            raise StoreUnavailableError(self._lease.fault or "it is being opened")
+        return server_id or ""
+
+    def faults(self) -> dict[str, str]:
+        """Return why no runs can be admitted: what is at fault, and how; empty where they can."""
+        if self._is_about_to_stop or self.is_stopping:
+            return {"draining": "The server is stopping."}
+        try:
+            self.start()
+        except ServerSettingsError as error:
+            return {"store": str(error)}
+        if self._lease.fault is not None:
+            return {"store": self._lease.fault}
+        dead = self.dead_threads()
+        if dead:
+            names = ", ".join(dead)
+            return {
+                "threads": "The server does not take up runs any more; start it again. "
+                f"What has ended: {names}."
+            }
+        faults = self._executor.faults()
+        wrong = unknown_pipelines(self._config, self._executor.pipelines())
+        return {"settings": wrong, **faults} if wrong else faults
+
+    def dead_threads(self) -> list[str]:
+        """Return the names of the threads that have ended, though the server cannot do without.
+
+        It asks neither the store nor the network, and waits for nothing.
+        """
+        if not self._is_started or self.is_stopping:
+            return []
+        is_alive = {
+            "kedro-dispatcher": self._dispatcher.is_alive(),
+            "kedro-recorder": self._recorder.is_alive(),
+            "kedro-housekeeper": self._housekeeper.is_alive(),
+        }
+        dead = [name for name, is_at_work in is_alive.items() if not is_at_work]
+        return [*dead, *self._executor.dead_threads()]
+
+    def begin_to_stop(self) -> None:
+        """Have `faults` say that the server stops, so that no more is sent; it still works."""
+        self._is_about_to_stop = True
+
+    def drain(self, timeout_s: float) -> bool:
+        """Admit no more runs and let those under way end, as `RunService.drain` says.
+
+        Args:
+            timeout_s: How many seconds the runs under way get.
+
+        Returns:
+            Whether every run that had started here came to its own end.
+        """
+        with self._lock:
+            self.is_stopping = True
+            if self.is_stopped or not self._is_started:
+                self.is_stopped = True
+                return True
+        self._dispatcher.stop()
+        self._waiters.wake_all()
+        executing = len(self._executions.executing_ids)
+        if executing:
+            logger.info("Waiting up to %g s for the end of %d runs", timeout_s, executing)
+        is_idle = self._executions.wait_until_idle(timeout_s)
+        for run_id in self._executions.executing_ids:
+            logger.warning("Run %s is cut off: the server stops", run_id)
+        self._executor.shutdown()
+        cut_off = self._dispatcher.give_up()
+        self.is_stopped = True
+        self._waiters.wake_all()
+        self._event_waiters.wake_all()
+        self._housekeeper.stop()
+        self._recorder.stop()
+        try:
+            self._completion.retry()
+            # A server that is not to be found dead has no more ends to store.
+            if not cut_off and not self._executions.unrecorded():
+                self._lease.unregister()
+        except StoreUnavailableError as error:
+            self._lease.record_failure(error)
+        self._store.close()
+        return is_idle

@@ -1,0 +1,296 @@
+"""New runs: within limits, once for each idempotency key, queued or claimed as they are stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from sqlalchemy import Connection, func, select, update
+from sqlalchemy.exc import IntegrityError
+
+from kedro_flask_server.errors import KeyReusedError, QuotaError, ServerBusyError
+from kedro_flask_server.model.event import EventType
+from kedro_flask_server.model.run import (
+    ACTIVE,
+    NOBODY,
+    AuditRecord,
+    Run,
+    RunRequest,
+    RunStatus,
+    Submitter,
+)
+from kedro_flask_server.model.run_id import run_id_at, time_of
+from kedro_flask_server.redaction import SECRETS
+from kedro_flask_server.store import rows
+from kedro_flask_server.store.audit import AuditTrail
+from kedro_flask_server.store.database import Database
+from kedro_flask_server.store.events import add_rows
+from kedro_flask_server.store.prepared import Prepared
+from kedro_flask_server.store.queue import ClaimedRun, is_known
+from kedro_flask_server.store.run_queries import RunQueries
+from kedro_flask_server.store.schema import run_pipelines, runs
+from kedro_flask_server.store.scope import IN_SCOPE, Scope
+from kedro_flask_server.store.statements import Statements
+
+_QUEUED = Prepared(
+    select(func.count()).select_from(runs).where(*IN_SCOPE, runs.c.status == RunStatus.QUEUED)
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRun:
+    """A run that is to be stored.
+
+    Attributes:
+        request: What to run.
+        submitter: The caller who sends it.
+        server_id: The server that admits it.
+        is_held: Whether no other server may claim it.
+        key: An idempotency key.
+        key_hours: For how many hours a key counts.
+        workers: How many runs this server executes at a time.
+        max_queued: How many runs may be queued, besides those that start at once.
+        may_start: Whether the server has a free slot for it, should no other run be queued.
+    """
+
+    request: RunRequest
+    submitter: Submitter = NOBODY
+    server_id: str
+    is_held: bool
+    key: str | None = None
+    key_hours: float = 24.0
+    workers: int
+    max_queued: int
+    may_start: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddedRun:
+    """What has become of a new run.
+
+    Attributes:
+        run: The run; the earlier one, where the key was sent before.
+        claimed: The same, where the server is to execute it at once.
+    """
+
+    run: Run
+    claimed: ClaimedRun | None = None
+
+
+class NewRuns:
+    """Stores the new runs of one project and environment."""
+
+    def __init__(
+        self,
+        database: Database,
+        scope: Scope,
+        queries: RunQueries,
+        statements: Statements | None = None,
+    ) -> None:
+        """Store the runs of a scope.
+
+        Args:
+            database: The database.
+            scope: The project and environment.
+            queries: Reads its runs.
+            statements: PostgreSQL's transactions of one round trip.
+        """
+        self._database = database
+        self._scope = scope
+        self._queries = queries
+        self._statements = statements
+        self._trail = AuditTrail(project=scope.project, env=scope.env)
+
+    def add(self, new: NewRun, next_id: Callable[[], str]) -> AddedRun:
+        """Store a run as queued or claimed, or find the one that was sent with the same key.
+
+        Args:
+            new: The run.
+            next_id: Returns an id, another at each call: one may be taken.
+
+        Raises:
+            KeyReusedError: If the key was sent before, with another request.
+            QuotaError: If the submitter has as many runs as they may.
+            ServerBusyError: If as many runs are queued as may.
+        """
+        if new.key is not None:  # most that comes again is found without a turn to write
+            found = self._sent_before(new, new.key)
+            if found is not None:
+                return AddedRun(run=found)
+        sent = rows.dump_request(new.request)
+        SECRETS.keep_those_in(sent)
+        while True:
+            values = self._row(new, next_id(), sent)
+            try:
+                return self._add_at_once(new, values) or self._add(new, values)
+            except IntegrityError:
+                # Another server has made the same id within the same millisecond. Were it
+                # anything else, this would not end.
+                if not self._exists(values["run_id"]):
+                    raise
+
+    def _row(self, new: NewRun, run_id: str, sent: str) -> dict[str, Any]:
+        return {
+            "run_id": run_id,
+            **self._scope.values,
+            "status": RunStatus.QUEUED.value,
+            "request": sent,
+            "submitted_by": new.submitter.name,
+            "idempotency_key": new.key,
+            "request_hash": None if new.key is None else rows.hash_request(new.request),
+            "held_by": new.server_id if new.is_held else None,
+        }
+
+    def _add_at_once(self, new: NewRun, values: dict[str, Any]) -> AddedRun | None:
+        """Store a run in one round trip; None with SQLite, or where something is unusual."""
+        if self._statements is None:
+            return None
+        run_id, submitter = values["run_id"], new.submitter
+        record = self._trail.row(_submission(submitter, run_id))
+        taken_in = self._statements.add(
+            values,
+            rows.pipeline_names(new.request),
+            server_id=new.server_id,
+            max_queued=new.max_queued,
+            may_start=new.may_start,
+            max_own_active=submitter.max_active,
+            max_own_queued=submitter.max_queued,
+            created_at=rows.to_ms(time_of(run_id)),
+            **{"noted_at" if name == "time" else name: record[name] for name in record},
+        )
+        if taken_in is None:
+            return None
+        if taken_in.started_at is None:
+            return AddedRun(run=replace(_stored(values), position=taken_in.queued + 1))
+        return _started({**values, **_running(new.server_id, taken_in.started_at)})
+
+    def _add(self, new: NewRun, values: dict[str, Any]) -> AddedRun:
+        run_id = values["run_id"]
+        with self._database.writing() as connection:
+            self._scope.lock(self._database, connection)
+            if new.key is not None:
+                self._release_expired_key(connection, new, new.key)
+                row = self._of_key(connection, new, new.key)
+                if row is not None:
+                    return AddedRun(run=self._same(connection, row, new))
+            self._refuse_beyond_quota(connection, new.submitter)
+            queued = self._count_queued(connection)
+            self._refuse_beyond_limit(connection, new, queued)
+            self._trail.add(self._database, connection, _submission(new.submitter, run_id))
+            starts = new.may_start and not queued and is_known(connection, new.server_id)
+            if starts:
+                now = self._database.now_ms(connection)
+                started_at = max(now, rows.to_ms(time_of(run_id)))
+                values = {**values, **_running(new.server_id, started_at)}
+            self._insert(connection, values, rows.pipeline_names(new.request))
+        if starts:
+            return _started(values)
+        return AddedRun(run=replace(_stored(values), position=queued + 1))
+
+    def _insert(self, connection: Connection, values: dict[str, Any], pipelines: list[str]) -> None:
+        self._database.insert(connection, runs, [*values], [tuple(values.values())])
+        run_id, started_at = values["run_id"], values.get("started_at")
+        of_run = [(run_id, name) for name in pipelines]
+        self._database.insert(connection, run_pipelines, ("run_id", "pipeline"), of_run)
+        events = [(run_id, 1, rows.to_ms(time_of(run_id)), EventType.RUN_QUEUED.value, "{}")]
+        if started_at is not None:
+            events.append((run_id, 2, started_at, EventType.RUN_STARTED.value, "{}"))
+        add_rows(self._database, connection, events)
+
+    def _sent_before(self, new: NewRun, key: str) -> Run | None:
+        with self._database.reading() as connection:
+            row = self._of_key(connection, new, key)
+            if row is None or row.run_id < _oldest_id(new.key_hours):
+                return None
+            return self._same(connection, row, new)
+
+    def _same(self, connection: Connection, row: Any, new: NewRun) -> Run:
+        """Return the run that was sent with the key of a new one."""
+        if row.request_hash != rows.hash_request(new.request):
+            raise KeyReusedError
+        return replace(self._queries.load(connection, row), is_replay=True)
+
+    def _of_key(self, connection: Connection, new: NewRun, key: str) -> Any:
+        """Return the row that was sent with a key; None where there is none."""
+        statement = select(runs).where(*self._sent_with(new, key))
+        return connection.execute(statement).one_or_none()
+
+    def _release_expired_key(self, connection: Connection, new: NewRun, key: str) -> None:
+        """Take a key whose time is over from its run."""
+        is_expired = runs.c.run_id < _oldest_id(new.key_hours)
+        statement = update(runs).where(*self._sent_with(new, key), is_expired)
+        connection.execute(statement.values(idempotency_key=None, request_hash=None))
+
+    def _sent_with(self, new: NewRun, key: str) -> tuple[Any, ...]:
+        is_of_submitter = runs.c.submitted_by == new.submitter.name
+        return (*self._scope.is_of_run, is_of_submitter, runs.c.idempotency_key == key)
+
+    def _refuse_beyond_quota(self, connection: Connection, submitter: Submitter) -> None:
+        for kind, limit, states in (
+            ("active", submitter.max_active, ACTIVE),
+            ("queued", submitter.max_queued, (RunStatus.QUEUED,)),
+        ):
+            if limit is None:
+                continue
+            is_own = runs.c.submitted_by == submitter.name
+            if self._scope.count(connection, runs.c.status.in_(states), is_own) >= limit:
+                raise QuotaError(submitter.name, limit, kind)
+
+    def _count_queued(self, connection: Connection) -> int:
+        [(queued,)] = _QUEUED.rows(connection, self._scope.values)
+        return int(queued)
+
+    def _refuse_beyond_limit(self, connection: Connection, new: NewRun, queued: int) -> None:
+        if queued < new.max_queued:
+            return
+        is_running_here = (runs.c.status == RunStatus.RUNNING, runs.c.owner == new.server_id)
+        running = self._scope.count(connection, *is_running_here)
+        # What has a free slot is queued for a moment only.
+        if queued >= new.max_queued + max(0, new.workers - running):
+            raise ServerBusyError("their turn to run", limit=new.max_queued, setting="max_queued")
+
+    def _exists(self, run_id: str) -> bool:
+        with self._database.reading() as connection:
+            statement = select(runs.c.run_id).where(runs.c.run_id == run_id)
+            return connection.execute(statement).first() is not None
+
+
+def _running(server_id: str, started_at: int) -> dict[str, Any]:
+    """Return what is different in the row of a run that starts as it is stored."""
+    return {"status": RunStatus.RUNNING.value, "owner": server_id, "started_at": started_at}
+
+
+def _started(values: dict[str, Any]) -> AddedRun:
+    run = _stored(values)
+    return AddedRun(run=run, claimed=ClaimedRun(run=run, event_id=2))
+
+
+def _stored(values: dict[str, Any]) -> Run:
+    return Run(
+        run_id=values["run_id"],
+        project=values["project"],
+        env=values["env"],
+        status=RunStatus(values["status"]),
+        request=RunRequest(**json.loads(values["request"])),
+        created_at=time_of(values["run_id"]),
+        started_at=rows.from_ms(values.get("started_at")),
+        submitted_by=values["submitted_by"] or None,
+    )
+
+
+def _submission(submitter: Submitter, run_id: str) -> AuditRecord:
+    return AuditRecord(
+        time=datetime.now(timezone.utc),
+        who=submitter.name,
+        what="run.submitted",
+        subject=run_id,
+        address=submitter.address,
+    )
+
+
+def _oldest_id(hours: float) -> str:
+    """Return the id of a run that was admitted so many hours ago."""
+    return run_id_at(datetime.now(timezone.utc) - timedelta(hours=hours))

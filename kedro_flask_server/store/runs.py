@@ -1,0 +1,282 @@
+"""The runs of one project and environment: how they end, and what else there is of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import bindparam, select, update
+
+from kedro_flask_server.model.event import EventType
+from kedro_flask_server.model.run import (
+    ACTIVE,
+    NOBODY,
+    AuditRecord,
+    ErrorDetail,
+    Run,
+    RunOutcome,
+    RunRequest,
+    RunStatus,
+    Submitter,
+)
+from kedro_flask_server.model.run_id import is_run_id, time_of
+from kedro_flask_server.store import rows
+from kedro_flask_server.store.audit import AuditTrail
+from kedro_flask_server.store.database import Database
+from kedro_flask_server.store.events import (
+    EventStore,
+    PendingEvents,
+    add_rows,
+    append_cancelled,
+    append_event,
+    ended_with,
+    newest_id,
+    rows_of,
+)
+from kedro_flask_server.store.new_runs import NewRuns
+from kedro_flask_server.store.prepared import Prepared
+from kedro_flask_server.store.queue import RunQueue
+from kedro_flask_server.store.retention import SPARED_S, Retention
+from kedro_flask_server.store.run_queries import RunQueries
+from kedro_flask_server.store.schema import now_ms, now_or, runs
+from kedro_flask_server.store.scope import Scope
+from kedro_flask_server.store.servers import ServerStore
+from kedro_flask_server.store.statements import Statements
+
+_IS_EXECUTED = update(runs).where(
+    runs.c.run_id == bindparam("of"),
+    runs.c.status == RunStatus.RUNNING,
+    runs.c.owner == bindparam("by"),
+)
+_END = ("status", "duration_ms", "finished_at", "error", "request")
+_FINISH = Prepared(_IS_EXECUTED, changes=_END)
+_FINISH_COUNTED = Prepared(_IS_EXECUTED, changes=(*_END, "nodes_done", "nodes_total"))
+_CANCEL_REQUESTED_AT = Prepared(
+    select(runs.c.cancel_requested_at).where(runs.c.run_id == bindparam("of"))
+)
+
+
+class RunStore(RunQueries):
+    """Runs, as rows; each change of a run's state is one conditional UPDATE.
+
+    Every method, of its parts too, raises `StoreUnavailableError` where the database cannot be
+    reached or written, within five seconds.
+
+    Attributes:
+        new_runs: Stores the runs that are admitted.
+        queue: Has those that wait for their turn.
+        events: Has what happened in them.
+        servers: Has the servers that execute them.
+    """
+
+    def __init__(self, database: Database, *, project: str, env: str) -> None:
+        """Store the runs of a project and environment in a database.
+
+        Args:
+            database: The database, which others may share.
+            project: The project's name.
+            env: The configuration environment.
+        """
+        scope = Scope(project, env)
+        super().__init__(database, scope)
+        self._trail = AuditTrail(project=project, env=env)
+        self._retention = Retention(database, project=project, env=env)
+        self._statements = None if database.is_sqlite else Statements(database, scope)
+        self.new_runs = NewRuns(database, scope, self, self._statements)
+        self.queue = RunQueue(database, scope, self._statements)
+        self.servers = ServerStore(database)
+        self.events = EventStore(database)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only servers of one machine can reach it."""
+        return self._database.is_sqlite
+
+    @property
+    def generation(self) -> int:
+        """How often the file that it is in was replaced."""
+        return self._database.generation
+
+    def open(self) -> None:
+        """Make the tables, or bring them up to date.
+
+        Raises:
+            ServerSettingsError: If the database cannot be used at all.
+        """
+        self._database.open()
+
+    def tidy(self) -> None:
+        """Do what the database needs from time to time, while others use it."""
+        self._database.tidy()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._database.close()
+
+    def finish(self, run: Run, outcome: RunOutcome, told: PendingEvents) -> Run | None:
+        """Record how a run ended, and what it has told that is not stored yet.
+
+        A run that has ended already, because its server was taken for dead, keeps its state;
+        the outcome becomes an event. Its request is kept without what is secret in it.
+
+        Args:
+            run: The run, as it was taken up.
+            outcome: How it ended.
+            told: The server that executed it, and what was told.
+
+        Returns:
+            The run as it is now; None where it has another end.
+        """
+        error, kept = rows.dump_error(outcome.error), rows.dump_ended_request(run.request)
+        request = RunRequest(**json.loads(kept))
+        progress, run_id = told.progress, run.run_id
+        what, new = ended_with(outcome, progress), rows_of(run_id, told.events)
+        ended = self._finish_at_once(run, outcome, told, error=error, kept=kept)
+        if ended is not None:
+            return ended
+        with self._database.writing() as connection:
+            started_at = run.started_at or run.created_at
+            finished_at = max(self._database.now_ms(connection), rows.to_ms(started_at))
+            change = {
+                "status": outcome.status,
+                "duration_ms": outcome.duration_ms,
+                "finished_at": finished_at,
+                "error": error,
+                "request": kept,
+            }
+            finish = _FINISH
+            if progress is not None:
+                finish = _FINISH_COUNTED
+                change |= {"nodes_done": progress.done, "nodes_total": progress.total}
+            of_run = {"of": run_id, "by": told.server_id}
+            if finish.changed(connection, {**of_run, **change}):
+                last_id = told.events[-1].id if told.events else told.last_id
+                if last_id is None:
+                    last_id = newest_id(connection, run_id)
+                kind = EventType.RUN_FINISHED.value
+                last = (run_id, last_id + 1, finished_at, kind, json.dumps(what))
+                add_rows(self._database, connection, [*new, last])
+                rows.redact_pipelines(connection, run_id, run.request, request)
+                [(asked_at,)] = _CANCEL_REQUESTED_AT.rows(connection, {"of": run_id})
+                return _ended(run, outcome, told, (kept, finished_at, asked_at))
+            row = self._row(connection, run_id)
+            if row is None:
+                return None
+            stored = (row.owner, row.status, row.duration_ms, row.error)
+            if stored == (told.server_id, outcome.status, outcome.duration_ms, error):
+                return rows.load_run(row)  # it was stored before, and the answer was lost
+            late = {**what, "is_late": True}
+            append_event(connection, [run_id], EventType.RUN_FINISHED, now_ms(), late)
+            return None
+
+    def _finish_at_once(
+        self, run: Run, outcome: RunOutcome, told: PendingEvents, *, error: str | None, kept: str
+    ) -> Run | None:
+        """Record how a run ended in one round trip; None where there is none such, or it is not."""
+        if self._statements is None:
+            return None
+        if rows.pipeline_names(run.request) != rows.pipeline_names(RunRequest(**json.loads(kept))):
+            return None  # what is secret is to be taken out of them, too
+        progress = told.progress
+        ended = self._statements.finish(
+            rows_of(run.run_id, told.events),
+            run_id=run.run_id,
+            owner=told.server_id,
+            status=outcome.status.value,
+            duration_ms=outcome.duration_ms,
+            started_at=rows.to_ms(run.started_at or run.created_at),
+            error=error,
+            request=kept,
+            nodes_done=None if progress is None else progress.done,
+            nodes_total=None if progress is None else progress.total,
+            last_id=told.events[-1].id if told.events else told.last_id,
+            what=json.dumps(ended_with(outcome, progress)),
+        )
+        return None if ended is None else _ended(run, outcome, told, (kept, *ended))
+
+    def request_cancel(self, run_id: str, by: Submitter = NOBODY) -> Run | None:
+        """Cancel a run that is queued; note for one that runs that it is to be cancelled.
+
+        Args:
+            run_id: The run.
+            by: Who cancels it.
+
+        Returns:
+            The run as it is now; None where there is none.
+        """
+        error = ErrorDetail(type="RunCancelled", message="The run was cancelled before it started.")
+        is_run = (*self._scope.is_of_run, runs.c.run_id == run_id)
+        if not is_run_id(run_id):
+            return None
+        with self._database.writing() as connection:
+            row = connection.execute(select(runs).where(*is_run).with_for_update()).one_or_none()
+            if row is None:
+                return None
+            now = now_or(rows.to_ms(time_of(run_id)))
+            change: dict[str, Any] = {}
+            if row.status in ACTIVE and row.cancel_requested_at is None:
+                change["cancel_requested_at"] = now
+            if row.status == RunStatus.QUEUED:
+                change |= rows.cancelled(now, error)
+            if change:
+                is_as_seen = runs.c.status == row.status
+                connection.execute(update(runs).where(*is_run, is_as_seen).values(change))
+            if "cancel_requested_at" in change:
+                self._trail.add(self._database, connection, _cancellation(by, run_id))
+            if row.status == RunStatus.QUEUED:
+                rows.redact_requests(connection, [run_id])
+                append_cancelled(connection, [run_id], error)
+            return rows.load_run(connection.execute(select(runs).where(*is_run)).one())
+
+    def cancel_unclaimed(self, run_id: str) -> bool:
+        """Cancel a run that is queued, because nobody waits for it any more.
+
+        Returns:
+            Whether it was queued.
+        """
+        with self._database.writing() as connection:
+            queued = (runs.c.run_id == run_id, runs.c.status == RunStatus.QUEUED)
+            change = rows.cancelled(now_or(rows.to_ms(time_of(run_id))), rows.UNCLAIMED)
+            result = connection.execute(update(runs).where(*queued).values(change))
+            is_cancelled = result.rowcount == 1
+            if is_cancelled:
+                rows.redact_requests(connection, [run_id])
+                append_cancelled(connection, [run_id], rows.UNCLAIMED)
+            return is_cancelled
+
+    def purge(
+        self, *, keep_runs: int, keep_days: float, key_hours: float, spared_s: float = SPARED_S
+    ) -> bool:
+        """Delete some of the runs that need not be kept, as `Retention.forget` does."""
+        return self._retention.purge(
+            keep_runs=keep_runs, keep_days=keep_days, key_hours=key_hours, spared_s=spared_s
+        )
+
+
+def _cancellation(who: Submitter, run_id: str) -> AuditRecord:
+    return AuditRecord(
+        time=datetime.now(timezone.utc),
+        who=who.name,
+        what="run.cancelled",
+        subject=run_id,
+        address=who.address,
+    )
+
+
+def _ended(
+    run: Run, outcome: RunOutcome, told: PendingEvents, stored: tuple[str, int, int | None]
+) -> Run:
+    """Return a run that has ended, with what is stored of that: request, end, when to be ended."""
+    kept, finished_at, asked_at = stored
+    return replace(
+        run,
+        cancel_requested_at=rows.from_ms(asked_at),
+        status=outcome.status,
+        request=RunRequest(**json.loads(kept)),
+        finished_at=rows.from_ms(finished_at),
+        duration_ms=outcome.duration_ms,
+        progress=told.progress or run.progress,
+        error=outcome.error,
+    )
