@@ -217,3 +217,30 @@ def test_every_command_has_its_row_with_its_options(name: str, command: click.Co
             assert f"`{long}`" in page("client.md") if is_shared else f"{long}" in row
         else:
             assert parameter.make_metavar(click.Context(command)) in row
+
+
+def test_picture_of_the_layers_is_the_contract() -> None:
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    [contract] = re.findall(r"^layers = \[\n(.*?)^\]", project, re.DOTALL | re.MULTILINE)
+    [picture] = re.findall(r"## Layers\n.*?```\n(.*?)```", page("architecture.md"), re.DOTALL)
+    drawn = [re.split(r"  +", line)[0] for line in picture.splitlines()]
+    assert drawn == re.findall(r'"([^"]+)"', contract)
+
+
+def test_every_thread_with_a_name_has_its_row() -> None:
+    source = "".join(path.read_text() for path in PACKAGE.glob("**/*.py"))
+    named = set(re.findall(r'(?:name|thread_name_prefix)="(kedro-[a-z-]+)"', source))
+    shown = re.findall(r"^\|[^|]*\| `(kedro-[a-z-]+)", page("architecture.md"), re.MULTILINE)
+    assert named == set(shown)
+
+
+def test_quick_loop_and_hooks_name_what_there_is() -> None:
+    contributing = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    [quick] = re.findall(r"^pytest .*$", contributing, re.MULTILINE)
+    paths = re.findall(r"tests/\S+", quick)
+    assert paths
+    assert all((REPOSITORY / path).exists() for path in paths)
+    tox = (REPOSITORY / "tox.ini").read_text()
+    hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text()
+    for environments in re.findall(r"tox (?:-q )?-e ([\w,-]+)", contributing + hooks):
+        assert all(f"[testenv:{each}]" in tox for each in environments.split(","))
