@@ -15,12 +15,10 @@ from kedro_flask_server.bootstrap import OpenedProject, open_project, worker_set
 from kedro_flask_server.config.settings import (
     LOOPBACK_HOSTS,
     ServerConfig,
-    secret_variables,
     unknown_pipelines,
 )
 from kedro_flask_server.errors import ServerSettingsError
-from kedro_flask_server.executors import Executor
-from kedro_flask_server.executors.threads import ThreadExecutor
+from kedro_flask_server.executors.factory import ExecutorParts, create_executor
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.factory import create_run_service
@@ -127,7 +125,13 @@ def build_app(opened: OpenedProject, *, template: TemplateHandle | None = None) 
         expose_messages=config.expose_error_messages,
     )
     project.warn_of_unused_settings()
-    executor = _create_executor(opened, template)
+    parts = ExecutorParts(
+        project=project,
+        config=config,
+        worker_settings=lambda: worker_settings(opened),
+        template=template,
+    )
+    executor = create_executor(parts)
     wrong = unknown_pipelines(config, executor.pipelines())
     if wrong is not None:
         raise ServerSettingsError(wrong)
@@ -204,27 +208,6 @@ def _locate_database(opened: OpenedProject) -> Database:
     config = opened.config
     state_dir = Path(config.state_dir or opened.project.path / STATE_DIR)
     return Database(locate(config.database_url, state_dir))
-
-
-def _create_executor(opened: OpenedProject, template: TemplateHandle | None) -> Executor:
-    project, config = opened.project, opened.config
-    if config.executor == "threads":
-        project.prepare_for_threads(log_format=config.log_format)
-        return ThreadExecutor(project, workers=config.workers)
-
-    # They need what Windows has not.
-    from kedro_flask_server.executors.processes import ProcessExecutor
-    from kedro_flask_server.workers.pool import WorkerPool
-
-    pool = WorkerPool(
-        worker_settings(opened),
-        size=config.workers + 1,
-        secrets=secret_variables(),
-        template=template,
-    )
-    return ProcessExecutor(
-        pool, project.safe_text, workers=config.workers, cancel_grace_s=config.cancel_grace_s
-    )
 
 
 def _register_blueprints(app: Flask, import_paths: object) -> None:

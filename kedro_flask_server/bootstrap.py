@@ -9,12 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kedro_flask_server.config.settings import (
-    ServerConfig,
-    load_config,
-    resolve_project_path,
-    secret_variables,
-)
+from kedro_flask_server.config.settings import ServerConfig, secret_variables
+from kedro_flask_server.config.sources import load_config, resolve_project_path
+from kedro_flask_server.model.executors import PROCESSES
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.redaction import SECRETS, passwords_in
 
@@ -88,7 +85,6 @@ def worker_settings(opened: OpenedProject) -> WorkerSettings:
         log_format=config.log_format,
         memory_limit_mb=config.worker_memory_limit_mb,
         python_path=[*map(_absolute, sys.path)],
-        processors=sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None,
     )
 
 
@@ -109,7 +105,7 @@ def start_template(opened: OpenedProject) -> TemplateHandle | None:
     Returns:
         The process; None where runs execute in threads, or where there can be none now.
     """
-    if opened.config.executor == "threads":
+    if opened.config.executor != PROCESSES.name:
         return None
     from kedro_flask_server.workers.handles import TemplateHandle
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kedro_flask_server.model.executors import EXECUTORS, PROCESSES
+
 if TYPE_CHECKING:
     from kedro.framework.startup import ProjectMetadata
 
@@ -37,7 +39,7 @@ _SETTLE_S = 1.0
 )
 @click.option(
     "--executor",
-    type=click.Choice(["processes", "threads"]),
+    type=click.Choice([each.name for each in EXECUTORS]),
     help="Where runs execute: each in a process of its own, or in threads of the server.  "
     "[default: processes; on Windows threads]",
 )
@@ -113,7 +115,7 @@ def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
         f"API reference: {server.url}/docs\n"
         "Stop with Ctrl-C.",
     )
-    if parts.config.executor == "processes":
+    if parts.config.executor == PROCESSES.name:
         warning = MemoryLimit.of_this_process().warning(
             workers=parts.config.workers,
             worker_memory_limit_mb=parts.config.worker_memory_limit_mb,

@@ -7,13 +7,11 @@ import ipaddress
 import logging
 import multiprocessing
 import os
-import secrets
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from types import FrameType
 from typing import Any, NoReturn
@@ -116,8 +114,6 @@ class Server:
         self._sockets: dict[int, Any] = {}
         self._is_ending = threading.Event()
         prepare_memory()
-        if config.executor == "processes" and config.max_runs_per_worker > 1:
-            _stay_on_one_processor()
         try:
             settings = waitress_settings(config)
             dispatcher = Dispatcher(settings["threads"])
@@ -249,21 +245,6 @@ def _has_own_code_alone(app: Flask) -> bool:
         and not app.teardown_appcontext_funcs
         and all(each.__module__.startswith("kedro_flask_server.") for each in functions)
     )
-
-
-def _stay_on_one_processor() -> None:
-    """Have all threads, and those that they start, execute on one processor (sched_setaffinity(2)).
-
-    One of them executes Python at a time, whatever there are. To hand that over to a thread on
-    another processor takes longer than much that a short run asks of the server. Where runs do
-    not end as fast as processes can be used again, it makes no difference.
-    """
-    if hasattr(os, "sched_setaffinity"):
-        processors = sorted(os.sched_getaffinity(0))
-        chosen = secrets.choice(processors)  # not where all others are
-        for thread in threading.enumerate():
-            with suppress(OSError):  # it may have ended
-                os.sched_setaffinity(thread.native_id or 0, {chosen})
 
 
 def _accept_all(listener: BaseWSGIServer, accept_one: Callable[[], None]) -> None:

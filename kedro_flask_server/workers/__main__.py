@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from kedro_flask_server.signals import reset_signals
 from kedro_flask_server.workers.exit_functions import ExitFunctions
@@ -34,9 +34,6 @@ def _enter(project: str) -> None:
 def _run_template(settings: WorkerSettings, control: int) -> None:
     # Of a service manager that sends it to all processes of a service, the server decides.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if settings.processors is not None:
-        with suppress(OSError):  # it may have others by now
-            os.sched_setaffinity(0, settings.processors)
 
     ExitFunctions.record()
     gc.disable()

@@ -53,7 +53,6 @@ class WorkerSettings:
         log_format: How log records are written.
         memory_limit_mb: How much memory (MB) it may take; None for any.
         python_path: ``sys.path`` of the server.
-        processors: On which processors they may execute, whichever the server does; None for all.
         modules: What the template imports beside the project: what runs have imported before.
     """
 
@@ -67,7 +66,6 @@ class WorkerSettings:
     log_format: str
     memory_limit_mb: int | None
     python_path: list[str]
-    processors: list[int] | None = None
     modules: list[str] = field(default_factory=list)
 
 

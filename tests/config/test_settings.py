@@ -10,12 +10,11 @@ import pytest
 from kedro_flask_server.config.settings import (
     ServerConfig,
     default_workers,
-    load_config,
-    resolve_project_path,
     settings,
     unknown_pipelines,
     variables_of,
 )
+from kedro_flask_server.config.sources import load_config, resolve_project_path
 from kedro_flask_server.errors import ServerSettingsError
 
 

@@ -19,7 +19,6 @@ import pytest
 
 from kedro_flask_server.workers.pool import WorkerPool
 from kedro_flask_server.workers.protocol import WorkerSettings
-from tests.conftest import do_without
 from tests.servers import PROJECTS, RunningServer, copy_project, eventually, kedro_flask_server
 
 GRACE_S = 0.5
@@ -418,30 +417,6 @@ if os.fork() == 0:
         execute(server, code)
         run_id = server.run(pipeline_names=["sleep"], params={"seconds": 1.5})["run_id"]
         assert "ghost" not in log_of(server, run_id)
-
-
-@pytest.mark.once
-def test_server_stays_on_one_processor_and_its_workers_use_all(project: Path) -> None:
-    if not hasattr(os, "sched_getaffinity") or len(os.sched_getaffinity(0)) < 2:
-        do_without("there is one processor, or no choice")
-    all_of_them = os.sched_getaffinity(0)
-    code = "Path(os.environ['PROBE_MARKS'], 'used').write_text(str(os.sched_getaffinity(0)))"
-
-    def used_by_a_run() -> str:
-        assert execute(server, code)["status"] == "success"
-        return (marks_of(server) / "used").read_text()
-
-    with serve(project, KEDRO_SERVER_MAX_RUNS_PER_WORKER="9") as server:
-        assert used_by_a_run() == str(all_of_them)
-        template = template_of(server)
-        template.kill()
-        template.wait(5)
-        assert used_by_a_run() == str(all_of_them)
-        threads = psutil.Process(server.process.pid).threads()
-        [processors] = {frozenset(os.sched_getaffinity(thread.id)) for thread in threads}
-        assert len(processors) == 1
-    with serve(project) as server:
-        assert os.sched_getaffinity(server.process.pid) == all_of_them
 
 
 @pytest.mark.once

@@ -1,0 +1,68 @@
+"""Makes the executor that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kedro_flask_server.config.settings import ServerConfig, secret_variables
+from kedro_flask_server.executors import Executor
+from kedro_flask_server.model.executors import PROCESSES, THREADS
+from kedro_flask_server.project import KedroProject
+
+if TYPE_CHECKING:
+    from kedro_flask_server.workers.handles import TemplateHandle
+    from kedro_flask_server.workers.protocol import WorkerSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutorParts:
+    """What an executor is made of.
+
+    Attributes:
+        project: The project whose pipelines run.
+        config: The settings of the server.
+        worker_settings: Returns what worker processes have to know.
+        template: The process that they come from, if it was started ahead.
+    """
+
+    project: KedroProject
+    config: ServerConfig
+    worker_settings: Callable[[], WorkerSettings]
+    template: TemplateHandle | None = None
+
+
+def create_executor(parts: ExecutorParts) -> Executor:
+    """Return the executor that the setting ``executor`` names; nothing starts yet."""
+    return _FACTORIES[parts.config.executor](parts)
+
+
+def _threads(parts: ExecutorParts) -> Executor:
+    from kedro_flask_server.executors.threads import ThreadExecutor
+
+    parts.project.prepare_for_threads(log_format=parts.config.log_format)
+    return ThreadExecutor(parts.project, workers=parts.config.workers)
+
+
+def _processes(parts: ExecutorParts) -> Executor:
+    # They need what Windows has not.
+    from kedro_flask_server.executors.processes import ProcessExecutor
+    from kedro_flask_server.workers.pool import WorkerPool
+
+    config = parts.config
+    pool = WorkerPool(
+        parts.worker_settings(),
+        size=config.workers + 1,
+        secrets=secret_variables(),
+        template=parts.template,
+    )
+    return ProcessExecutor(
+        pool,
+        parts.project.safe_text,
+        workers=config.workers,
+        cancel_grace_s=config.cancel_grace_s,
+    )
+
+
+_FACTORIES = {PROCESSES.name: _processes, THREADS.name: _threads}
