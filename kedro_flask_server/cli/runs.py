@@ -308,14 +308,14 @@ def _cancel_quietly(client: Client, run_id: str) -> None:
 
 
 def _dump(found: Run) -> str:
-    from kedro_flask_server.web.schemas import RunSchema
+    from kedro_flask_server.web.schemas.responses import RunSchema
 
     shown: str = RunSchema().dumps(found)
     return shown
 
 
 def _dump_event(event: Event) -> str:
-    from kedro_flask_server.web.schemas import EventSchema
+    from kedro_flask_server.web.schemas.responses import EventSchema
 
     shown: str = EventSchema().dumps(event)
     return shown

@@ -20,7 +20,6 @@ from flask import Flask
 from waitress import create_server
 from waitress.server import BaseWSGIServer
 
-from kedro_flask_server.app import EXTENSION, KedroServer
 from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.open_files import allow_descriptors
@@ -29,6 +28,7 @@ from kedro_flask_server.serving.dispatch import Dispatcher
 from kedro_flask_server.serving.memory import Room, Unsent, give_memory_back, prepare_memory
 from kedro_flask_server.serving.requests import Refusal
 from kedro_flask_server.web.health import QUICK_PATHS
+from kedro_flask_server.web.kedro_server import EXTENSION, KedroServer
 from kedro_flask_server.web.middleware import TrustedProxies
 
 DRAINED = 0

@@ -17,7 +17,7 @@ from kedro_flask_server.web.errors import (
     UnreadableBodyError,
 )
 from kedro_flask_server.web.interpolation import has_interpolation, interpolations_in
-from kedro_flask_server.web.schemas import MAX_PROBLEMS, Problem, problems_of
+from kedro_flask_server.web.schemas.fields import MAX_PROBLEMS, Problem, problems_of
 
 MAX_DEPTH = 64
 """How deep lists and objects in a body may nest: what is below here, and Kedro, recurses."""

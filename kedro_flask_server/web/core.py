@@ -11,7 +11,6 @@ from flask.typing import ResponseReturnValue
 from kedro_flask_server.errors import ServerBusyError
 from kedro_flask_server.model.caller import Scope
 from kedro_flask_server.model.run import Run, RunStatus
-from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.arguments import (
     load_body,
     load_idempotency_key,
@@ -20,13 +19,11 @@ from kedro_flask_server.web.arguments import (
 )
 from kedro_flask_server.web.authentication import authorized_runs, needs
 from kedro_flask_server.web.clients import is_gone
+from kedro_flask_server.web.kedro_server import KedroServer
 from kedro_flask_server.web.preferences import Preferences
 from kedro_flask_server.web.runs import accept_run, capped
-from kedro_flask_server.web.schemas import (
-    RunFailureSchema,
-    RunRequestSchema,
-    RunSuccessSchema,
-)
+from kedro_flask_server.web.schemas.requests import RunRequestSchema
+from kedro_flask_server.web.schemas.responses import RunFailureSchema, RunSuccessSchema
 from kedro_flask_server.web.snapshots import SnapshotAnswers
 
 IDEMPOTENT_REPLAYED = "Idempotent-Replayed"
@@ -35,27 +32,12 @@ IDEMPOTENT_REPLAYED = "Idempotent-Replayed"
 _RUN_SUCCESS, _RUN_FAILURE = RunSuccessSchema(), RunFailureSchema()
 
 
-def create_core_blueprint(
-    runs: RunService,
-    *,
-    max_waiting: int,
-    max_wait_s: float | None,
-    allow_interpolation: bool = False,
-) -> Blueprint:
-    """Return the endpoints that Kedro's own server has.
-
-    Args:
-        runs: Takes the runs, and describes the project.
-        max_waiting: How many snapshots may be asked for at a time.
-        max_wait_s: How many seconds a request may wait for its run; None for any time.
-        allow_interpolation: Whether OmegaConf may resolve what parameters hold.
-
-    Returns:
-        A blueprint.
-    """
+def create_core_blueprint(server: KedroServer) -> Blueprint:
+    """Return the blueprint of the endpoints that Kedro's own server has."""
+    runs, config = server.runs, server.config
     core = Blueprint("kedro_server_core", __name__)
     run_request = RunRequestSchema()
-    max_snapshots = max(1, max_waiting)
+    max_snapshots = max(1, config.max_waiting)
     answers = SnapshotAnswers()
     snapshot_slots = threading.BoundedSemaphore(max_snapshots)
 
@@ -100,7 +82,7 @@ def create_core_blueprint(
           422: {$ref: "#/components/responses/InvalidRequest"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
-        params = load_snapshot_params(request, allow_interpolation=allow_interpolation)
+        params = load_snapshot_params(request, allow_interpolation=config.allow_param_interpolation)
         if not snapshot_slots.acquire(blocking=False):
             raise ServerBusyError("a snapshot", limit=max_snapshots, setting="max_waiting")
         try:
@@ -155,18 +137,18 @@ def create_core_blueprint(
           503: {$ref: "#/components/responses/ServerBusy"}
         """
         wanted = load_body(request, run_request)
-        if not allow_interpolation:
+        if not config.allow_param_interpolation:
             refuse_interpolation(wanted.params)
         key = load_idempotency_key(request)
         preferences = Preferences.of(request)
         if preferences.respond_async:
-            wait_s = capped(preferences.wait_s or 0, max_wait_s)
+            wait_s = capped(preferences.wait_s or 0, config.max_sync_wait_s)
             run = authorized_runs(runs).submit(
                 wanted, key=key, wait_s=wait_s, is_gone=is_gone(request)
             )
         else:
             run = authorized_runs(runs).run(
-                wanted, key=key, timeout_s=max_wait_s, is_gone=is_gone(request)
+                wanted, key=key, timeout_s=config.max_sync_wait_s, is_gone=is_gone(request)
             )
         response = _answer(run, preferences)
         if run.is_replay:

@@ -17,13 +17,14 @@ from flask import (
 from flask.typing import ResponseReturnValue
 
 from kedro_flask_server.web.authentication import needs
+from kedro_flask_server.web.kedro_server import KedroServer
 from kedro_flask_server.web.openapi import DOCS_BLUEPRINT, describe
 
 _CONTENT_SECURITY_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
 
 
-def create_docs_blueprint() -> Blueprint:
-    """Return ``/openapi.json`` and ``/docs``.
+def create_docs_blueprint(_: KedroServer) -> Blueprint:
+    """Return the blueprint of ``/openapi.json`` and ``/docs``.
 
     The page's addresses are relative, so that it works behind any prefix, and every file comes
     from an installed package, so that it works on a closed network.

@@ -8,24 +8,18 @@ from flask.typing import ResponseReturnValue
 from kedro_flask_server.access.authorized_runs import AuthorizedRuns
 from kedro_flask_server.model.caller import Scope
 from kedro_flask_server.model.event import Event, EventType, log_line
-from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.arguments import load_last_event_id, load_query
 from kedro_flask_server.web.authentication import authorized_runs, needs
+from kedro_flask_server.web.kedro_server import KedroServer
 from kedro_flask_server.web.runs import ASK_AGAIN_AFTER_S
-from kedro_flask_server.web.schemas import EventPageSchema, EventQuerySchema, LogQuerySchema
+from kedro_flask_server.web.schemas.requests import EventQuerySchema, LogQuerySchema
+from kedro_flask_server.web.schemas.responses import EventPageSchema
 from kedro_flask_server.web.streams import EVENT_STREAM, EventStreams
 
 
-def create_events_blueprint(runs: RunService, streams: EventStreams) -> Blueprint:
-    """Return ``/runs/<id>/events`` and ``/runs/<id>/logs``.
-
-    Args:
-        runs: Has the runs.
-        streams: Follows them.
-
-    Returns:
-        A blueprint.
-    """
+def create_events_blueprint(server: KedroServer) -> Blueprint:
+    """Return the blueprint of ``/runs/<id>/events`` and ``/runs/<id>/logs``."""
+    runs, streams = server.runs, EventStreams(limit=server.config.max_streams)
     blueprint = Blueprint("kedro_server_events", __name__)
     page_schema, query_schema, log_query_schema = (
         EventPageSchema(),

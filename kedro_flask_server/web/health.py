@@ -5,9 +5,9 @@ from __future__ import annotations
 from flask import Blueprint, jsonify
 from flask.typing import ResponseReturnValue
 
-from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.authentication import current_caller
-from kedro_flask_server.web.schemas import HealthResponseSchema
+from kedro_flask_server.web.kedro_server import KedroServer
+from kedro_flask_server.web.schemas.responses import HealthResponseSchema
 
 HEALTH_BLUEPRINT = "kedro_server_health"
 HEALTH_PATHS = ("/health", "/health/live", "/health/ready")
@@ -19,16 +19,9 @@ QUICK_PATHS = HEALTH_PATHS[:2]
 HEALTH_ENDPOINTS = tuple(f"{HEALTH_BLUEPRINT}.{name}" for name in ("health", "live", "ready"))
 
 
-def create_health_blueprint(runs: RunService, *, kedro_version: str) -> Blueprint:
-    """Return ``/health``, which Kedro's own server has, and the probes below it.
-
-    Args:
-        runs: Takes the runs in.
-        kedro_version: The version of Kedro that executes them.
-
-    Returns:
-        A blueprint.
-    """
+def create_health_blueprint(server: KedroServer) -> Blueprint:
+    """Return the blueprint of ``/health``, which Kedro's own server has, and of the probes."""
+    runs, kedro_version = server.runs, server.project.kedro_version
     blueprint = Blueprint(HEALTH_BLUEPRINT, __name__)
     healthy = HealthResponseSchema().dump({"status": "healthy", "kedro_version": kedro_version})
 

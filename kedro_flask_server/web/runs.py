@@ -14,12 +14,13 @@ from flask.typing import ResponseReturnValue
 from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.model.caller import Scope
 from kedro_flask_server.model.run import Run, RunPart
-from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.web.arguments import load_query
 from kedro_flask_server.web.authentication import authorized_runs, needs
 from kedro_flask_server.web.clients import is_gone
+from kedro_flask_server.web.kedro_server import KedroServer
 from kedro_flask_server.web.preferences import Preferences
-from kedro_flask_server.web.schemas import RunPageSchema, RunQuerySchema, RunSchema
+from kedro_flask_server.web.schemas.requests import RunQuerySchema
+from kedro_flask_server.web.schemas.responses import RunPageSchema, RunSchema
 
 RUNS_BLUEPRINT = "kedro_server_runs"
 
@@ -33,16 +34,9 @@ ASK_AGAIN_AFTER_S = 1
 """For clients that ask again and again how a run is, in seconds."""
 
 
-def create_runs_blueprint(runs: RunService, *, max_wait_s: float | None) -> Blueprint:
-    """Return ``/runs`` and what is below.
-
-    Args:
-        runs: Has the runs.
-        max_wait_s: How many seconds a request may wait for a run at most; None for any time.
-
-    Returns:
-        A blueprint.
-    """
+def create_runs_blueprint(server: KedroServer) -> Blueprint:
+    """Return the blueprint of ``/runs`` and ``/runs/<id>``."""
+    runs, max_wait_s = server.runs, server.config.max_sync_wait_s
     blueprint = Blueprint(RUNS_BLUEPRINT, __name__)
     query_schema = RunQuerySchema()
     page_schemas = {include: _page_schema(include) for include in _all_subsets(RunPart)}

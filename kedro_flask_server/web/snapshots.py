@@ -12,7 +12,7 @@ from kedro_flask_server.access.authorized_runs import AuthorizedRuns
 from kedro_flask_server.bounded_cache import BoundedCache
 from kedro_flask_server.model.run import ErrorDetail, Snapshot
 from kedro_flask_server.redaction import SECRETS
-from kedro_flask_server.web.schemas import ErrorDetailSchema
+from kedro_flask_server.web.schemas.responses import ErrorDetailSchema
 
 _MAX_ANSWERS = 16
 

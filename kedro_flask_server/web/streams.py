@@ -16,7 +16,7 @@ from kedro_flask_server.access.authorized_runs import AuthorizedRuns
 from kedro_flask_server.errors import ServerBusyError, TryAgainError, UnknownRunError
 from kedro_flask_server.model.event import Event, EventPage, EventType
 from kedro_flask_server.web.clients import has_finished, is_gone
-from kedro_flask_server.web.schemas import EventSchema
+from kedro_flask_server.web.schemas.responses import EventSchema
 
 EVENT_STREAM = "text/event-stream"
 

@@ -16,12 +16,12 @@ logger = logging.getLogger(__name__)
 
 _LET_IN = 100
 
-Admission = Callable[[Environ], "BaseResponse | None"]
+EarlyRefusal = Callable[[Environ], "BaseResponse | None"]
 
 
-def create_admission(
+def create_early_refusal(
     app: Flask, admit: Callable[[], None], *, behind: Callable[[WSGI], WSGI]
-) -> Admission:
+) -> EarlyRefusal:
     """Return what answers a request whose caller is not let in, and None for all others.
 
     It asks what the application asks: the middleware, and the guard.
