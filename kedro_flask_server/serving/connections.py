@@ -7,31 +7,17 @@ What comes in and what goes out is bounded for each connection and for all toget
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from waitress.buffers import ReadOnlyFileBasedBuffer
-from waitress.channel import ClientDisconnected, HTTPChannel
-
-from kedro_flask_server.serving.memory import Room, Unsent
+from kedro_flask_server.serving.limits import Limits
 from kedro_flask_server.serving.peers import Peer, look_at, notice_loss
 from kedro_flask_server.serving.requests import AnswerTask, Refusal, RefusalTask, RequestParser
-
-AHEAD_BYTES = 1_048_576
-"""How far an answer of several pieces may be ahead of who reads it, before its thread waits."""
-
-# Of an answer, in bytes a second, beside the time in which something has to be taken.
-_LEAST_RATE = 1024
+from kedro_flask_server.serving.sending import AHEAD_BYTES, SendingChannel
 
 # A body that does not come with its headers is asked about after this time, however small.
 _ASK_AFTER_S = 0.5
-
-# What every answer begins with. Sent early, it has a peer that is gone say so (with a reset).
-_BEGINNING = b"HTTP/1."
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -39,76 +25,7 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _WASTE = bytearray(262_144)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Linger:
-    """How a connection is closed after its last answer (RFC 9112, section 9.6).
-
-    A client that still sends would lose the answer with a reset: what it sends is read and thrown
-    away, within these bounds.
-
-    Attributes:
-        longest_s: For how many seconds.
-        silent_s: For how many seconds of silence.
-        most_bytes: How many bytes.
-    """
-
-    longest_s: float = 30.0
-    silent_s: float = 5.0
-    most_bytes: int = 512 * 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What all connections of a server share.
-
-    Attributes:
-        max_body_bytes: The largest body.
-        receive_timeout_s: Within how many seconds headers, and then a body, come in.
-        send_timeout_s: Within how many seconds some of an answer must be taken.
-        bodies: The room for bodies.
-        unsent: The answers that are not taken yet.
-        writers: As many threads may wait for who reads slowly.
-        refuse: Returns how a request is refused by its headers; None lets it in.
-        askers: As many threads may be at that, so that other requests have some.
-        is_ending: Whether the server is stopping.
-        quick_paths: What is answered by the thread that reads.
-        linger: How connections are closed.
-    """
-
-    max_body_bytes: int
-    receive_timeout_s: float
-    send_timeout_s: float
-    bodies: Room
-    unsent: Unsent
-    writers: threading.Semaphore
-    refuse: Callable[[dict[str, Any]], Refusal | None] | None
-    askers: threading.Semaphore
-    is_ending: Callable[[], bool]
-    quick_paths: tuple[str, ...]
-    linger: Linger = Linger()
-
-
-class _Piece:
-    """Bytes of an answer, in the form of waitress' buffers."""
-
-    def __init__(self, data: bytes) -> None:
-        self._left = memoryview(data)
-        self.held = len(data)
-
-    def __len__(self) -> int:
-        return len(self._left)
-
-    def get(self, size: int) -> memoryview:
-        return self._left[:size]
-
-    def skip(self, size: int) -> None:
-        self._left = self._left[size:]
-
-    def close(self) -> None:
-        self._left = memoryview(b"")
-
-
-class Connection(HTTPChannel):
+class Connection(SendingChannel):
     """A connection of a client.
 
     Its methods are waitress' but for those of `Sender` and `Task`. One thread calls `readable`
@@ -128,14 +45,11 @@ class Connection(HTTPChannel):
             limits: What it shares with others.
             options: waitress'.
         """
-        self._limits = limits
-        self._held = 0
-        super().__init__(*args, **options)
+        super().__init__(*args, limits=limits, **options)
         notice_loss(self.socket, limits.send_timeout_s)
         self.parser_class = partial(
             RequestParser, max_body_bytes=limits.max_body_bytes, room=limits.bodies
         )
-        self.outbufs: list[Any] = []
         now = time.monotonic()
         # Since when a request is on its way; None where none is.
         self._receiving_since: float | None = now
@@ -145,10 +59,6 @@ class Connection(HTTPChannel):
         self._is_receiving = False
         self._is_quick = False
         self._is_held_back = False
-        self._has_begun = False  # whether the answer under way has
-        self._is_early = False  # whether its first bytes are sent
-        self._unsent_since = self.taken_at = now
-        self._taken_bytes = 0
         self._lingers_until: float | None = None
         self._heard_at = now
         self._thrown_away = 0
@@ -178,9 +88,7 @@ class Connection(HTTPChannel):
 
     def _is_overdue(self, now: float) -> bool:
         if self.total_outbufs_len:
-            timeout_s = self._limits.send_timeout_s
-            slowest_s = timeout_s + self._taken_bytes / _LEAST_RATE
-            return now - self.taken_at > timeout_s or now - self._unsent_since > slowest_s
+            return self.is_send_overdue(now)
         if self._lingers_until is not None:
             return now > self._lingers_until or now - self._heard_at > self._limits.linger.silent_s
         if self._receiving_since is None or self._is_held_up:
@@ -199,14 +107,13 @@ class Connection(HTTPChannel):
             if self._limits.refuse is not None:
                 return self._begin_to_ask(request)
             request.is_let_in = True
-        if request.is_large and not request.take_room():
+        if request.is_large and not request.acquire_room():
             self._wait_for_room(request, now)
             return True
         self._waits_for_room_since = None
         if request.wants_continue:
             request.wants_continue = False
-            with self.outbuf_lock:
-                self._put(_Piece(_CONTINUE))
+            self.send_now(_CONTINUE)
         return False
 
     def _begin_to_ask(self, request: RequestParser) -> bool:
@@ -291,12 +198,15 @@ class Connection(HTTPChannel):
             if not is_refused:
                 self.server.pull_trigger()
                 return
-        self._has_begun = self._is_early = False
+        self.begin_answer()
         super().service()
         self._receive_from_now()
 
-    def _receive_from_now(self) -> None:
+    def on_all_sent(self) -> None:
         """Give what comes in its whole time: until now, it was not read."""
+        self._receive_from_now()
+
+    def _receive_from_now(self) -> None:
         if self._receiving_since is not None:
             self._receiving_since = time.monotonic()
 
@@ -329,85 +239,10 @@ class Connection(HTTPChannel):
             return True
         peer = look_at(connection)
         if peer is Peer.FINISHED:
-            with self.outbuf_lock:
-                if not self._has_begun and not self._is_early and self.connected:
-                    self._is_early = True
-                    self._put(_Piece(_BEGINNING))
+            self.send_beginning()
         return peer is Peer.GONE
 
-    # What goes out.
-
-    def write_soon(self, data: Any) -> int:
-        """Take bytes of an answer, and send what can be sent."""
-        size = len(data)
-        if not self.connected:
-            raise ClientDisconnected
-        if not size:
-            return 0
-        with self.outbuf_lock:
-            self._wait_for_reader()
-            if not self.connected:
-                raise ClientDisconnected
-            if isinstance(data, ReadOnlyFileBasedBuffer):
-                self._put(data)
-            elif self._is_early and not self._has_begun:
-                self._put(_Piece(data[len(_BEGINNING) :]))
-            else:
-                self._put(_Piece(data))
-            self._has_begun = True
-        return size
-
-    def _put(self, piece: Any) -> None:
-        """Send what can be sent, and leave the rest to the thread of all connections."""
-        if not self.total_outbufs_len:
-            self._unsent_since = self.taken_at = time.monotonic()
-            self._taken_bytes = 0
-        self.outbufs.append(piece)
-        self.total_outbufs_len += len(piece)
-        self._held += getattr(piece, "held", 0)
-        self._flush_exception(self._flush_some, do_close=False)
-        if self.total_outbufs_len:
-            self.server.pull_trigger()
-
-    def _wait_for_reader(self) -> None:
-        """Wait, with the lock, until an answer of several pieces is not too far ahead."""
-        if self.total_outbufs_len <= AHEAD_BYTES:
-            return
-        if not self._limits.writers.acquire(blocking=False):
-            self.cut_off()
-            raise ClientDisconnected
-        try:
-            while self.connected and self.total_outbufs_len > AHEAD_BYTES:
-                self.server.pull_trigger()
-                self.outbuf_lock.wait(1)
-        finally:
-            self._limits.writers.release()
-
-    def _flush_outbufs_below_high_watermark(self) -> None:
-        pass  # see `_wait_for_reader`, and `is_taken_care_of`
-
-    def _flush_some(self, do_close: bool = True) -> bool:
-        taken = 0
-        while self.outbufs:
-            piece = self.outbufs[0]
-            sent = self.send(piece.get(self.sendbuf_len), do_close=do_close)
-            if not sent:
-                break
-            taken += sent
-            piece.skip(sent)
-            self.total_outbufs_len -= sent
-            if not len(piece):
-                self.outbufs.pop(0)
-                self._held -= getattr(piece, "held", 0)
-                piece.close()
-        if taken:
-            self.last_activity = time.time()
-            self.taken_at = time.monotonic()
-            self._taken_bytes += taken
-        if not self.total_outbufs_len:
-            self._receive_from_now()
-        self._limits.unsent.record(self, 0 if self.will_close else self._held)
-        return taken > 0
+    # How it ends.
 
     def handle_write(self) -> None:
         """Send what can be sent, and begin to close what is to be closed."""
@@ -440,11 +275,6 @@ class Connection(HTTPChannel):
         if not size or self._thrown_away > self._limits.linger.most_bytes:
             self.handle_close()
 
-    def cut_off(self) -> None:
-        """Close it soon, whatever is under way."""
-        self.will_close = True
-        self.server.pull_trigger()
-
     def is_busy(self) -> bool:
         """Whether a request has no answer yet, or an answer is not taken."""
         return bool(self.requests or self.total_outbufs_len or self._lingers_until is not None)
@@ -452,8 +282,5 @@ class Connection(HTTPChannel):
     def handle_close(self) -> None:
         """Close it, and leave to others what it holds."""
         super().handle_close()
-        self.outbufs = []
-        self._held = 0
-        self._limits.unsent.record(self, 0)
         if self.request is not None:
-            self.request.give_room_back()
+            self.request.release_room()

@@ -23,10 +23,12 @@ from waitress.server import BaseWSGIServer
 from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.open_files import allow_descriptors
-from kedro_flask_server.serving.connections import AHEAD_BYTES, Connection, Limits
+from kedro_flask_server.serving.connections import Connection
 from kedro_flask_server.serving.dispatch import Dispatcher
+from kedro_flask_server.serving.limits import Limits
 from kedro_flask_server.serving.memory import Room, Unsent, give_memory_back, prepare_memory
 from kedro_flask_server.serving.requests import Refusal
+from kedro_flask_server.serving.sending import AHEAD_BYTES
 from kedro_flask_server.web.health import QUICK_PATHS
 from kedro_flask_server.web.kedro_server import EXTENSION, KedroServer
 from kedro_flask_server.web.middleware import TrustedProxies

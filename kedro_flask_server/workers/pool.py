@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import count
 from multiprocessing.connection import wait
 from typing import Any
@@ -18,9 +17,9 @@ from kedro_flask_server.errors import NOT_LOADED
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.open_files import allow_descriptors
 from kedro_flask_server.redaction import SECRETS
+from kedro_flask_server.workers.backoff import FIRST_PAUSE_S, Backoff
 from kedro_flask_server.workers.handles import (
     LOOK_EVERY_S,
-    SuspensionAwareTimeout,
     TemplateHandle,
     WorkerHandle,
     how_it_ended,
@@ -28,26 +27,13 @@ from kedro_flask_server.workers.handles import (
 from kedro_flask_server.workers.imports import Imported
 from kedro_flask_server.workers.killing import kill_tree, kill_what_is_left
 from kedro_flask_server.workers.protocol import WorkerSettings
+from kedro_flask_server.workers.renewal import Renewal
+from kedro_flask_server.workers.templates import Templates
 
 logger = logging.getLogger(__name__)
 
-# After as many workers in vain, a run does not wait for another.
+# After as many workers that failed, a run does not wait for another.
 _MAX_FAILURES = 3
-
-# As many modules take their time in each run that imports them anew.
-_WORTH_IMPORTING = 10
-_MAX_RENEWALS = 3
-
-# How late a template may be with a worker, which takes milliseconds, and how long stopped.
-_PATIENCE_S = 10.0
-
-# Of a run, that a template is told of.
-_MAX_PARAMS = 100
-_MAX_PARAM_CHARS = 100
-_READ_EVERY_S = 0.5
-
-_FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 30.0
 
 # What else a server opens: connections above all.
 _OTHER_DESCRIPTORS = 5_000
@@ -76,27 +62,17 @@ class WorkerPool:
             secrets: The names of environment variables that workers do not get.
             template: The process that they come from, if it was started with these settings.
         """
-        self._settings = settings
-        self._secrets = secrets
         self._size = size
         self._numbers = count(1)
         self._changed = threading.Condition()
-        self._template = template
-        self._next: TemplateHandle | None = None
-        self._retired: list[TemplateHandle] = []
-        self._imported: dict[str, None] = {}
-        self._imported_late: set[str] = set()
-        self._renewals = _MAX_RENEWALS
+        self._templates = Templates(settings, secrets, template)
+        self._renewal = Renewal()
+        self._backoff = Backoff()
         self._workers: set[WorkerHandle] = set()
         self._idle: list[WorkerHandle] = []
-        self._failures = 0
-        self._last_failure = ""
-        self._start_at = 0.0
-        self._ends_at: float | None = None
         self._is_closing = False
         self._wake = self._wake_sender = -1
-        self._patience = SuspensionAwareTimeout(_PATIENCE_S)
-        self._look_at = self._read_at = 0.0
+        self._look_at = 0.0
         self._thread = BackgroundThread(self._work, name="kedro-workers")
 
     def start(self) -> None:
@@ -114,12 +90,11 @@ class WorkerPool:
     def faults(self) -> dict[str, str]:
         """Return why runs get no worker: what is at fault, and how."""
         with self._changed:
-            template = self._template
+            template, backoff = self._templates.current, self._backoff
             if not self._thread.is_alive():
                 return {"workers": "The server starts no more workers; start it again."}
-            if self._failures and not any(worker.is_ready for worker in self._idle):
-                pause_s = max(0.0, self._start_at - time.monotonic())
-                reason = f"{self._last_failure} The next is started in {pause_s:.1f} s."
+            if backoff.failures and not any(worker.is_ready for worker in self._idle):
+                reason = f"{backoff.last_failure} The next is started in {backoff.pause_s:.1f} s."
                 return {"workers": f"Worker processes end before they take a run: {reason}"}
             if template is None or not template.is_ready:
                 return {"workers": "The worker processes are being started."}
@@ -128,7 +103,7 @@ class WorkerPool:
     @property
     def pipelines(self) -> list[str] | None:
         """The names of the project's pipelines; None where they are not known now."""
-        template = self._template
+        template = self._templates.current
         return None if template is None else template.pipelines
 
     def resize(self, more: int) -> None:
@@ -151,17 +126,17 @@ class WorkerPool:
             NoWorkerError: If workers cannot be started.
         """
         with self._changed:
-            enough = self._failures + _MAX_FAILURES
+            enough = self._backoff.failures + _MAX_FAILURES
             while stop.reason is None:
                 if self._is_closing:
                     raise NoWorkerError("The server stops.")
                 for worker in self._idle:
                     if worker.is_ready:
                         self._idle.remove(worker)
-                        self._failures = 0
+                        self._backoff.succeed()
                         return worker
-                if self._failures >= enough:
-                    raise NoWorkerError(self._last_failure)
+                if self._backoff.failures >= enough:
+                    raise NoWorkerError(self._backoff.last_failure)
                 self._changed.wait()
         return None
 
@@ -190,7 +165,7 @@ class WorkerPool:
 
     def is_current(self, worker: WorkerHandle) -> bool:
         """Whether a worker comes from the template from which others would come now."""
-        return worker.template is self._template
+        return worker.template is self._templates.current
 
     def kill_template(self, template: TemplateHandle) -> None:
         """End a template, and all its workers: it does not do what it is told."""
@@ -209,18 +184,7 @@ class WorkerPool:
             seconds: After how long; None for never.
         """
         with self._changed:
-            self._ends_at = None if seconds is None else time.monotonic() + seconds
-            for template in self._templates:
-                if template.is_ready:  # one that is not reads nothing
-                    template.renew_lease(seconds)
-
-    def _limit(self, template: TemplateHandle) -> None:
-        if self._ends_at is not None:
-            template.renew_lease(self._ends_at - time.monotonic())
-
-    @property
-    def _templates(self) -> list[TemplateHandle]:
-        return [*self._retired, *filter(None, (self._template, self._next))]
+            self._templates.renew_lease(seconds)
 
     def record_findings(
         self,
@@ -238,67 +202,14 @@ class WorkerPool:
                 does not know.
         """
         with self._changed:
-            template = self._template
-            if template is None or not template.is_ready or self._next is not None:
+            template = self._templates.current
+            if template is None or not template.is_ready or self._templates.next is not None:
                 return
-            now = time.monotonic()
-            if read_with is not None and now >= self._read_at and template.start_method == "fork":
-                self._read_at = now + _READ_EVERY_S
-                short = [name for name in read_with if len(name) <= _MAX_PARAM_CHARS]
-                template.read(short[:_MAX_PARAMS])
-            if imported is not None and not self._has_to_do_without(imported, template):
-                self._imported |= dict.fromkeys(imported.early)
-            new = self._importable.difference(template.modules)
-            is_worth_it = template.start_method == "fork" and len(new) >= _WORTH_IMPORTING
-            if (is_loaded and not template.is_loaded) or (is_worth_it and self._renewals > 0):
-                self._renewals -= is_worth_it
-                self._start_next()
-
-    @property
-    def _importable(self) -> set[str]:
-        return set(self._imported) - self._imported_late
-
-    def _has_to_do_without(self, imported: Imported, template: TemplateHandle) -> bool:
-        """Renew the template if a run has set something for modules that it has imported ahead.
-
-        Of what is imported already, a run that sets something before it imports that says nothing.
-        """
-        self._imported_late.update(imported.late)
-        is_hidden = imported.has_set and not imported.late
-        if not template.modules or not (is_hidden or template.modules & self._imported_late):
-            return False
-        logger.info("Runs set something before they import: nothing more is imported ahead of them")
-        self._renewals = 0
-        self._imported = {}
-        self._start_next()
-        return True
-
-    def _start_next(self) -> None:
-        """Start a template that is to take the place of this one when it is ready."""
-        modules = [name for name in self._imported if name not in self._imported_late]
-        try:
-            self._next = TemplateHandle.start(
-                replace(self._settings, modules=modules), self._secrets
-            )
-        except OSError as error:
-            logger.warning("The worker processes cannot be renewed: %s", error)
-        self._kick()
-
-    def _promote_next(self, template: TemplateHandle) -> None:
-        self._next, current = None, self._template
-        if current is not None:
-            if current.is_loaded and template.start_method != current.start_method:
-                logger.info("What the runs import cannot be imported ahead of them")
-                self._renewals = 0
-                template.end()
-                return
-            current.retire()
-            self._retired.append(current)
-        self._template = template
-        idle, self._idle = self._idle, []
-        for worker in idle:
-            self._workers.discard(worker)
-            worker.close()
+            if read_with is not None:
+                self._renewal.have_read(template, read_with)
+            if self._renewal.is_due(template, is_loaded=is_loaded, imported=imported):
+                self._templates.start_next(self._renewal.modules)
+                self._kick()
 
     def close(self) -> None:
         """End all workers and the template, and wait until they have."""
@@ -308,7 +219,7 @@ class WorkerPool:
         if self._thread.is_alive():
             self._kick()
             self._thread.join()
-        for template in self._templates:
+        for template in self._templates.all():
             template.end()
         for worker in self._idle:
             worker.close()
@@ -324,17 +235,17 @@ class WorkerPool:
                 self._look_after_all()
             except Exception:  # without this thread there are no workers
                 logger.exception("The worker processes could not be looked after")
-                time.sleep(_FIRST_PAUSE_S)
+                time.sleep(FIRST_PAUSE_S)
 
     def _look_after_all(self) -> None:
         with self._changed:
             self._start_missing()
             by_source: dict[Any, TemplateHandle | WorkerHandle | None] = {self._wake: None}
-            by_source |= {template.control.fileno(): template for template in self._templates}
+            by_source |= {template.control.fileno(): template for template in self._templates.all()}
             by_source |= {worker.channel.fileno(): worker for worker in self._idle}
             pause_s = LOOK_EVERY_S
             if len(self._workers) < self._size:
-                pause_s = min(pause_s, max(0.001, self._start_at - time.monotonic()))
+                pause_s = min(pause_s, max(0.001, self._backoff.pause_s))
         for source in wait([*by_source], pause_s):
             self._attend_to(by_source[source])
         if time.monotonic() >= self._look_at:
@@ -343,24 +254,14 @@ class WorkerPool:
                 self._look_at_templates()
 
     def _look_at_templates(self) -> None:
-        """See whether they are there and do what they are told, which not all of them say."""
-        for template in self._templates:
-            if template.process.poll() is not None:  # who was forked from it holds its channel
+        """Find templates that have ended, or do not do what they are told; not all say so."""
+        for template in self._templates.all():
+            if template.process.poll() is not None:  # its forks hold its channel
                 self._lose(template)
-        current = self._template
-        if current is not None:
-            is_late = current.is_stopped or self._is_waited_for(current)
-            if self._patience.is_over(is_late):
-                self.kill_template(current)
-
-    def _is_waited_for(self, template: TemplateHandle) -> bool:
-        """Whether it has been told to fork a worker, and there is none."""
-        latest = time.monotonic() - LOOK_EVERY_S
-        return template.start_method == "fork" and any(
-            not each.is_ready and each.asked_for_at < latest
-            for each in self._idle
-            if each.template is template
-        )
+        current = self._templates.current
+        awaited = [each for each in self._idle if not each.is_ready]
+        if self._templates.is_silent(awaited) and current is not None:
+            self.kill_template(current)
 
     def _attend_to(self, source: TemplateHandle | WorkerHandle | None) -> None:
         with self._changed:
@@ -382,11 +283,20 @@ class WorkerPool:
                     template.pipelines = body.get("pipelines")
                     template.start_method = str(body.get("start_method"))
                     _learn(body)
-                    self._limit(template)
-                    if template is self._next:
-                        self._promote_next(template)
+                    self._templates.limit(template)
+                    if template is self._templates.next:
+                        self._promote_next()
         except EOFError:
             self._lose(template)
+
+    def _promote_next(self) -> None:
+        if not self._templates.promote_next():
+            self._renewal.give_up()
+            return
+        idle, self._idle = self._idle, []
+        for worker in idle:
+            self._workers.discard(worker)
+            worker.close()
 
     def _attend_to_worker(self, worker: WorkerHandle) -> None:
         try:
@@ -405,30 +315,27 @@ class WorkerPool:
         self._idle.remove(worker)
         self._workers.discard(worker)
         worker.close()
-        if worker.template is self._template:
-            self._fail(f"WorkerHandle process {worker.pid or ''} ended: {how}")
+        if self.is_current(worker):
+            self._fail(f"Worker process {worker.pid or ''} ended: {how}")
 
     def _lose(self, template: TemplateHandle) -> None:
-        code = template.end()
-        is_retired = template in self._retired
-        if is_retired:
-            self._retired.remove(template)
-        if template is self._next:
-            logger.warning(
-                "The worker processes cannot be renewed: %s", how_it_ended({"code": code})
-            )
-            self._next = None
-            self._renewals = 0
+        how = how_it_ended({"code": template.end()})
+        is_next, is_current = (
+            template is each for each in (self._templates.next, self._templates.current)
+        )
+        self._templates.remove(template)
+        if is_next:
+            logger.warning("The worker processes cannot be renewed: %s", how)
+            self._renewal.give_up()
             return
-        if not is_retired:
-            self._template = None
-            self._fail(f"The process that starts them ended: {how_it_ended({'code': code})}")
-        # Without it nobody would say how they end, nor end what they leave behind.
+        if is_current:
+            self._fail(f"The process that starts them ended: {how}")
+        # Only a template says how its workers end, and ends what they leave behind.
         kill_what_is_left(template.origin)
         for worker in [each for each in self._workers if each.template is template]:
             if worker.pid is not None:
                 kill_tree(worker.pid)
-            worker.end = f"so did the process that had started it: {how_it_ended({'code': code})}"
+            worker.end = f"so did the process that had started it: {how}"
             worker.channel.hang_up()  # it is not alone in holding the other end
             if worker in self._idle:
                 self._idle.remove(worker)
@@ -437,22 +344,16 @@ class WorkerPool:
 
     def _fail(self, failure: str) -> None:
         self._changed.notify_all()
-        self._last_failure = failure
-        if time.monotonic() < self._start_at:
-            return  # they have died together
-        self._failures += 1
-        pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2 ** (self._failures - 1))
-        self._start_at = time.monotonic() + pause_s
-        logger.error("%s The next is started in %.1f s", failure, pause_s)
+        if self._backoff.fail(failure):
+            logger.error("%s The next is started in %.1f s", failure, self._backoff.pause_s)
 
     def _start_missing(self) -> None:
-        if self._is_closing or time.monotonic() < self._start_at:
+        if self._is_closing or self._backoff.pause_s:
             return
         try:
-            if self._template is None:
-                self._template = TemplateHandle.start(self._settings, self._secrets)
+            template = self._templates.start()
             while len(self._workers) < self._size:
-                worker = self._template.start_worker(next(self._numbers))
+                worker = template.start_worker(next(self._numbers))
                 self._workers.add(worker)
                 self._idle.append(worker)
         except OSError as error:

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import pytest
 from waitress.adjustments import Adjustments
 
-from kedro_flask_server.serving.connections import Connection, Limits, Linger
+from kedro_flask_server.serving.connections import Connection
+from kedro_flask_server.serving.limits import Limits, Linger
 from kedro_flask_server.serving.memory import Room, Unsent
 from kedro_flask_server.serving.peers import Peer, look_at
 

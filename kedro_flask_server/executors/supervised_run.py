@@ -1,0 +1,238 @@
+"""A run while a worker process executes it, and what the worker reports of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from kedro_flask_server.model.event import EventType
+from kedro_flask_server.model.report import NODE_EVENTS, RunReport
+from kedro_flask_server.model.run import (
+    ErrorDetail,
+    RunOutcome,
+    RunRequest,
+    RunStatus,
+    StopReason,
+)
+from kedro_flask_server.model.stop import StopRequest
+from kedro_flask_server.redaction import SECRETS
+from kedro_flask_server.text import PrintedLines, shown_line
+from kedro_flask_server.workers.handles import (
+    LOOK_EVERY_S,
+    SuspensionAwareTimeout,
+    TemplateHandle,
+    WorkerHandle,
+    how_it_ended,
+)
+from kedro_flask_server.workers.imports import Imported
+from kedro_flask_server.workers.protocol import Message
+
+logger = logging.getLogger(__name__)
+
+# As often are reports read of a run that goes on: to wake for each costs more than the report.
+_READ_EVERY_S = 0.1
+
+PATIENCE_S = 3.0
+"""How late a template may be with the end of a process before it is ended itself, in seconds."""
+
+
+def learn_secrets(body: dict[str, Any]) -> None:
+    """Learn the secrets that a worker has found."""
+    is_certain = bool(body.get("is_certain", True))
+    SECRETS.learn([str(value) for value in body["values"]], is_certain=is_certain)
+
+
+def crashed_worker(message: str, node: str | None = None) -> ErrorDetail:
+    """Return the error of a run whose worker process has ended."""
+    return ErrorDetail(type="WorkerCrashed", message=message, node=node)
+
+
+class SupervisedRun:
+    """A run while a worker executes it, and what the worker says of it."""
+
+    def __init__(
+        self, run_id: str, request: RunRequest, report: RunReport, safe: Callable[[str], str]
+    ) -> None:
+        """Prepare; `follow` gives the run to a worker.
+
+        Args:
+            run_id: The run's id.
+            request: What to run.
+            report: Takes its events and its log.
+            safe: Returns text that may be stored and shown.
+        """
+        self.stop = StopRequest()
+        self.lock = threading.Lock()
+        self.worker: WorkerHandle | None = None
+        self.ends_at: float | None = None
+        self.has_started = False
+        self.may_be_followed_by_another = False
+        self.is_loaded = False
+        self.has_read_anew = False
+        self.imported: Imported | None = None
+        self._run_id = run_id
+        self._request = request
+        self._report = report
+        self._safe = safe
+        self._started_at = time.monotonic()
+        # How many events of nodes there were at the last two looks.
+        self._node_events = 0
+        self._looks = (0, 0)
+        self._reported: RunOutcome | None = None
+        self._end = ""
+        self._is_over = False
+        self._printed = PrintedLines()
+
+    @property
+    def duration_ms(self) -> float:
+        """How long it has taken, in milliseconds."""
+        return round((time.monotonic() - self._started_at) * 1000, 2)
+
+    @property
+    def param_names(self) -> list[str]:
+        """The names of its parameters."""
+        return self._request.param_names
+
+    def follow(self, worker: WorkerHandle, kill_template: Callable[[TemplateHandle], None]) -> None:
+        """Give the run to a worker, and handle what that reports until the run is over.
+
+        Args:
+            worker: The worker.
+            kill_template: Ends its template, where that should have reported the end, and has not.
+        """
+        self._is_over = False
+        patience, look_at = SuspensionAwareTimeout(PATIENCE_S), 0.0
+        try:
+            order = {"run_id": self._run_id, "request": self._request.given()}
+            worker.channel.send("run", {**order, "max_log_bytes": self._report.max_log_bytes})
+            while not self._is_over:
+                is_quiet = not worker.wait(_READ_EVERY_S)
+                printed = worker.read_output() if worker.has_printed else b""
+                messages = worker.messages()
+                # What was told first: it comes before the end, and may say what is secret.
+                self._handle_all(worker.reports.read(), printed)
+                for message in messages:
+                    self._handle(message)
+                is_late = self.ends_at is not None and time.monotonic() > self.ends_at
+                if is_quiet and time.monotonic() > look_at:
+                    look_at = time.monotonic() + LOOK_EVERY_S
+                    is_late = is_late or worker.has_ended
+                if patience.is_over(is_late) and not self._is_over:
+                    kill_template(worker.template)
+        except (OSError, EOFError):
+            self._end = worker.end
+        printed = worker.read_output()
+        self._handle_all(worker.reports.read(), printed)
+        self._log_output(self._printed.end())
+
+    def _handle_all(self, messages: list[Message], printed: bytes) -> None:
+        for message in messages:
+            self._handle(message)
+        self._handle_output(printed)
+        self._looks = (self._looks[1], self._node_events)
+
+    def _handle(self, message: Message) -> None:
+        kind, body = message
+        try:
+            if kind == "started":
+                self.has_started = True
+            elif kind == "event":
+                self._handle_event(EventType(body["type"]), body)
+            elif kind == "log":
+                self._handle_records(body)
+            elif kind == "left_out":
+                lines, size = int(body["lines"]), int(body["bytes"])
+                self._report.drop(lines, size, by=int(body["by"]))
+            elif kind == "secrets":
+                learn_secrets(body)
+            elif kind == "expect":
+                self._report.expect(int(body["nodes"]))
+            elif kind == "outcome":
+                self._handle_outcome(body)
+            elif kind == "ended":
+                self._end = how_it_ended(body)
+                self._is_over = True
+        except (KeyError, TypeError, ValueError, OverflowError, OSError):
+            return  # nothing of ours: a run's code can write to its channel, too
+
+    def _handle_event(self, kind: EventType, body: dict[str, Any]) -> None:
+        self._node_events += kind in NODE_EVENTS
+        self._report.emit(kind, dict(body["data"]), time=_time(body))
+
+    def _handle_records(self, body: dict[str, Any]) -> None:
+        level, logger, node = str(body["level"]), str(body["logger"]), body["node"]
+        node, time = None if node is None else str(node), _time(body)
+        for message in body["messages"]:
+            self._report.log(level, logger, str(message), time=time, node=node)
+
+    def _handle_outcome(self, body: dict[str, Any]) -> None:
+        error = body["error"]
+        self._reported = RunOutcome(
+            status=RunStatus(body["status"]),
+            duration_ms=float(body["duration_ms"]),
+            error=None if error is None else ErrorDetail(**error),
+        )
+        self.is_loaded = bool(body["is_loaded"])
+        self.has_read_anew = bool(body["has_read_anew"])
+        self.imported = _imported(body["imported"])
+        if int(body["unwritten"]):
+            logger.warning(
+                "%d lines of output of run %s were dropped: they were not read in time; its log "
+                "has them",
+                int(body["unwritten"]),
+                self._run_id,
+            )
+        # A worker that ends says so by its end, and then nothing is left of it.
+        self.may_be_followed_by_another = not body["is_last"]
+        self._is_over = self.may_be_followed_by_another
+        if body["is_last"] and self.ends_at is None:
+            self.ends_at = time.monotonic()
+
+    def _handle_output(self, data: bytes) -> None:
+        if self._report.is_full:  # what a program prints without end costs next to nothing
+            self._printed = PrintedLines()
+            if data:
+                self._report.drop(data.count(b"\n"), len(data))
+        elif data:
+            self._log_output(self._printed.feed(data))
+
+    def _log_output(self, lines: list[bytes | bytearray]) -> None:
+        # When it was written, is not known: at some time since the look before the last one.
+        is_sure = self._looks == (self._node_events, self._node_events)
+        node = self._report.only_node if is_sure else None
+        self._report.log_output((shown_line(line, self._safe) for line in lines), node=node)
+
+    def outcome(self) -> RunOutcome:
+        """Return how the run ended."""
+        reported, reason = self._reported, self.stop.reason
+        has_succeeded = reported is not None and reported.status is RunStatus.SUCCESS
+        if reason is not None and not (has_succeeded and reason is not StopReason.TIMEOUT):
+            return self.stop.outcome(self.duration_ms)
+        if reported is None:
+            return self.crashed(f"The worker process of the run ended: {self._end}")
+        if reported.status is RunStatus.CANCELLED:
+            return self.crashed("The worker process of the run was told to end by SIGTERM.")
+        return reported
+
+    def crashed(self, message: str) -> RunOutcome:
+        """Return how a run ended whose process did."""
+        return RunOutcome(
+            status=RunStatus.FAILURE,
+            duration_ms=self.duration_ms,
+            error=crashed_worker(message, self._report.only_node),
+        )
+
+
+def _imported(told: dict[str, Any] | None) -> Imported | None:
+    if told is None:
+        return None
+    early, late = ([str(name) for name in told[key]] for key in ("early", "late"))
+    return Imported(early=early, late=late, has_set=bool(told["has_set"]))
+
+
+def _time(body: dict[str, Any]) -> datetime:
+    return datetime.fromtimestamp(body["time"], timezone.utc)

@@ -1,0 +1,44 @@
+"""Pauses between attempts that fail, each twice as long as the one before."""
+
+from __future__ import annotations
+
+import time
+
+FIRST_PAUSE_S = 0.2
+_LONGEST_PAUSE_S = 30.0
+
+
+class Backoff:
+    """Counts failures one after the other, and says when the next attempt is due."""
+
+    def __init__(self) -> None:
+        """Begin with no failure."""
+        self.failures = 0
+        self.last_failure = ""
+        self._next_at = 0.0
+
+    @property
+    def pause_s(self) -> float:
+        """How many seconds are left until the next attempt."""
+        return max(0.0, self._next_at - time.monotonic())
+
+    def fail(self, failure: str) -> bool:
+        """Record a failure, and pause.
+
+        Args:
+            failure: What has failed, for a person.
+
+        Returns:
+            Whether it counts: those within a pause belong to the one before.
+        """
+        self.last_failure = failure
+        if self.pause_s:
+            return False
+        self.failures += 1
+        pause_s = min(_LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self.failures - 1))
+        self._next_at = time.monotonic() + pause_s
+        return True
+
+    def succeed(self) -> None:
+        """Begin to count again."""
+        self.failures = 0
