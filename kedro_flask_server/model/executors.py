@@ -28,7 +28,10 @@ EXECUTORS = (PROCESSES, THREADS)
 """All of them; the first that is available is the default."""
 
 
-def available_executors() -> list[str]:
-    """Return the names of the executors of this system, the default first."""
-    is_posix = os.name == "posix"
-    return [each.name for each in EXECUTORS if is_posix or not each.needs_posix]
+def available_executors(os_name: str = os.name) -> list[str]:
+    """Return the names of the executors that a system has, the default first.
+
+    Args:
+        os_name: The system, as `os.name` has it; by default this one.
+    """
+    return [each.name for each in EXECUTORS if os_name == "posix" or not each.needs_posix]

@@ -36,9 +36,8 @@ from kedro_flask_server.store import RunStore
 class RunService(RunHistory):
     """Admits runs, has them executed when their turn comes, and says how they are.
 
-    Nothing starts with it: the store and its threads do so with the first call that needs them,
-    or with `start`. Methods that need the store raise `StoreUnavailableError` while it cannot
-    be reached.
+    The store and the threads start with the first call that needs them, or with `start`. Methods
+    that need the store raise `StoreUnavailableError` while it cannot be reached.
     """
 
     def __init__(
@@ -93,10 +92,9 @@ class RunService(RunHistory):
     def drain(self, timeout_s: float) -> bool:
         """Admit no more runs and let those under way end.
 
-        What is queued stays so, for the next start or another server, but for the runs of clients
-        that wait here without a key, and know no more of their run than that: they are cancelled.
-        What still executes when the time is over is recorded as a failure, ``ServerStopped``: the
-        process must end then.
+        What is queued stays so, for the next start or another server; runs that clients wait for
+        here without a key are cancelled. What still executes when the time is over is recorded as
+        a failure, ``ServerStopped``: the process must end then.
 
         Args:
             timeout_s: How many seconds the runs under way get.
@@ -183,9 +181,8 @@ class RunService(RunHistory):
                 is cancelled.
 
         Returns:
-            The run, as it was last seen; not ended where the time was over, where its end cannot
-            be stored, where another server executes it and this one stops, or where the client
-            is gone.
+            The run as it was last seen; not ended where the time was over, the client is gone, its
+            end cannot be stored, or another server executes it and this one stops.
 
         Raises:
             QuotaError: As for `submit`.

@@ -6,7 +6,6 @@ What comes in and what goes out is bounded for each connection and for all toget
 
 from __future__ import annotations
 
-import socket
 import time
 from functools import partial
 from typing import Any
@@ -20,9 +19,6 @@ from kedro_flask_server.serving.sending import AHEAD_BYTES, SendingChannel
 _ASK_AFTER_S = 0.5
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-# Of the one thread that reads.
-_WASTE = bytearray(262_144)
 
 
 class Connection(SendingChannel):
@@ -59,9 +55,6 @@ class Connection(SendingChannel):
         self._is_receiving = False
         self._is_quick = False
         self._is_held_back = False
-        self._lingers_until: float | None = None
-        self._heard_at = now
-        self._thrown_away = 0
 
     # What comes in.
 
@@ -79,7 +72,7 @@ class Connection(SendingChannel):
         if self.will_close or self.close_when_flushed or self.total_outbufs_len:
             return False
         request = self.request
-        if self._lingers_until is not None or request is None or not request.headers_finished:
+        if self.lingers or request is None or not request.headers_finished:
             return True
         is_held_up = self._holds_back(request, now)
         if is_held_up is not self._is_held_up:
@@ -89,8 +82,8 @@ class Connection(SendingChannel):
     def _is_overdue(self, now: float) -> bool:
         if self.total_outbufs_len:
             return self.is_send_overdue(now)
-        if self._lingers_until is not None:
-            return now > self._lingers_until or now - self._heard_at > self._limits.linger.silent_s
+        if self.lingers:
+            return self.is_linger_overdue(now)
         if self._receiving_since is None or self._is_held_up:
             return False
         return now - self._receiving_since > self._limits.receive_timeout_s
@@ -148,10 +141,10 @@ class Connection(SendingChannel):
 
     def handle_read(self) -> None:
         """Read what there is."""
-        if self._lingers_until is None:
+        if not self.lingers:
             super().handle_read()
         else:
-            self._throw_away()
+            self.throw_away()
 
     def received(self, data: bytes) -> bool:
         """Take bytes of requests in."""
@@ -249,35 +242,13 @@ class Connection(SendingChannel):
         if self.total_outbufs_len:
             self._flush_exception(self._flush_some_if_lockable)
         if self.close_when_flushed and not self.total_outbufs_len:
-            self._linger()
+            self.linger()
         if self.will_close:
-            self.handle_close()
-
-    def _linger(self) -> None:
-        """Say that there is no more to come, and wait for the client to say so."""
-        self.close_when_flushed = False
-        try:
-            self.socket.shutdown(socket.SHUT_WR)
-        except OSError:
-            self.will_close = True
-        self._heard_at = time.monotonic()
-        self._lingers_until = self._heard_at + self._limits.linger.longest_s
-
-    def _throw_away(self) -> None:
-        try:
-            size = self.socket.recv_into(_WASTE)
-        except BlockingIOError:
-            return
-        except OSError:
-            size = 0
-        self._heard_at = time.monotonic()
-        self._thrown_away += size
-        if not size or self._thrown_away > self._limits.linger.most_bytes:
             self.handle_close()
 
     def is_busy(self) -> bool:
         """Whether a request has no answer yet, or an answer is not taken."""
-        return bool(self.requests or self.total_outbufs_len or self._lingers_until is not None)
+        return bool(self.requests or self.total_outbufs_len or self.lingers)
 
     def handle_close(self) -> None:
         """Close it, and leave to others what it holds."""

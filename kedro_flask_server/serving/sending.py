@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Any
 
@@ -43,6 +44,10 @@ class Piece:
         self._left = memoryview(b"")
 
 
+# Of the one thread that reads.
+_WASTE = bytearray(262_144)
+
+
 class SendingChannel(HTTPChannel):
     """The half of a connection that sends; its methods are waitress' but for those of `Sender`.
 
@@ -65,6 +70,9 @@ class SendingChannel(HTTPChannel):
         self._is_early = False  # whether its first bytes are sent
         self._unsent_since = self.taken_at = time.monotonic()
         self._taken_bytes = 0
+        self._lingers_until: float | None = None
+        self._heard_at = self.taken_at
+        self._thrown_away = 0
 
     def begin_answer(self) -> None:
         """Begin another answer."""
@@ -167,6 +175,39 @@ class SendingChannel(HTTPChannel):
         """Close it soon, whatever is under way."""
         self.will_close = True
         self.server.pull_trigger()
+
+    @property
+    def lingers(self) -> bool:
+        """Whether all is sent, and the client is to close the connection."""
+        return self._lingers_until is not None
+
+    def is_linger_overdue(self, now: float) -> bool:
+        """Whether the client has not closed the connection in time."""
+        is_over = self._lingers_until is not None and now > self._lingers_until
+        return is_over or now - self._heard_at > self._limits.linger.silent_s
+
+    def linger(self) -> None:
+        """Say that there is no more to come, and wait for the client to say so."""
+        self.close_when_flushed = False
+        try:
+            self.socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            self.will_close = True
+        self._heard_at = time.monotonic()
+        self._lingers_until = self._heard_at + self._limits.linger.longest_s
+
+    def throw_away(self) -> None:
+        """Read what a client still sends, and drop it, within bounds."""
+        try:
+            size = self.socket.recv_into(_WASTE)
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        self._heard_at = time.monotonic()
+        self._thrown_away += size
+        if not size or self._thrown_away > self._limits.linger.most_bytes:
+            self.handle_close()
 
     def handle_close(self) -> None:
         """Close it, and leave to others what it holds."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import signal
 import socket
@@ -581,18 +580,6 @@ def test_project_that_runs_threads_is_not_forked(project: Path) -> None:
     with serve(project, "--workers", "1", PROBE_BROKEN=str(threads)) as server:
         assert server.run(pipeline_names=["one"])["status"] == "success"
         server.wait_for_line("runs the threads ['mine']")
-
-
-def test_processes_are_refused_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kedro_flask_server import config
-    from kedro_flask_server.errors import ServerSettingsError
-
-    monkeypatch.setattr(config, "os", type("os", (), {"name": "nt", "environ": os.environ}))
-    assert config.default_executor() == "threads"
-    with pytest.raises(ServerSettingsError, match="'threads'"):
-        config.load_config(
-            Path(), arguments={"executor": "processes"}, environ={}, project_settings={}
-        )
 
 
 def test_print_follows_a_descriptor_that_is_redirected_and_back(served: RunningServer) -> None:
