@@ -30,7 +30,7 @@ class BackgroundThread:
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Whether it is at work."""
+        """Return whether it is at work."""
         return self._thread is not None and self._thread.is_alive()
 
     def join(self) -> None:

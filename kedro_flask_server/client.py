@@ -123,7 +123,7 @@ class Client:
                 ``http://127.0.0.1:8000``.
             api_key: Sent as ``Authorization: Bearer``; by default ``KEDRO_SERVER_API_KEY``.
             timeout_s: How many seconds an answer may take.
-            retry_s: For how many seconds a request is sent again; where nobody is there the
+            retry_s: For how many seconds a request is sent again; where no server listens, the
                 first time, it is sent once.
 
         Raises:
@@ -379,7 +379,7 @@ class Client:
                 patience.wait(error, has_answered=self._has_answered)
 
     def _passes(self, response: httpx.Response) -> bool:
-        """Whether an answer is to try again later.
+        """Return whether an answer is to try again later.
 
         Raises:
             RequestRefusedError: If it is a refusal.

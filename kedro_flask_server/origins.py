@@ -19,7 +19,7 @@ _IMPORTING = "<frozen importlib._bootstrap>"
 
 @cache
 def is_installed(path: str) -> bool:
-    """Whether a file belongs to Python, to an installed distribution or to this package.
+    """Return whether a file belongs to Python, to an installed distribution or to this package.
 
     What is found otherwise is the project's own: its source folder, an editable install, a folder
     on ``PYTHONPATH``. A virtual environment inside the project is none of that.
@@ -42,7 +42,7 @@ def _folders() -> tuple[str, ...]:
 
 
 def is_installed_module(module: ModuleType | ModuleSpec) -> bool:
-    """Whether a module is Python's, an installed distribution's or this package's.
+    """Return whether a module is Python's, an installed distribution's or this package's.
 
     A package without a file of its own executes nothing, and may have folders of both.
     """
@@ -56,9 +56,9 @@ def is_installed_module(module: ModuleType | ModuleSpec) -> bool:
 
 
 def is_asked_for_by_own_code(*, otherwise: bool) -> bool:
-    """Whether what is being done is done for the project's own code.
+    """Return whether what is being done is done for the project's own code.
 
-    It is not if it is part of importing an installed module, whoever imports that.
+    It is not if it is part of importing an installed module, whichever code imports that.
 
     Args:
         otherwise: What to return where neither is so.

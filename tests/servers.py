@@ -29,7 +29,7 @@ EXECUTORS = ["processes", pytest.param("threads", marks=pytest.mark.once)]
 """Parameters of fixtures whose tests hold wherever runs execute."""
 
 ANYONE = {"KEDRO_SERVER_ALLOW_ANONYMOUS": "true"}
-"""Variables of a server that lets in whoever reaches it."""
+"""Variables of a server that lets all callers in."""
 
 _KEDRO_SERVER = """
 import sys, uvicorn

@@ -33,13 +33,13 @@ def create_secret() -> str:
 def hash_secret(secret: bytes) -> str:
     """Return what is kept of a key: its SHA-256, in hexadecimal.
 
-    A slow hash, as for passwords, would gain nothing: nobody guesses 256 random bits.
+    A slow hash, as for passwords, would gain nothing: 256 random bits cannot be guessed.
     """
     return hashlib.sha256(secret).hexdigest()
 
 
 def is_name(text: str) -> bool:
-    """Whether a key may have this name: up to 100 letters, digits and ``._@-``."""
+    """Return whether a key may have this name: up to 100 letters, digits and ``._@-``."""
     return _NAME.fullmatch(text) is not None
 
 

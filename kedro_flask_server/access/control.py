@@ -34,14 +34,14 @@ _RECORD_USES_EVERY_S = 60.0
 # As many refusals are written down at a time; of more, the number.
 _MAX_REFUSALS = 100
 
-# Whoever asks is not known yet, and is told no more.
+# The caller is not known yet, and learns no more.
 _KEYS_UNREAD = "the keys cannot be read now"
 
 WAYS_OUT = (
     "create a key with `kedro server keys create NAME --scope run` (for the same --env), or set "
-    "allow_anonymous (--allow-anonymous), which lets in whoever reaches the server"
+    "allow_anonymous (--allow-anonymous), which lets all callers in"
 )
-"""What to do about a server that lets nobody in."""
+"""What to do about a server that lets no caller in."""
 
 
 class Keyring:
@@ -80,7 +80,7 @@ class Keyring:
         return None
 
     def is_empty(self, *, may_look: bool = True) -> bool:
-        """Whether there is no key, nor ever was one that was not forgotten.
+        """Return whether there is no key, nor ever was one that was not forgotten.
 
         Args:
             may_look: Whether to read what may have changed, if it was read before.
@@ -189,7 +189,7 @@ class AccessControl:
         self._is_local = is_loopback and not self._is_reached_through_proxy
         if self._allows_anonymous:
             logger.warning(
-                "Whoever reaches this server may run its pipelines (setting allow_anonymous)"
+                "All who reach this server may run its pipelines (setting allow_anonymous)"
             )
         elif not self._is_local and not self._knows_callers(default=True):
             raise ServerSettingsError(
@@ -247,7 +247,7 @@ class AccessControl:
             raise UnauthorizedError(
                 f"The request came through a proxy, and so perhaps from elsewhere: {WAYS_OUT}."
             )
-        raise UnauthorizedError(f"This server lets nobody in yet: {WAYS_OUT}.")
+        raise UnauthorizedError(f"This server lets no caller in yet: {WAYS_OUT}.")
 
     def record_refusal(self, who: str, request: str, address: str) -> None:
         """Take down that a request was refused; `flush` stores it.

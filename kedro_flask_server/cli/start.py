@@ -47,13 +47,13 @@ _SETTLE_S = 1.0
     "--allow-anonymous",
     is_flag=True,
     default=None,
-    help="Let in whoever reaches the server, without a key.",
+    help="Let all callers in, without a key.",
 )
 @click.pass_obj
 def start(metadata: ProjectMetadata, /, reload: bool, **settings: Any) -> None:
     """Serve this project over HTTP.
 
-    Runs pipelines for whoever asks; /docs describes how to ask. Every option can be set in the
+    Runs pipelines on request; /docs describes the requests. Every option can be set in the
     environment, too (KEDRO_SERVER_PORT, ...), and in SERVER of the project's settings.py.
     """
     from kedro_flask_server.errors import ServerSettingsError

@@ -117,7 +117,7 @@ def written_together() -> Iterator[None]:
     finally:
         _batch.lines = None
         for file, lines in batch.items():
-            with suppress(OSError, ValueError):  # nobody reads it any more
+            with suppress(OSError, ValueError):  # its reader is gone
                 _write(file, "".join(lines))
 
 
@@ -172,7 +172,7 @@ _PLAIN_FORMATTER = logging.Formatter()
 
 
 def _is_terminal(handler: Any) -> bool:
-    """Whether a handler of rich's writes to a terminal, which is looked up once."""
+    """Return whether a handler of rich's writes to a terminal, which is looked up once."""
     is_terminal: bool | None = getattr(handler, _ATTRIBUTE, None)
     if is_terminal is None:
         is_terminal = bool(handler.console.is_terminal)

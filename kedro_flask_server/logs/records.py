@@ -1,4 +1,4 @@
-"""Keeps what is logged within bounds, whoever logs it, and with the run that it belongs to.
+"""Keeps what is logged within bounds, whichever code logs it, and with the run that it belongs to.
 
 A node's exception ends up in Kedro's own log lines, too. Rich, which draws them, takes time
 that grows with the square of a line's length while every other thread waits; and a lone

@@ -18,7 +18,7 @@ from kedro_flask_server.logs.lines import written_together
 # than to write it.
 _EVERY_S = 0.02
 
-# With more than these, whoever logs writes them.
+# With more than these, the thread that logs writes them.
 _MAX_WAITING = 10_000
 _MAX_TOGETHER = 500
 
@@ -75,7 +75,7 @@ class LogWriter(logging.Handler):
             self._has_come.set()
 
     def is_alive(self) -> bool:
-        """Whether its thread is at work."""
+        """Return whether its thread is at work."""
         return self._thread.is_alive()
 
     def flush(self) -> None:

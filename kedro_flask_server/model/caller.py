@@ -33,7 +33,7 @@ class Caller:
     """Who sent a request, as far as that is known.
 
     Attributes:
-        name: The name of the key, or what another scheme says; ``""`` for nobody in particular.
+        name: The name of the key, or what another scheme says; ``""`` for an anonymous caller.
         scopes: What they may do.
         pipelines: The only pipelines that they may run and see; None for all.
         max_active: How many of their runs may be queued or running; None for any number.
@@ -49,20 +49,20 @@ class Caller:
     sees_messages: bool = True
 
     def may(self, any_of: Iterable[Scope]) -> bool:
-        """Whether they have one of some scopes."""
+        """Return whether they have one of some scopes."""
         return Scope.ADMIN in self.scopes or not self.scopes.isdisjoint(any_of)
 
     def may_run(self, pipelines: Iterable[str]) -> bool:
-        """Whether they may run these pipelines."""
+        """Return whether they may run these pipelines."""
         return self.pipelines is None or self.pipelines.issuperset(pipelines)
 
     def may_see(self, run: Run) -> bool:
-        """Whether they may know of a run."""
+        """Return whether they may know of a run."""
         is_own = (run.submitted_by or "") == self.name
         return (is_own or self.may((Scope.READ,))) and self.may_run(run.request.pipelines)
 
     def may_cancel(self, run: Run) -> bool:
-        """Whether they may end a run that they may see."""
+        """Return whether they may end a run that they may see."""
         return self.may(()) or (run.submitted_by or "") == self.name
 
 
@@ -95,7 +95,7 @@ class ApiKey:
     last_used_at: datetime | None = None
 
     def counts_at(self, moment: datetime) -> bool:
-        """Whether the key opens anything at a time."""
+        """Return whether the key opens anything at a time."""
         is_over = self.expires_at is not None and self.expires_at <= moment
         return self.revoked_at is None and not is_over
 

@@ -9,5 +9,5 @@ KEY_FORM = r"[!-~]{1,255}"
 
 
 def is_key(text: str) -> bool:
-    """Whether a text has the form of a key."""
+    """Return whether a text has the form of a key."""
     return re.fullmatch(KEY_FORM, text) is not None

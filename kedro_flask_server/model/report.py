@@ -89,7 +89,7 @@ def record_bytes(level: str, logger: str, node: str | None) -> int:
 
 
 class RunReport:
-    """What a run has told and nobody has stored yet, in order. Any thread may tell and take.
+    """The pending events of a run, in order, until they are stored. Thread-safe.
 
     Its memory is bounded: of the log, what is beyond `max_log_bytes`, and what waits for a store
     that takes nothing, is left out and counted. All other events are kept.

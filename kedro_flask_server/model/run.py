@@ -16,7 +16,7 @@ class RunStatus(str, Enum):
     """Where a run stands: ``queued``, then ``running``, then one of the others for good.
 
     A run that is to be cancelled stays ``queued`` or ``running`` until it has ended. ``lost``
-    means that whoever executed it died without a word.
+    means that the server that executed it died without a word.
     """
 
     QUEUED = "queued"
@@ -175,7 +175,7 @@ class Submitter:
     """Who sends a run, or cancels one.
 
     Attributes:
-        name: Their name; ``""`` for nobody in particular.
+        name: Their name; ``""`` for an anonymous caller.
         address: Where from, where that is known.
         max_active: How many of their runs may be queued or running; None for any number.
         max_queued: How many of their runs may be queued; None for any number.
@@ -187,8 +187,8 @@ class Submitter:
     max_queued: int | None = None
 
 
-NOBODY = Submitter()
-"""Nobody in particular: where no caller is known."""
+ANONYMOUS = Submitter()
+"""The submitter of a run whose caller is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,7 +56,7 @@ def run_id_at(moment: datetime) -> str:
 
 
 def is_run_id(text: str) -> bool:
-    """Whether a text has the form of a run id."""
+    """Return whether a text has the form of a run id."""
     return re.fullmatch(RUN_ID_FORM, text, re.ASCII) is not None
 
 

@@ -20,7 +20,7 @@ class ServerProcess:
     """A server, told apart from all others.
 
     Attributes:
-        server_id: Its id, made anew at each start.
+        server_id: Its id, another at each start.
         machine: The boot of the machine, and the namespace of process ids there.
         pid: The id of its process.
         pid_started_at: When the process started, as a process id comes again: on Linux in clock
@@ -49,7 +49,7 @@ class ServerProcess:
         return f"{self.pid} {self.pid_started_at}"
 
     def is_dead(self, seen_from: ServerProcess, *, is_lease_over: bool) -> bool:
-        """Whether this server cannot execute anything any more.
+        """Return whether this server cannot execute anything any more.
 
         On the machine of who asks, the process tells; elsewhere the lease does, before whose
         end a server stops that could not renew it.

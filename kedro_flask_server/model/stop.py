@@ -20,7 +20,7 @@ class StopRequest:
     """Whether a run is to stop, and why. Any thread may ask and look."""
 
     def __init__(self) -> None:
-        """Begin with nobody having asked."""
+        """Begin without a request."""
         self._lock = threading.Lock()
         self._reason: StopReason | None = None
         self._message = ""
@@ -38,7 +38,7 @@ class StopRequest:
             message: The same for a person.
 
         Returns:
-            Whether nobody had asked before.
+            Whether this is the first request.
         """
         with self._lock:
             if self._reason is not None:
@@ -59,7 +59,7 @@ class StopRequest:
             duration_ms: How long it executed, in milliseconds.
         """
         if self._reason is None:
-            raise ValueError("nobody has asked the run to stop")
+            raise ValueError("the run was not asked to stop")
         is_cancelled = self._reason is StopReason.CANCEL
         return RunOutcome(
             status=RunStatus.CANCELLED if is_cancelled else RunStatus.FAILURE,

@@ -73,7 +73,7 @@ def redact_assigned(text: str) -> str:
 
 
 def _may_assign(text: str) -> bool:
-    """Whether a part of a name that says so is in a text."""
+    """Return whether a part of a name that says so is in a text."""
     folded = text.casefold()  # which tells no letters apart that `re.IGNORECASE` does not
     return (
         "key" in folded

@@ -84,7 +84,7 @@ class Secrets:
             is_certain: Whether that is known, as it is of credentials. Of what is guessed, the
                 project's names are left out.
             is_lasting: Whether they are the process's own. Others, such as credentials that each
-                run gives anew, may be forgotten (`forget`).
+                run gives again, may be forgotten (`forget`).
         """
         pieces = (piece for value in values for piece in _pieces(value))
         found = dict.fromkeys(piece for piece in pieces if len(piece) >= _SHORTEST)
@@ -159,7 +159,7 @@ class Secrets:
         return self._knows_pipelines
 
     def is_name(self, text: str) -> bool:
-        """Whether a text is a name of the project."""
+        """Return whether a text is a name of the project."""
         return text in self._names
 
     @property
@@ -168,7 +168,7 @@ class Secrets:
         return self._version
 
     def knows(self, value: str) -> bool:
-        """Whether a value as a whole is secret."""
+        """Return whether a value as a whole is secret."""
         is_known = value in self._lasting or value in self._recent
         return is_known and self._counts(value)
 
@@ -195,7 +195,7 @@ class Secrets:
                 self._note(are_written(self._recent, found))
 
     def has_many(self) -> bool:
-        """Whether there may be something to forget."""
+        """Return whether there may be something to forget."""
         return len(self._recent) > _MIN_RECENT
 
     def forget(self, before: float) -> None:

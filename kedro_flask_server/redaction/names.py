@@ -52,7 +52,7 @@ _WORKING_DIRECTORIES = frozenset({"PWD", "OLDPWD"})
 
 
 def is_secret_name(name: str) -> bool:
-    """Whether a name says that what it names is secret.
+    """Return whether a name says that what it names is secret.
 
     Args:
         name: Such as ``DB_PASS``, ``apiKey``, ``--token`` or ``Set-Cookie``.
@@ -61,7 +61,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_number_of_tokens(name: str, value: object) -> bool:
-    """Whether a value tells how many tokens there are, and not which."""
+    """Return whether a value tells how many tokens there are, and not which."""
     is_number = isinstance(value, (int, float)) or (isinstance(value, str) and value.isdigit())
     return is_number and name.casefold().endswith("tokens")
 

@@ -64,7 +64,7 @@ def secrets_of_variable(name: str, value: str) -> Iterator[str]:
 
 
 def is_plain(value: str) -> bool:
-    """Whether a value is no secret, whatever the name of its variable says.
+    """Return whether a value is no secret, whatever the name of its variable says.
 
     Args:
         value: What a variable holds.
@@ -77,14 +77,14 @@ def is_plain(value: str) -> bool:
 
 
 def _is_path(value: str) -> bool:
-    """Whether a value names what is there, in one path or a list of them."""
+    """Return whether a value names what is there, in one path or a list of them."""
     if not (os.sep in value or value.startswith("~")):
         return False
     try:
         paths = [Path(each).expanduser() for each in value.split(os.pathsep)[:_MAX_PATHS] if each]
         is_list = all(each.is_absolute() for each in paths)
         return any(each.exists() for each in paths) if is_list else Path(value).exists()
-    except (OSError, RuntimeError, ValueError):  # no path, or nobody's home
+    except (OSError, RuntimeError, ValueError):  # no path, or no user's home
         return False
 
 

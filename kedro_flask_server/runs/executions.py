@@ -65,11 +65,11 @@ class Executions:
         self._is_stopping = False
 
     def may_start(self) -> bool:
-        """Whether runs may start here, if there is a free slot."""
+        """Return whether runs may start here, if there is a free slot."""
         return not self._is_stopping and self._lease.may_start()
 
     def has_free_slot(self) -> bool:
-        """Whether a run may start here now."""
+        """Return whether a run may start here now."""
         return len(self._executing) + self._reserved < self._slots and self.may_start()
 
     def reserve(self) -> bool:

@@ -86,7 +86,7 @@ class Housekeeper:
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Whether its thread is alive."""
+        """Return whether its thread is alive."""
         return self._thread.is_alive()
 
     def stop(self) -> None:

@@ -171,7 +171,7 @@ class ServerLease:
             self._server = None
 
     def may_start(self) -> bool:
-        """Whether the lease lasts long enough to start a run."""
+        """Return whether the lease lasts long enough to start a run."""
         return self._server is not None and (
             self._store.is_local or self._remaining_s() > self._lease_s / 3
         )

@@ -64,7 +64,7 @@ class Recorder:
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Whether its thread is alive."""
+        """Return whether its thread is alive."""
         return self._thread.is_alive()
 
     def stop(self) -> None:

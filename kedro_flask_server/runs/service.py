@@ -14,7 +14,7 @@ from kedro_flask_server.errors import (
     UnknownRunError,
 )
 from kedro_flask_server.model.run import (
-    NOBODY,
+    ANONYMOUS,
     ErrorDetail,
     Run,
     RunRequest,
@@ -122,7 +122,7 @@ class RunService(RunHistory):
         *,
         key: str | None = None,
         wait_s: float = 0,
-        submitter: Submitter = NOBODY,
+        submitter: Submitter = ANONYMOUS,
         is_gone: Callable[[], bool] = is_never,
     ) -> Run:
         """Admit a run that need not be waited for.
@@ -164,7 +164,7 @@ class RunService(RunHistory):
         *,
         key: str | None = None,
         timeout_s: float | None = None,
-        submitter: Submitter = NOBODY,
+        submitter: Submitter = ANONYMOUS,
         is_gone: Callable[[], bool] = is_never,
     ) -> Run:
         """Admit a run, and wait for its end.
@@ -248,7 +248,7 @@ class RunService(RunHistory):
             if not is_held or self._store.cancel_unclaimed(run.run_id):
                 raise ServerStoppingError
 
-    def cancel(self, run_id: str, *, by: Submitter = NOBODY) -> Run:
+    def cancel(self, run_id: str, *, by: Submitter = ANONYMOUS) -> Run:
         """Cancel a run: at once where it is queued, between two nodes where it executes.
 
         Args:

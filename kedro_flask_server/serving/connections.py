@@ -59,7 +59,7 @@ class Connection(SendingChannel):
     # What comes in.
 
     def readable(self) -> bool:
-        """Whether to read on; what has taken too long is cut off, what may go on goes on."""
+        """Return whether to read on; what has taken too long is cut off, what may go on goes on."""
         # This is asked of each connection whenever anything happens on one of them.
         if self.requests and not self.total_outbufs_len:
             if self._is_held_back:
@@ -89,7 +89,7 @@ class Connection(SendingChannel):
         return now - self._receiving_since > self._limits.receive_timeout_s
 
     def _holds_back(self, request: RequestParser, now: float) -> bool:
-        """Whether the body of a request is not to be read yet: it is not let in, or has no room."""
+        """Return whether a body is not to be read yet: it is not let in, or has no room."""
         if self._is_asking:
             return True
         if not request.is_let_in:
@@ -161,7 +161,7 @@ class Connection(SendingChannel):
         return taken
 
     def is_taken_care_of(self) -> bool:
-        """Whether no thread is to execute a request now.
+        """Return whether no thread is to execute a request now.
 
         What waits for nothing is answered where it was received, in the thread of all connections:
         that takes less time than to wake another one. What follows on a connection whose client
@@ -218,15 +218,15 @@ class Connection(SendingChannel):
         return refusal is not None
 
     def is_ending(self) -> bool:
-        """Whether the server is stopping."""
+        """Return whether the server is stopping."""
         return self._limits.is_ending()
 
     def has_client_finished(self) -> bool:
-        """Whether the client sends no more."""
+        """Return whether the client sends no more."""
         return not self.connected or look_at(self.socket) is not Peer.THERE
 
     def check_client_disconnected(self) -> bool:
-        """Whether the client is gone, and not one that has closed its side and waits."""
+        """Return whether the client is gone, and not one that has closed its side and waits."""
         connection = self.socket
         if not self.connected or connection is None:
             return True
@@ -247,7 +247,7 @@ class Connection(SendingChannel):
             self.handle_close()
 
     def is_busy(self) -> bool:
-        """Whether a request has no answer yet, or an answer is not taken."""
+        """Return whether a request has no answer yet, or an answer is not taken."""
         return bool(self.requests or self.total_outbufs_len or self.lingers)
 
     def handle_close(self) -> None:

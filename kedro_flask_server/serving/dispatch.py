@@ -13,7 +13,7 @@ class Task(Protocol):
     """A connection with a request."""
 
     def is_taken_care_of(self) -> bool:
-        """Whether no thread is to execute it now."""
+        """Return whether no thread is to execute it now."""
 
     def service(self) -> None:
         """Execute the request."""

@@ -91,7 +91,7 @@ class SendingChannel(HTTPChannel):
             self._put(Piece(data))
 
     def is_send_overdue(self, now: float) -> bool:
-        """Whether the client has not taken enough of its answer in time."""
+        """Return whether the client has not taken enough of its answer in time."""
         timeout_s = self._limits.send_timeout_s
         slowest_s = timeout_s + self._taken_bytes / _LEAST_RATE
         return now - self.taken_at > timeout_s or now - self._unsent_since > slowest_s
@@ -182,7 +182,7 @@ class SendingChannel(HTTPChannel):
         return self._lingers_until is not None
 
     def is_linger_overdue(self, now: float) -> bool:
-        """Whether the client has not closed the connection in time."""
+        """Return whether the client has not closed the connection in time."""
         is_over = self._lingers_until is not None and now > self._lingers_until
         return is_over or now - self._heard_at > self._limits.linger.silent_s
 

@@ -210,7 +210,7 @@ class Server:
         return DRAINED if drained else CUT_OFF
 
     def _is_flushed(self) -> bool:
-        """Whether every request has its answer, and every answer is sent."""
+        """Return whether every request has its answer, and every answer is sent."""
         channels = [
             channel for each in self._listeners for channel in [*each.active_channels.values()]
         ]
@@ -232,7 +232,7 @@ def end_process(code: int) -> NoReturn:
 
 
 def _has_own_code_alone(app: Flask) -> bool:
-    """Whether nothing of the project's is called for every request."""
+    """Return whether nothing of the project's is called for every request."""
     parts: KedroServer = app.extensions[EXTENSION]
     callbacks = (
         app.before_request_funcs,
@@ -259,7 +259,7 @@ def _accept_all(listener: BaseWSGIServer, accept_one: Callable[[], None]) -> Non
 
 
 def _is_loopback(listener: BaseWSGIServer) -> bool:
-    """Whether programs on this machine alone reach a listening socket."""
+    """Return whether programs on this machine alone reach a listening socket."""
     address = listener.socket.getsockname()
     try:
         return ipaddress.ip_address(address[0]).is_loopback

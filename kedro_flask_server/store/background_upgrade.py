@@ -25,7 +25,7 @@ class BackgroundUpgrade:
         self._error: BaseException | None = None
 
     def wait(self, timeout_s: float) -> None:
-        """Begin, if nobody has, and wait for the end; where it has failed, begin again.
+        """Begin, unless it is under way, and wait for the end; where it has failed, begin again.
 
         Args:
             timeout_s: For how many seconds at most.

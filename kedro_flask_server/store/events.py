@@ -28,8 +28,8 @@ class PendingEvents:
     Attributes:
         server_id: The server that executes it.
         events: What it has told, numbered.
-        last_id: The id of the newest event that was told before, or with these; None where nobody
-            knows it.
+        last_id: The id of the newest event that was told before, or with these; None where it is
+            not known.
         progress: How far it is with that.
     """
 

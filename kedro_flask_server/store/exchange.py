@@ -71,7 +71,7 @@ class Connection(psycopg.Connection[Any]):
         return psycopg.OperationalError(f"no answer within {self.answer_s} s")
 
     def has_news(self) -> bool:
-        """Whether something has come that was not asked for, such as its end."""
+        """Return whether something has come that was not asked for, such as its end."""
         return is_ready(self.pgconn.socket, Ready.R, 0)
 
 

@@ -90,7 +90,7 @@ class DatabaseFile:
         self._opened = None
 
     def is_replaced(self) -> bool:
-        """Whether the path names other files than those that are open, or none."""
+        """Return whether the path names other files than those that are open, or none."""
         return self._opened not in (None, (_identity(self._path), _identity(self._log)))
 
     def record_state(self) -> None:

@@ -15,7 +15,7 @@ from kedro_flask_server.errors import KeyReusedError, QuotaError, ServerBusyErro
 from kedro_flask_server.model.event import EventType
 from kedro_flask_server.model.run import (
     ACTIVE,
-    NOBODY,
+    ANONYMOUS,
     AuditRecord,
     Run,
     RunRequest,
@@ -57,7 +57,7 @@ class NewRun:
     """
 
     request: RunRequest
-    submitter: Submitter = NOBODY
+    submitter: Submitter = ANONYMOUS
     server_id: str
     is_held: bool
     key: str | None = None

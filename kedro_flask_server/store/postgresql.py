@@ -269,7 +269,7 @@ class PostgreSQL:
             raise psycopg.OperationalError(f"{host}: {fault}") from fault
 
     def _check(self, connection: Connection, *_: object) -> None:
-        """Have a connection of the pool made anew that does not work, or leads to the wrong server.
+        """Replace a connection of the pool that does not work, or leads to the wrong server.
 
         Raises:
             DisconnectionError: If so.
@@ -298,7 +298,7 @@ class PostgreSQL:
             context.is_disconnect = True
 
     def _distrust_after(self, error: BaseException, connection: Connection | None) -> bool:
-        """Have all connections made anew if an error says that they lead to the wrong server."""
+        """Replace all connections if an error says that they lead to the wrong server."""
         is_closed = connection is not None and connection.closed
         is_wrong = is_closed or getattr(error, "sqlstate", None) in _NOT_HERE
         if is_wrong:

@@ -100,7 +100,7 @@ class RunQueue:
         self._statements = statements
 
     def has_any(self) -> bool:
-        """Whether a run is queued."""
+        """Return whether a run is queued."""
         is_queued = (*self._scope.is_of_run, runs.c.status == RunStatus.QUEUED)
         with self._database.reading() as connection:
             found = connection.execute(select(runs.c.run_id).where(*is_queued).limit(1))
@@ -207,5 +207,5 @@ class RunQueue:
 
 
 def is_known(connection: Connection, server_id: str) -> bool:
-    """Whether a server is registered; no other can reap it before the transaction ends."""
+    """Return whether a server is registered; no other can reap it before the transaction ends."""
     return bool(_SERVER.rows(connection, {"server_id": server_id}))

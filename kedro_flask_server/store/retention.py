@@ -204,6 +204,6 @@ class Retention:
 
 
 def _is_bound(key_hours: float) -> Any:
-    """Whether a run has a key that counts."""
+    """Return whether a run has a key that counts."""
     begin = run_id_at(datetime.now(timezone.utc) - timedelta(hours=key_hours))
     return runs.c.idempotency_key.is_not(None) & (runs.c.run_id >= begin)

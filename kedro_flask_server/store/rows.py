@@ -113,7 +113,7 @@ def dump_error(error: ErrorDetail | None) -> str | None:
 
 UNCLAIMED = ErrorDetail(
     type="RunCancelled",
-    message="The server stopped before the run started, and nobody waits for it any more.",
+    message="The server stopped before the run started, and its client waits no more.",
 )
 
 

@@ -92,7 +92,7 @@ class RunQueries:
             return list(connection.execute(statement).scalars())
 
     def has_key(self, key: str, submitter: str) -> bool:
-        """Whether there is a run that a submitter sent with a key."""
+        """Return whether there is a run that a submitter sent with a key."""
         if not is_key(key):  # databases refuse some characters
             return False
         is_sent = (runs.c.submitted_by == submitter, runs.c.idempotency_key == key)

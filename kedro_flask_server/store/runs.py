@@ -12,7 +12,7 @@ from sqlalchemy import bindparam, select, update
 from kedro_flask_server.model.event import EventType
 from kedro_flask_server.model.run import (
     ACTIVE,
-    NOBODY,
+    ANONYMOUS,
     AuditRecord,
     ErrorDetail,
     Run,
@@ -196,7 +196,7 @@ class RunStore(RunQueries):
         )
         return None if ended is None else _ended(run, outcome, told, (kept, *ended))
 
-    def request_cancel(self, run_id: str, by: Submitter = NOBODY) -> Run | None:
+    def request_cancel(self, run_id: str, by: Submitter = ANONYMOUS) -> Run | None:
         """Cancel a run that is queued; note for one that runs that it is to be cancelled.
 
         Args:
@@ -231,7 +231,7 @@ class RunStore(RunQueries):
             return rows.load_run(connection.execute(select(runs).where(*is_run)).one())
 
     def cancel_unclaimed(self, run_id: str) -> bool:
-        """Cancel a run that is queued, because nobody waits for it any more.
+        """Cancel a run that is queued, because its client waits no more.
 
         Returns:
             Whether it was queued.

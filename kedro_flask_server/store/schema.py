@@ -55,16 +55,16 @@ runs = Table(
     Column("duration_ms", Float),
     Column("cancel_requested_at", BigInteger),
     Column("error", Text),
-    # Of its nodes; NULL while, and where, nobody counts them.
+    # Of its nodes; NULL where they are not counted.
     Column("nodes_done", Integer),
     Column("nodes_total", Integer),
-    # Empty where nobody is known: a unique constraint counts no two NULLs as equal.
+    # Empty where the caller is not known: a unique constraint counts no two NULLs as equal.
     Column("submitted_by", String(200), nullable=False, server_default=""),
     Column("idempotency_key", String(255)),
     Column("request_hash", String(64)),
     # The server that executes it, or did.
     Column("owner", String(32)),
-    # The server at which the only one who wants it waits; nobody else takes it up.
+    # The server at which its only client waits; no other may claim it.
     Column("held_by", String(32)),
     # From when on retention counts, where that is not `finished_at`.
     Column("counts_from", BigInteger),

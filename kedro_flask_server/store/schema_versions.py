@@ -29,7 +29,7 @@ def upgrade_one_step(connection: Connection, database: str) -> bool:
     A database in which there is nothing takes all at once.
 
     Args:
-        connection: A transaction that nobody else migrates in.
+        connection: A transaction that holds the lock of migrations.
         database: The database's address, to be shown.
 
     Returns:

@@ -86,7 +86,7 @@ class ServerStore:
             return lost
 
     def has_lost_lease(self, server_id: str, run_ids: Collection[str]) -> bool:
-        """Whether others have taken a server for dead.
+        """Return whether others have taken a server for dead.
 
         Args:
             server_id: The server, which the store does not know.
@@ -143,7 +143,7 @@ class ServerStore:
             self._settle(connection)
 
     def _has_left(self) -> bool:
-        """Whether there are runs of servers that are gone."""
+        """Return whether there are runs of servers that are gone."""
         statement = select(func.count()).select_from(runs).where(_is_lost() | _is_unclaimed())
         with self._database.reading() as connection:
             return bool(connection.execute(statement).scalar())

@@ -63,7 +63,7 @@ class SQLite:
         self._empty_at = 0.0
 
     def is_replaced(self) -> bool:
-        """Whether the file that is open was deleted or replaced."""
+        """Return whether the file that is open was deleted or replaced."""
         return self._file.is_replaced()
 
     def drop_replaced_file(self) -> None:

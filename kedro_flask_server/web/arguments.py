@@ -165,7 +165,7 @@ def _read_json(request: Request) -> dict[str, Any]:
 
 
 def _is_json(mimetype: str) -> bool:
-    """Whether a media type is JSON's, or one built on it (RFC 6839, section 3.1)."""
+    """Return whether a media type is JSON's, or one built on it (RFC 6839, section 3.1)."""
     kind, _, subtype = mimetype.partition("/")
     return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
 

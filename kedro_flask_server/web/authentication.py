@@ -121,7 +121,7 @@ def register_authentication(
 
 
 def current_caller() -> Caller | None:
-    """Return who sent the request that is being answered; None where nobody had to say so."""
+    """Return the caller of the current request; None where none is needed."""
     caller: Caller | None = g.get("kedro_server_caller")
     return caller
 
@@ -130,7 +130,7 @@ def authorized_runs(runs: RunService) -> AuthorizedRuns:
     """Return the runs, as far as they are for who sent the request that is being answered.
 
     Raises:
-        UnauthorizedError: If nobody had to say so.
+        UnauthorizedError: If none is needed.
     """
     caller = current_caller()
     if caller is None:

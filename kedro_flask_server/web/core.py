@@ -176,7 +176,7 @@ def _answer(run: Run, preferences: Preferences) -> Response:
 def _ended(run: Run) -> dict[str, Any]:
     """Return a run as Kedro's own server tells it, to which there are two ends."""
     duration_ms = run.duration_ms
-    if duration_ms is None:  # of a run that is lost, nobody knows
+    if duration_ms is None:  # it is not known of a lost run
         begin, end = run.started_at or run.created_at, run.finished_at or run.created_at
         duration_ms = (end - begin).total_seconds() * 1000
     status = "success" if run.status is RunStatus.SUCCESS else "failure"

@@ -115,7 +115,7 @@ def create_events_blueprint(server: KedroServer) -> Blueprint:
 
 
 def _prefers_stream(other: str) -> bool:
-    """Whether a request asks for a stream rather than for what else there is."""
+    """Return whether a request asks for a stream rather than for what else there is."""
     return request.accept_mimetypes.best_match([other, EVENT_STREAM]) == EVENT_STREAM
 
 

@@ -40,7 +40,7 @@ def interpolations_in(content: Any) -> Iterator[tuple[str | int, ...]]:
 
 
 def has_interpolation(text: str) -> bool:
-    """Whether there is such in parameters in the format of ``kedro run --params``."""
+    """Return whether there is such in parameters in the format of ``kedro run --params``."""
     keys = (_ASSIGNED.split(item, maxsplit=1)[0].strip() for item in text.split(","))
     return (
         _is_resolved(text)

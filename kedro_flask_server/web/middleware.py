@@ -24,7 +24,7 @@ PROXIED = "kedro_flask_server.proxied"
 """Whether a request says that it came through a proxy, and so may come from anywhere."""
 
 UNIX = "unix"
-"""Stands for whoever connects through a Unix socket, which has no address."""
+"""The address of clients of a Unix socket, which have none."""
 
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>\d{1,5}))?")
 _PREFIX = re.compile(r"((/[A-Za-z0-9._~%-]+)*/?)?")
@@ -210,7 +210,7 @@ def _is_local(environ: Environ, host: str) -> bool:
 
 
 def _is_origin_of(origin: str, host: str) -> bool:
-    """Whether an origin is that of pages of a host, by whatever scheme: a proxy may change it."""
+    """Return whether an origin is that of a host's pages; a proxy may change the scheme."""
     try:
         return urlsplit(origin).netloc == host
     except ValueError:

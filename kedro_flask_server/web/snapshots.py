@@ -49,7 +49,7 @@ class SnapshotAnswers:
         answer = self._find(runs, params, snapshot)
         response = Response(answer.body, mimetype="application/json")
         response.set_etag(answer.etag)
-        # Who may see it is known anew each time.
+        # Who may see it is looked up each time.
         response.headers["Cache-Control"] = "private, no-cache"
         return response.make_conditional(request)  # type: ignore[return-value]
 

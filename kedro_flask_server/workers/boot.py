@@ -216,7 +216,7 @@ class _Origin:
 
 
 class _DatasetProbe:
-    """Finds out what can be told of a project before a run: ``modules``, ``secrets``, ``names``.
+    """Finds out what is known of a project before a run: ``modules``, ``secrets``, ``names``.
 
     The modules are those that its datasets need, to be imported once for all. A process of its
     own looks: to read the configuration may execute code of the project's, and the template is

@@ -186,14 +186,14 @@ def _with_finalizer(objects: Iterable[Any]) -> list[Any]:
 
 
 def _is_suspended_here(each: Any) -> bool:
-    """Whether it is a generator of this package, or one that runs."""
+    """Return whether it is a generator of this package, or one that runs."""
     if type(each) is not GeneratorType:
         return False
     return each.gi_running or each.gi_code.co_filename.startswith(_FOLDER)
 
 
 def _is_inside_gzip(each: Any) -> bool:
-    """Whether this is the buffer of a GzipFile, which loses its end if that is closed first."""
+    """Return whether this is a buffer of GzipFile, which loses its end if closed first."""
     stream = each.raw if type(each) is io.BufferedWriter else each
     return (type(stream).__module__, type(stream).__name__) == ("gzip", "_WriteBufferStream")
 

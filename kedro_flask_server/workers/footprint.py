@@ -115,7 +115,7 @@ class Footprint:
 
 
 def _is_of_one_process(path: str) -> bool:
-    """Whether a name looks as if it were another in each process: with its id, a time, a UUID."""
+    """Return whether a name differs in each process: it has its id, a time, a UUID."""
     name = os.path.basename(path)  # noqa: PTH119
     digits = sum(map(str.isdigit, name))
     return (

@@ -114,7 +114,7 @@ def _shared() -> random.Random:
 
 
 def _follows(state: Any, origin: Any, changes: int) -> bool:
-    """Whether drawing numbers can lead from one state of ``random`` to another."""
+    """Return whether drawing numbers can lead from one state of ``random`` to another."""
     wanted = state[1][:_WORDS]
     if origin[1][:_WORDS] == wanted:
         return True
@@ -128,7 +128,7 @@ def _follows(state: Any, origin: Any, changes: int) -> bool:
 
 
 def _numpy_follows(state: Any, bit_generator: Any, changes: int) -> bool:
-    """Whether drawing numbers can lead from a generator's state to another; it is used up."""
+    """Return whether drawing numbers leads from a generator's state to another."""
     wanted = state["state"]["key"]
     for _ in range(changes):
         if (bit_generator.state["state"]["key"] == wanted).all():

@@ -22,7 +22,7 @@ class Handlers:
 
     A template's workers share what its handlers have open, and workers are started before they
     get a run: meanwhile other runs may have renamed a log file. So each run begins with files
-    opened again, by name, as handlers do it that are made anew.
+    opened again, by name, as new handlers do.
     """
 
     def __init__(self) -> None:

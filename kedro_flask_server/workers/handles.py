@@ -130,7 +130,7 @@ class WorkerHandle:
     def has_arrived(self) -> None:
         """Close this process's copies of what was on its way to the worker.
 
-        Until then they are kept: macOS loses descriptors that nobody holds any more.
+        Until then they are kept: macOS loses descriptors that no process holds.
         """
         in_flight, self.in_flight = self.in_flight, []
         for descriptor in in_flight:

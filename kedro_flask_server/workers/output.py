@@ -81,7 +81,7 @@ class Output(io.RawIOBase):
         return True
 
     def isatty(self) -> bool:
-        """Whether a person waiters: log lines alone are drawn."""
+        """Return whether a person waiters: log lines alone are drawn."""
         return _is_logging.get() and self._console.isatty()
 
     def leave_kept_to_template(self) -> None:

@@ -77,7 +77,7 @@ class Channel:
         self._socket = connection
         self._received = bytearray()
         self.descriptors: list[int] = []
-        """The file descriptors that came with the messages, and nobody has taken yet."""
+        """The file descriptors that came with the messages and are not taken yet."""
 
     @classmethod
     def of(cls, descriptor: int) -> Channel:
@@ -164,7 +164,7 @@ class Channel:
         return messages_in([line for line in lines if line])
 
     def hang_up(self) -> None:
-        """End the conversation, whoever else holds the other end. From any thread."""
+        """End the conversation, whichever process holds the other end. From any thread."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 

@@ -77,7 +77,7 @@ class Renewal:
         return False
 
     def _has_to_do_without(self, imported: Imported, template: TemplateHandle) -> bool:
-        """Whether a run has set something for modules that the template has imported ahead.
+        """Return whether a run has set something for modules that the template has imported ahead.
 
         Of what is imported already, a run that sets something before it imports that says nothing.
         """

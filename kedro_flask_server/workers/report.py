@@ -1,6 +1,6 @@
 """What a run in a worker process tells, on its way to the server: both ends.
 
-It goes through a pipe. A write of up to ``PIPE_BUF`` bytes is whole there, whoever else writes
+It goes through a pipe. A write of up to ``PIPE_BUF`` bytes is whole there, however many write
 (pipe(7)): threads and forked processes need no lock, and what was written before a crash is there
 after it. A message that is longer goes in parts, which the server joins.
 
@@ -44,7 +44,7 @@ _WAKE_EVERY_BYTES = 1 << 14
 _PART = b"+"
 _MAX_PART_BYTES = select.PIPE_BUF - 64
 
-# Of messages that have not come to their end: whoever wrote them may have died.
+# Of messages that have not come to their end: their writers may have died.
 _MAX_PARTS_BYTES = 1 << 27
 
 
@@ -155,7 +155,7 @@ class PipeReport:
             self.send("left_out", {"by": os.getpid(), "lines": found.lines, "bytes": found.size})
 
     def send(self, kind: str, body: dict[str, Any]) -> None:
-        """Send a message, whole, whoever else sends; where the server is gone, do nothing."""
+        """Send a message, whole, however many send; where the server is gone, do nothing."""
         self._send_line(line_of(kind, body))
 
     def _send_line(self, line: bytes) -> None:

@@ -73,7 +73,7 @@ class WorkerSupervisor:
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Whether its thread is at work."""
+        """Return whether its thread is at work."""
         return self._thread.is_alive()
 
     def close(self) -> None:
@@ -225,7 +225,7 @@ class WorkerSupervisor:
             self._fail(f"They cannot be started: {error}.")
 
     def is_current(self, worker: WorkerHandle) -> bool:
-        """Whether a worker comes from the template from which others would come now."""
+        """Return whether a worker comes from the template from which others would come now."""
         return worker.template is self._templates.current
 
     def kill_template(self, template: TemplateHandle) -> None:

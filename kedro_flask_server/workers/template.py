@@ -204,7 +204,7 @@ class TemplateProcess:
                 os.kill(child.pid, number)
         try:
             os.killpg(child.pid, number)
-        except OSError:  # nobody, or nobody of this user, or (macOS) nobody alive
+        except OSError:  # none, or none of this user, or (macOS) none alive
             return False
         return True
 

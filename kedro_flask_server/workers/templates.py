@@ -109,7 +109,7 @@ class Templates:
             template.renew_lease(self._ends_at - time.monotonic())
 
     def is_silent(self, awaited: Sequence[WorkerHandle]) -> bool:
-        """Whether the current template has not done for long what it was told to.
+        """Return whether the current template has not done for long what it was told to.
 
         Args:
             awaited: The workers that are not ready.

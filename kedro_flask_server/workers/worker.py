@@ -233,7 +233,7 @@ def _redirect(outputs: tuple[Output, Output], output: int) -> None:
 
 
 def _has_children() -> bool:
-    """Whether the run has left processes, which end with this one."""
+    """Return whether the run has left processes, which end with this one."""
     of_python = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
     return any(pid != of_python for pid in children_of_this())
 

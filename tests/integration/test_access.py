@@ -547,7 +547,7 @@ def test_anonymous_callers_from_elsewhere_are_let_in_on_purpose_and_told_little(
     project: Path,
 ) -> None:
     with kedro_flask_server(project, "--host", "0.0.0.0", "--allow-anonymous") as server:
-        server.wait_for_line("Whoever reaches this server may run its pipelines")
+        server.wait_for_line("All who reach this server may run its pipelines")
         url = server.url.replace("0.0.0.0", "127.0.0.1")
         with httpx.Client(base_url=url, timeout=60) as anyone:
             failed = anyone.post("/run", json={"pipeline_names": ["fail"]}).json()
