@@ -88,12 +88,18 @@ def create_http_server(
     return build_app(open_project(project_path, arguments))
 
 
-def build_app(opened: OpenedProject, *, template: TemplateHandle | None = None) -> Flask:
+def build_app(
+    opened: OpenedProject,
+    *,
+    template: TemplateHandle | None = None,
+    owns_process: bool = False,
+) -> Flask:
     """Return the application for a project that is open, as `create_http_server` does.
 
     Args:
         opened: The project and the settings.
         template: The process that its workers come from, if that was started ahead.
+        owns_process: Whether this process is the server's alone.
     """
     project, config = opened.project, opened.config
     project.refuse_unknown_env()
@@ -105,7 +111,7 @@ def build_app(opened: OpenedProject, *, template: TemplateHandle | None = None) 
     project.warn_of_unused_settings()
     runs = create_run_service(
         RunStore(database, project=project.name, env=project.env),
-        _create_executor(opened, template),
+        _create_executor(opened, template, owns_process=owns_process),
         config,
         maintenance_tasks=[access],
         fingerprint=project.fingerprint,
@@ -143,12 +149,15 @@ def _create_access(
     )
 
 
-def _create_executor(opened: OpenedProject, template: TemplateHandle | None) -> Executor:
+def _create_executor(
+    opened: OpenedProject, template: TemplateHandle | None, *, owns_process: bool
+) -> Executor:
     parts = ExecutorParts(
         project=opened.project,
         config=opened.config,
         worker_settings=lambda: worker_settings(opened),
         template=template,
+        owns_process=owns_process,
     )
     executor = create_executor(parts)
     wrong = unknown_pipelines(opened.config, executor.pipelines())

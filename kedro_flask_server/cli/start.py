@@ -102,7 +102,7 @@ def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
     from kedro_flask_server.memory_limit import MemoryLimit
     from kedro_flask_server.serving import CUT_OFF, Server, end_process
 
-    app = build_app(opened, template=template)
+    app = build_app(opened, template=template, owns_process=True)
     server = Server(app)
     parts = app.extensions["kedro_flask_server"]
     log_format = parts.config.log_format

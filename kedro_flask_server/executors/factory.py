@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from kedro_flask_server.config.settings import ServerConfig, secret_variables
 from kedro_flask_server.executors import Executor
+from kedro_flask_server.logs import LogWriter
 from kedro_flask_server.model.executors import PROCESSES, THREADS
 from kedro_flask_server.project import KedroProject
 
@@ -25,12 +26,15 @@ class ExecutorParts:
         config: The settings of the server.
         worker_settings: Returns what worker processes have to know.
         template: The process that they come from, if it was started ahead.
+        owns_process: Whether this process is the server's alone, as with ``kedro server start``:
+            what logs in it may be replaced.
     """
 
     project: KedroProject
     config: ServerConfig
     worker_settings: Callable[[], WorkerSettings]
     template: TemplateHandle | None = None
+    owns_process: bool = False
 
 
 def create_executor(parts: ExecutorParts) -> Executor:
@@ -42,7 +46,8 @@ def _threads(parts: ExecutorParts) -> Executor:
     from kedro_flask_server.executors.threads import ThreadExecutor
 
     parts.project.prepare_for_threads(log_format=parts.config.log_format)
-    return ThreadExecutor(parts.project, workers=parts.config.workers)
+    writer = LogWriter() if parts.owns_process else None
+    return ThreadExecutor(parts.project, workers=parts.config.workers, log_writer=writer)
 
 
 def _processes(parts: ExecutorParts) -> Executor:

@@ -37,18 +37,22 @@ def start_threads(pool: ThreadPoolExecutor, count: int) -> None:
 class ThreadExecutor:
     """Executes runs in a bounded pool of threads."""
 
-    def __init__(self, project: KedroProject, *, workers: int) -> None:
+    def __init__(
+        self, project: KedroProject, *, workers: int, log_writer: LogWriter | None = None
+    ) -> None:
         """Prepare the pool; `start` starts its threads.
 
         Args:
             project: The project whose pipelines run.
             workers: How many runs execute at a time.
+            log_writer: Writes the log records of this process while runs go on; None leaves that
+                to the runs.
         """
         self._project = project
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="kedro-run")
         self._stops: dict[str, StopRequest] = {}
-        self._log_writer = LogWriter()
+        self._log_writer = log_writer
 
     def start(self) -> None:
         """Start all threads now, so that a run which is taken up has one.
@@ -57,7 +61,8 @@ class ThreadExecutor:
             ServerSettingsError: If the system gives no more threads.
         """
         start_threads(self._pool, self._workers)
-        self._log_writer.start()
+        if self._log_writer is not None:
+            self._log_writer.start()
 
     def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
         """Have a run executed, as for `Executor`."""
@@ -86,7 +91,8 @@ class ThreadExecutor:
 
     def dead_threads(self) -> list[str]:
         """Return which threads have ended, as for `Executor`."""
-        return [] if self._log_writer.is_alive() else ["kedro-log-writer"]
+        writer = self._log_writer
+        return [] if writer is None or writer.is_alive() else ["kedro-log-writer"]
 
     def faults(self) -> dict[str, str]:
         """Return what is at fault, as for `Executor`."""
@@ -102,4 +108,5 @@ class ThreadExecutor:
 
     def shutdown(self) -> None:
         """Leave the runs that still execute to the end of the process."""
-        self._log_writer.close()
+        if self._log_writer is not None:
+            self._log_writer.close()

@@ -27,6 +27,7 @@ from kedro_flask_server.errors import (
     UnknownRunError,
 )
 from kedro_flask_server.executors.threads import ThreadExecutor
+from kedro_flask_server.logs import LogWriter
 from kedro_flask_server.model.event import EventType
 from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.model.run import (
@@ -96,12 +97,16 @@ def make_service(
 ) -> Iterator[Callable[..., RunService]]:
     made: list[RunService] = []
 
-    def make(env: str = "local", **settings) -> RunService:
+    def make(env: str = "local", *, writes_logs: bool = False, **settings) -> RunService:
         database = Database(locate(database_url, Path("/nowhere")))
         config = ServerConfig(project_path=Path(), **({"workers": 1} | settings))
         service = create_run_service(
             RunStore(database, project="probe", env=env),
-            ThreadExecutor(project, workers=config.workers),  # type: ignore[arg-type]
+            ThreadExecutor(
+                project,  # type: ignore[arg-type]
+                workers=config.workers,
+                log_writer=LogWriter() if writes_logs else None,
+            ),
             config,
         )
         made.append(service)
@@ -405,7 +410,7 @@ def known_servers(store: RunStore) -> list[str]:
 def test_thread_that_ends_before_the_server_is_told(
     make_service, project, database_url: str, name: str
 ) -> None:
-    service = make_service()
+    service = make_service(writes_logs=True)
     assert service.dead_threads() == []
     project.may_end.set()
     end_thread(name)
