@@ -52,9 +52,7 @@ def _read_period(_: click.Context, __: click.Parameter, value: str | None) -> ti
 )
 @click.option("--pipelines", help="The only pipelines that it is for, separated by commas.")
 @click.option("--expires", callback=_read_period, help="When it ends, such as 12h, 90d or 4w.")
-@click.option(
-    "--max-active", type=click.IntRange(1, 2**31 - 1), help="Runs queued or running at a time."
-)
+@click.option("--max-active", type=_NUMBER, help="Runs queued or running at a time.")
 @click.option("--max-queued", type=_NUMBER, help="Runs queued at a time.")
 @click.option(
     "--to-file",

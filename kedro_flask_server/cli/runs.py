@@ -238,7 +238,7 @@ def logs(url: str | None, run_id: str, follow: bool, as_json: bool) -> None:
 @_as_json
 @_url
 def cancel(url: str | None, run_id: str, as_json: bool) -> None:
-    """Cancel a run: at once if it is queued, else between two nodes."""
+    """Cancel a run; one that executes in a thread stops between two nodes."""
     with _client(url) as client:
         cancelled = client.cancel(run_id)
         if as_json:

@@ -249,7 +249,7 @@ class RunService(RunHistory):
                 raise ServerStoppingError
 
     def cancel(self, run_id: str, *, by: Submitter = ANONYMOUS) -> Run:
-        """Cancel a run: at once where it is queued, between two nodes where it executes.
+        """Cancel a run; one that executes in a thread stops between two nodes.
 
         Args:
             run_id: The run.

@@ -118,7 +118,8 @@ def create_runs_blueprint(server: KedroServer) -> Blueprint:
     def cancel_run(run_id: str) -> ResponseReturnValue:
         """Cancel a run.
 
-        A queued run ends at once. One that executes stops between two nodes;
+        A queued run ends at once. One that executes is stopped
+        at once in a process of its own, and between two nodes in a thread;
         `cancel_requested_at` says since when it is to. To ask again changes nothing.
         ---
         operationId: cancel_run
