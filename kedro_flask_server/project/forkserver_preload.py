@@ -18,6 +18,7 @@ from kedro.framework import project
 from kedro.framework.startup import bootstrap_project
 
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
+from kedro_flask_server.project import kedro_patches
 from kedro_flask_server.project.failures import safe
 from kedro_flask_server.project.runner import LOG_FORMAT, PRELOADED_PROJECT
 
@@ -64,7 +65,5 @@ with contextlib.suppress(Exception):
     bootstrap_project(os.environ[PRELOADED_PROJECT])
     list(project.pipelines)
 
-# A child in which Kedro finds the project's name configures it again for each node, and the
-# second time its logging configuration contains itself (RecursionError, seen in Kedro 1.7).
-# Without the name it takes the settings as they are.
-project.PACKAGE_NAME = None
+# Without the package's name, its children take the settings as they are.
+kedro_patches.apply(kedro_patches.Stage.FORKSERVER)

@@ -38,6 +38,7 @@ from kedro_flask_server.model.run import (
 )
 from kedro_flask_server.model.stop import RunInterrupted, StopRequest
 from kedro_flask_server.origins import InstalledOnly, OwnModuleError, is_installed_module
+from kedro_flask_server.project import kedro_patches
 from kedro_flask_server.project.configuration.caching_loader import (
     KeepingConfigLoader,
     noting_what_is_left_to_kedro,
@@ -50,7 +51,6 @@ from kedro_flask_server.project.configuration.resolvers import (
     are_all_of_omegaconf,
     resolvers_of_run,
 )
-from kedro_flask_server.project.configuration.yaml_cache import parse_texts_once
 from kedro_flask_server.project.configuration.yaml_tags import has_own_tags
 from kedro_flask_server.project.failures import describe, describe_run, safe, trace
 from kedro_flask_server.project.hook_calls import pipelines_named, prepare_calls
@@ -61,17 +61,15 @@ from kedro_flask_server.project.names import (
 )
 from kedro_flask_server.project.plugins import (
     has_hooks_before_datasets,
-    have_commands_tracked_and_no_runs,
     warn_of_plugins_with_state,
 )
-from kedro_flask_server.project.run_hooks import report_nodes, watch_tasks
+from kedro_flask_server.project.run_hooks import report_nodes
 from kedro_flask_server.project.runner import (
     RunStopped,
     create_runner,
     start_processes_safely,
     stop_between_nodes,
 )
-from kedro_flask_server.project.shortcuts import take_shortcuts
 from kedro_flask_server.project.snapshot import changed_since, fingerprint_of, sources_in
 from kedro_flask_server.redaction import SECRETS, redact_snapshot
 
@@ -128,10 +126,7 @@ class KedroProject:
         settings.set("CONFIG_LOADER_CLASS", isolated(loader_class))
         SECRETS.learn_names(names_of_project(metadata))
         SECRETS.learn_environment(os.environ, is_lasting=True)
-        watch_tasks()
-        parse_texts_once()
-        take_shortcuts()
-        have_commands_tracked_and_no_runs()
+        kedro_patches.apply()
         return cls(metadata)
 
     def prepare_for_threads(self, *, log_format: str) -> None:
@@ -159,7 +154,8 @@ class KedroProject:
                 they are literal, and ``\${`` in them stands for ``${``.
         """
         self._resolves_params = resolves_params
-        settings.CONFIG_LOADER_CLASS.resolves_params = resolves_params
+        loader_class = isolated(settings.CONFIG_LOADER_CLASS, resolves_params=resolves_params)
+        settings.set("CONFIG_LOADER_CLASS", loader_class)
         self._env = env
         self._conf_source = conf_source
         SECRETS.learn_names((self.env,))

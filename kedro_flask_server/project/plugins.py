@@ -10,8 +10,6 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from kedro.framework.project import settings
-from kedro.framework.session import service_session, session
-from kedro.runner import task
 from pluggy import PluginManager
 
 from kedro_flask_server.origins import is_installed_module
@@ -29,23 +27,16 @@ _EARLY = ("after_context_created", "after_catalog_created", "before_pipeline_run
 # project once for each; in a server that would be a request over the network inside every run.
 _TELEMETRY = "kedro-telemetry"
 
-_REGISTER = "_register_hooks_entry_points"
 
+def registering_all_but_telemetry(register: Callable[..., None]) -> Callable[..., None]:
+    """Return what registers all plugins' hooks but those of Kedro's usage telemetry.
 
-def have_commands_tracked_and_no_runs() -> None:
-    """Have Kedro's usage telemetry told of the command that starts a server, and not of its runs.
-
-    Whether it is told anything is for the project's users to decide, as with every command
+    It is told of the command that starts a server, and not of its runs. Whether it is told anything
+    is for the project's users to decide, as with every command
     (https://docs.kedro.org/en/stable/about/telemetry/). It is not imported: Kedro imports also
     those whose hooks are disabled, and this one brings a library for HTTP.
     """
-    for module in (service_session, session, task):
-        register = getattr(module, _REGISTER)
-        if not hasattr(register, "__wrapped__"):
-            setattr(module, _REGISTER, _but_for_telemetry(register))
 
-
-def _but_for_telemetry(register: Callable[..., None]) -> Callable[..., None]:
     @wraps(register)
     def register_others(hook_manager: PluginManager, *args: Any, **kwargs: Any) -> None:
         hook_manager.set_blocked(_TELEMETRY)  # its entry point is called as it is

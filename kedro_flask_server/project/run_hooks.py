@@ -20,8 +20,6 @@ from functools import lru_cache, wraps
 from types import MethodType
 from typing import Any
 
-import kedro.runner.task
-import kedro.runner.thread_runner
 from kedro.pipeline.node import Node
 from kedro.runner import AbstractRunner, ParallelRunner, Task
 from pluggy import HookRelay, PluginManager
@@ -93,31 +91,26 @@ class _Forked:
     watcher: _RunWatcher | None = None
 
 
-def watch_tasks() -> None:
-    """Have every task of this process tell of its node, and its threads know their run.
+def context_threads(executor_class: type[ThreadPoolExecutor]) -> type[ThreadPoolExecutor]:
+    """Return executors whose threads work in the context of the caller of `submit`.
 
     A run is known to its threads by their context, which new threads have none of before
     Python 3.14 (``sys.flags.thread_inherit_context``).
     """
-    if not hasattr(Task.execute, "__wrapped__"):
-        Task.execute = _telling(Task.execute)  # type: ignore[assignment,method-assign]
-        Task._run_node_synchronization = staticmethod(  # type: ignore[method-assign]
-            _binding(Task._run_node_synchronization)
-        )
-    for module in (kedro.runner.task, kedro.runner.thread_runner):
-        module.ThreadPoolExecutor = _ContextThreads  # type: ignore[attr-defined]
+
+    class ContextThreads(executor_class):  # type: ignore[misc,valid-type]
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            submitted: Future[Any] = super().submit(copy_context().run, fn, *args, **kwargs)
+            return submitted
+
+    return ContextThreads
 
 
-class _ContextThreads(ThreadPoolExecutor):
-    """Threads that work in the context of who hands them the work."""
+def reporting_task(execute: Callable[[Task], Node]) -> Callable[[Task], Node]:
+    """Return what executes a task and emits the events of its node."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return super().submit(copy_context().run, fn, *args, **kwargs)
-
-
-def _telling(execute: Callable[[Task], Node]) -> Callable[[Task], Node]:
     @wraps(execute)
-    def execute_and_tell(task: Task) -> Node:
+    def execute_and_report(task: Task) -> Node:
         hooks: object = task.hook_manager
         watcher = hooks.watcher if isinstance(hooks, _BoundHookManager) else None
         if task.parallel:  # it gets its hook manager when it executes, in a process of its own
@@ -127,13 +120,15 @@ def _telling(execute: Callable[[Task], Node]) -> Callable[[Task], Node]:
         with watcher.node(task.node):
             return execute(task)
 
-    return execute_and_tell
+    return execute_and_report
 
 
-def _binding(create_hook_manager: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(create_hook_manager)
+def binding_hook_manager(create: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what makes a hook manager and binds it to the run that forked this process."""
+
+    @wraps(create)
     def create_and_bind(*args: Any, **kwargs: Any) -> Any:
-        hooks = create_hook_manager(*args, **kwargs)
+        hooks = create(*args, **kwargs)
         watcher = _Forked.watcher
         return hooks if watcher is None else _BoundHookManager(hooks, watcher)
 

@@ -113,6 +113,10 @@ def _is_permitted(module_name: str, package_name: str) -> bool:
     )
 
 
+def no_package_name(package_name: str | None) -> None:
+    """Return the name of the project's package as ``ParallelRunner``'s processes are to find it."""
+
+
 def start_processes_safely(project_path: Path, log_format: str) -> None:
     """Have ``ParallelRunner``'s processes started from a clean one, never forked from threads.
 

@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import kedro.runner.task
-import kedro.runner.thread_runner
 import pytest
 from kedro.framework.hooks import _create_hook_manager, hook_impl
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Node, Pipeline
-from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner, Task, ThreadRunner
+from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner, ThreadRunner
 from pluggy import PluginManager
 
 from kedro_flask_server.logs import logs_of, make_records_safe
@@ -24,7 +22,8 @@ from kedro_flask_server.model.event import Event
 from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.model.run import Progress
 from kedro_flask_server.model.stop import StopRequest
-from kedro_flask_server.project.run_hooks import report_nodes, watch_tasks
+from kedro_flask_server.project import kedro_patches
+from kedro_flask_server.project.run_hooks import report_nodes
 from kedro_flask_server.project.runner import stop_between_nodes
 
 logger = logging.getLogger("probe")
@@ -34,7 +33,7 @@ logger = logging.getLogger("probe")
 def _watched() -> Iterator[None]:
     make = logging.getLogRecordFactory()
     make_records_safe(str)
-    watch_tasks()
+    kedro_patches.apply()
     yield
     logging.setLogRecordFactory(make)
 
@@ -283,15 +282,6 @@ def test_runs_at_the_same_time_keep_what_they_tell_and_log_apart(
             # Kedro's own threads load and save: what they log is the run's, too.
             assert sum("Saving data to" in message for message in messages) == 8
             assert sum("Loading data from" in message for message in messages) == 8
-
-
-def test_kedro_is_as_these_hooks_take_it_to_be() -> None:
-    """The names of Kedro that are replaced or overridden."""
-    assert Task.execute.__wrapped__.__module__ == "kedro.runner.task"
-    for module in (kedro.runner.task, kedro.runner.thread_runner):
-        assert issubclass(module.ThreadPoolExecutor, ThreadPoolExecutor)
-        assert module.ThreadPoolExecutor is not ThreadPoolExecutor
-    assert callable(AbstractRunner._run)
 
 
 def undecorated(run: Callable[..., Any]) -> Callable[..., Any]:

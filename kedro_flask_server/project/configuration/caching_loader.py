@@ -152,11 +152,6 @@ class KeepingConfigLoader(OmegaConfigLoader):
     def _register_runtime_params_resolver(self) -> None:
         self._layer.put(RUNTIME_PARAMS, _runtime_params_resolver())
 
-    def _get_conf_env_path(self, env: str) -> str:
-        if self._protocol == "file":
-            return _folder_of(str(self.conf_source), env)
-        return super()._get_conf_env_path(env)
-
     def _look_into(self, conf_path: str, patterns: tuple[str, ...], key: str) -> KeptConfigs | None:
         place = (conf_path, patterns, key, str(self.conf_source), self.ignore_hidden)
         listing = self._view().listing_of(conf_path)
@@ -355,11 +350,6 @@ class KeepingConfigLoader(OmegaConfigLoader):
             found = _resolution(configs, may_use)
             configs.resolutions.put(having, found)
         return found
-
-
-@lru_cache
-def _folder_of(conf_source: str, env: str) -> str:
-    return str(Path(conf_source) / env)
 
 
 def _resolution(configs: KeptConfigs, may_use: set[str]) -> Resolution:

@@ -48,8 +48,7 @@ class IsolatedConfigLoader(AbstractConfigLoader):
     - It can be copied and pickled as the class itself can.
     """
 
-    resolves_params = False
-
+    resolves_params: bool
     _project_class: type[AbstractConfigLoader]
     _is_guarded = False
     _is_trial = False
@@ -189,21 +188,30 @@ def _takes_guard(loader_class: type[AbstractConfigLoader]) -> bool:
     return _GUARD in inspect.signature(loader_class.__init__).parameters
 
 
-def isolated(loader_class: type[AbstractConfigLoader]) -> type[AbstractConfigLoader]:
+def isolated(
+    loader_class: type[AbstractConfigLoader], *, resolves_params: bool = False
+) -> type[AbstractConfigLoader]:
     """Return a subclass of a project's configuration loader for runs at the same time.
 
     Args:
         loader_class: ``CONFIG_LOADER_CLASS`` of the project's settings.
+        resolves_params: Whether OmegaConf resolves what runtime parameters hold.
 
     Returns:
         A subclass with the promises of `IsolatedConfigLoader`; the class itself if it has them.
     """
     if issubclass(loader_class, IsolatedConfigLoader):
-        return loader_class
+        if loader_class.resolves_params is resolves_params:
+            return loader_class
+        loader_class = loader_class._project_class
     inner: type[AbstractConfigLoader] = loader_class
     if loader_class is OmegaConfigLoader and KeepingConfigLoader.is_possible():
         inner = KeepingConfigLoader
-    own = {"_project_class": loader_class, "kept": KeptFolders()}
+    own = {
+        "_project_class": loader_class,
+        "resolves_params": resolves_params,
+        "kept": KeptFolders(),
+    }
     return type(
         loader_class.__name__,
         (IsolatedConfigLoader, inner),

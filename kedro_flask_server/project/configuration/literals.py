@@ -9,7 +9,6 @@ resolvers make of such a text is literal, too.
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,17 +17,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.base import Node
-from omegaconf.basecontainer import BaseContainer
 from omegaconf.nodes import ValueNode
 from yaml.representer import Representer, SafeRepresenter
+
+from kedro_flask_server.project import kedro_patches
 
 MARK = "\ufdd0"
 """Stands for "$" within OmegaConf: a character that Unicode leaves to programs
 (https://www.unicode.org/faq/private_use.html#noncharacters)."""
 
 _ESCAPED = re.compile(r"(?<!\\)(\\+)\$\{")
-
-_installing = threading.Lock()
 
 # Whether a loader that was given literal texts is at work.
 _at_work: ContextVar[bool] = ContextVar("literals_at_work", default=False)
@@ -60,7 +58,8 @@ def literal(content: Any) -> Any:
     if isinstance(content, list):
         return [literal(each) for each in content]
     if isinstance(content, str) and "$" in content:
-        _install()
+        if not hasattr(ValueNode._set_value, kedro_patches.ORIGINAL):
+            kedro_patches.apply(kedro_patches.Stage.FIRST_LITERAL)
         return Literal(content)
     return content
 
@@ -126,24 +125,9 @@ def calling_with_literals(name: str, resolver: Callable[..., Any]) -> Callable[.
     return call
 
 
-def _install() -> None:
-    """Watch where texts enter and leave OmegaConf, from the first literal one on.
+def marking(set_value: Callable[..., None]) -> Callable[..., None]:
+    """Return what sets a value of OmegaConf's, a literal text with marks for dollar signs."""
 
-    There is no public door: the classes find other functions under the names of theirs.
-    """
-    if hasattr(ValueNode._set_value, "__wrapped__"):
-        return
-    with _installing:
-        if not hasattr(ValueNode._set_value, "__wrapped__"):
-            resolve, to_container = BaseContainer._resolve_with_default, OmegaConf.to_container
-            BaseContainer._resolve_with_default = _giving(resolve)  # type: ignore[method-assign]
-            OmegaConf.to_container = staticmethod(  # type: ignore[method-assign]
-                _giving(to_container)
-            )
-            ValueNode._set_value = _taking(ValueNode._set_value)  # type: ignore[method-assign]
-
-
-def _taking(set_value: Callable[..., None]) -> Callable[..., None]:
     @wraps(set_value)
     def take(self: Any, value: Any, *args: Any, **kwargs: Any) -> None:
         set_value(self, _marked(value) if type(value) is Literal else value, *args, **kwargs)
@@ -151,7 +135,9 @@ def _taking(set_value: Callable[..., None]) -> Callable[..., None]:
     return take
 
 
-def _giving(get: Callable[..., Any]) -> Callable[..., Any]:
+def unmarking(get: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what gets a value of OmegaConf's, with dollar signs for marks."""
+
     @wraps(get)
     def give(*args: Any, **kwargs: Any) -> Any:
         return _outward(get(*args, **kwargs))

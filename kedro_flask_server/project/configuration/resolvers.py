@@ -14,16 +14,15 @@ import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
+from kedro_flask_server.project import kedro_patches
 from kedro_flask_server.project.configuration.literals import calling_with_literals
 
 _CLEARED = object()
-
-_installing = threading.Lock()
 
 _noted: ContextVar[set[str] | None] = ContextVar("noted_resolvers", default=None)
 
@@ -193,13 +192,10 @@ class _LayeredTable(MutableMapping[str, Any]):
         ``OmegaConf.clear_resolvers`` replaces the table, hence the look each time.
         """
         table: Any = BaseContainer._resolvers
-        if not isinstance(table, cls):
-            with _installing:
-                table = BaseContainer._resolvers
-                if not isinstance(table, cls):
-                    table = cls(table)
-                    BaseContainer._resolvers = table
-        return cast("_LayeredTable", table)
+        while not isinstance(table, cls):
+            kedro_patches.apply(kedro_patches.Stage.CONFIG_LOADER)
+            table = BaseContainer._resolvers
+        return table
 
     def _layer(self) -> dict[str, Any]:
         at_work = self.at_work.get()
@@ -236,3 +232,8 @@ class _LayeredTable(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def layered_table(shared: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return OmegaConf's resolver table with a layer for each configuration loader."""
+    return _LayeredTable(shared)

@@ -9,16 +9,15 @@ taught PyYAML is parsed for every run: it may stand for another file.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import IO, Any
 
-from kedro.config import omegaconf_config
-from omegaconf import DictConfig, OmegaConf, base, grammar_parser
+from omegaconf import DictConfig, OmegaConf, grammar_parser
 
 from kedro_flask_server.project.configuration.yaml_tags import depends_on_itself_alone
 
@@ -32,19 +31,6 @@ _MAX_INTERPOLATIONS = 4096
 _MAX_INTERPOLATION_CHARS = 1_000
 
 _noted: ContextVar[list[Merged] | None] = ContextVar("merges", default=None)
-
-
-def parse_texts_once() -> None:
-    """Have Kedro's configuration loader parse no text again that it has parsed.
-
-    Nor has OmegaConf to parse an interpolation twice, which takes longer than to resolve it: what
-    its grammar makes of a text depends on that alone, and is only read.
-
-    There is no public door: the modules find another `OmegaConf`, and another `parse`, under
-    those names.
-    """
-    omegaconf_config.OmegaConf = _OmegaConf  # type: ignore[attr-defined]
-    base.parse = _parse_interpolation  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +67,26 @@ def note_merge(config: DictConfig, raw: dict[str, Any]) -> None:
 _tree_of = lru_cache(_MAX_INTERPOLATIONS)(grammar_parser.parse)
 
 
-def _parse_interpolation(value: str, *rules: str, **named_rules: str) -> Any:
-    """Return the parse tree of a text, as OmegaConf's `parse` does; it is not to be changed."""
-    parse = _tree_of if len(value) <= _MAX_INTERPOLATION_CHARS else grammar_parser.parse
-    return parse(value, *rules, **named_rules)
+def memoized_grammar(parse: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what parses an interpolation once, as OmegaConf's `parse` does.
+
+    What its grammar makes of a text depends on that alone. The tree is not to be changed.
+    """
+
+    @wraps(parse)
+    def parse_once(value: str, *rules: str, **named_rules: str) -> Any:
+        tree_of = _tree_of if len(value) <= _MAX_INTERPOLATION_CHARS else parse
+        return tree_of(value, *rules, **named_rules)
+
+    return parse_once
 
 
-class _OmegaConf(OmegaConf):
+def caching_omegaconf(_: type[OmegaConf]) -> type[OmegaConf]:
+    """Return the `OmegaConf` of Kedro's configuration loader, which parses each text once."""
+    return _CachingOmegaConf
+
+
+class _CachingOmegaConf(OmegaConf):
     @staticmethod
     def load(file_: str | Path | IO[Any], **options: Any) -> Any:
         """Return the configuration in a file, as `OmegaConf.load` does: it is the caller's own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import shutil
@@ -373,28 +372,6 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(BaseContainer, "resolve_parse_tree", noting)
     return noted
-
-
-@needs_steps
-def test_names_relied_on_are_there_and_called() -> None:
-    arguments = {
-        "_read_dir_configs": ["conf_path", "patterns", "key", "processed_files"],
-        "_merge_and_resolve": ["key", "config_per_file"],
-        "_guard_runtime_params_in_catalog_type": ["aggregate_config", "merged_config_container"],
-        "_check_duplicates": ["key", "config_per_file"],
-        "_get_globals_value": ["variable", "default_value"],
-        "_get_runtime_value": ["variable", "default_value"],
-        "_resolve_environment_variables": ["config"],
-        "_register_globals_resolver": [],
-        "_register_runtime_params_resolver": [],
-    }
-    source = inspect.getsource(OmegaConfigLoader)
-    for name, expected in arguments.items():
-        found = [*inspect.signature(getattr(OmegaConfigLoader, name)).parameters]
-        assert [each for each in found if each != "self"][: len(expected)] == expected
-        assert f"self.{name}" in source
-    for name in ("self._runtime_params_hits", "self._globals ", "self._protocol ", "_NO_VALUE"):
-        assert name in source
 
 
 @needs_steps

@@ -16,9 +16,9 @@ from kedro.io.core import parse_dataset_definition
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+from kedro_flask_server.project import kedro_patches
 from kedro_flask_server.project.configuration.class_guard import classes_guarded
 from kedro_flask_server.project.configuration.isolated_loader import _GUARD, isolated
-from kedro_flask_server.project.shortcuts import take_shortcuts
 
 CANARY = """
 import sys
@@ -62,7 +62,7 @@ def _canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parsing: None) -> I
     (tmp_path / "canary.py").write_text(CANARY)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    take_shortcuts()
+    kedro_patches.apply()
     yield
     sys.modules.pop("canary", None)
     sys.modules.pop("canary_seen", None)

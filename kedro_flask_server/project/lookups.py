@@ -9,7 +9,6 @@ second with 1,000 nodes.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable
 from functools import lru_cache, partial, wraps
 from inspect import Parameter
@@ -17,10 +16,6 @@ from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import kedro.framework.context.context
-import kedro.io.catalog_config_resolver
-import kedro.io.core
-import kedro.io.memory_dataset
 import parse as parse_library
 from kedro.pipeline import Pipeline
 from kedro.validation.type_extractor import TypeExtractor
@@ -33,31 +28,10 @@ _INSTALLED = ("kedro.io.", "kedro_datasets.")
 _BOUND_BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 _MAX_CLASSES = 1_000
-_MAX_TEXTS = 10_000
 
 
-def take_shortcuts() -> None:
-    """Have Kedro find datasets' classes, and how to copy data, without a search each time.
-
-    There is no public door: the modules find other functions under the names of theirs.
-    """
-    for module, name, shortcut in (
-        (kedro.io.core, "_load_obj", _finding_again),
-        (kedro.io.core, "getcallargs", _knowing_signatures),
-        (kedro.framework.context.context, "_is_relative_path", lru_cache(_MAX_TEXTS)),
-        (sys.modules[Pipeline.__module__], "_strip_transcoding", lru_cache(_MAX_TEXTS)),
-        (kedro.io.catalog_config_resolver, "parse", _knowing_patterns),
-        (kedro.io.memory_dataset, "_infer_copy_mode", _knowing_builtins),
-        (TypeExtractor, "_extract_types_from_node", _knowing_untyped),
-        (Pipeline, "inputs", _of_each_pipeline_once),
-        (Pipeline, "outputs", _of_each_pipeline_once),
-    ):
-        function = getattr(module, name)
-        if not hasattr(function, "__wrapped__"):
-            setattr(module, name, shortcut(function))
-
-
-def _finding_again(load: Callable[[str], Any]) -> Callable[[str], Any]:
+def guarded_class_lookup(load: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return what finds a dataset's class once, and refuses one that a caller has chosen."""
     found: dict[str, Any] = {}
 
     @wraps(load)
@@ -74,7 +48,7 @@ def _finding_again(load: Callable[[str], Any]) -> Callable[[str], Any]:
     return load_once
 
 
-def _knowing_builtins(infer: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def copy_mode_without_imports(infer: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Return what imports pandas, NumPy and ibis to compare types only where there is a need."""
 
     @wraps(infer)
@@ -84,7 +58,7 @@ def _knowing_builtins(infer: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return infer_unless_builtin
 
 
-def _knowing_signatures(bind: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+def memoized_signatures(bind: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
     """Return what gives arguments their names, as `inspect.getcallargs` does."""
     signature_of = lru_cache(_MAX_CLASSES)(partial(inspect.signature, follow_wrapped=False))
 
@@ -115,7 +89,7 @@ def _knowing_signatures(bind: Callable[..., dict[str, Any]]) -> Callable[..., di
     return bind_to_known
 
 
-def _knowing_patterns(parse: Callable[..., Any]) -> Callable[..., Any]:
+def memoized_patterns(parse: Callable[..., Any]) -> Callable[..., Any]:
     """Return what compiles a pattern once (https://github.com/r1chardj0n3s/parse)."""
     parser_of = lru_cache(_MAX_CLASSES)(parse_library.compile)
 
@@ -126,7 +100,7 @@ def _knowing_patterns(parse: Callable[..., Any]) -> Callable[..., Any]:
     return parse_with_known
 
 
-def _of_each_pipeline_once(find: Callable[[Pipeline], set[str]]) -> Callable[[Pipeline], set[str]]:
+def memoized_by_pipeline(find: Callable[[Pipeline], set[str]]) -> Callable[[Pipeline], set[str]]:
     """Return what finds the same once for each pipeline, whose nodes do not change."""
     found: WeakKeyDictionary[Pipeline, frozenset[str]] = WeakKeyDictionary()
 
@@ -140,7 +114,7 @@ def _of_each_pipeline_once(find: Callable[[Pipeline], set[str]]) -> Callable[[Pi
     return find_once
 
 
-def _knowing_untyped(extract: Callable[..., Any]) -> Callable[..., Any]:
+def types_of_annotated(extract: Callable[..., Any]) -> Callable[..., Any]:
     """Return what looks for the types of parameters where a function has any."""
 
     @wraps(extract)
