@@ -40,12 +40,12 @@ from kedro_flask_server.model.stop import RunInterrupted, StopRequest
 from kedro_flask_server.origins import InstalledOnly, OwnModuleError, is_installed_module
 from kedro_flask_server.project import kedro_patches
 from kedro_flask_server.project.configuration.caching_loader import (
-    KeepingConfigLoader,
-    noting_what_is_left_to_kedro,
+    CachingConfigLoader,
+    recording_uncached,
 )
 from kedro_flask_server.project.configuration.class_guard import classes_guarded
 from kedro_flask_server.project.configuration.files import stamps_in
-from kedro_flask_server.project.configuration.isolated_loader import is_kedros_own, isolated
+from kedro_flask_server.project.configuration.isolated_loader import is_kedro_loader, isolated
 from kedro_flask_server.project.configuration.literals import unescaped
 from kedro_flask_server.project.configuration.resolvers import (
     are_all_of_omegaconf,
@@ -228,7 +228,7 @@ class KedroProject:
         """
         loader_class = settings.CONFIG_LOADER_CLASS
         source = Path(self._conf_source or self.path / settings.CONF_SOURCE)
-        if self._env is None or not is_kedros_own(loader_class) or not source.is_dir():
+        if self._env is None or not is_kedro_loader(loader_class) or not source.is_dir():
             return
         if not (source / self._env).is_dir():
             there = sorted(each.name for each in source.iterdir() if each.is_dir())
@@ -346,7 +346,7 @@ class KedroProject:
             runtime_params = self._params(_parse_params(params) if params else None)
             self._loaded_session()
             began_ns, before = time.time_ns(), self._state_of_files()
-            with noting_what_is_left_to_kedro() as left:
+            with recording_uncached() as left:
                 found = get_project_snapshot(
                     env=self._env,
                     conf_source=self._conf_source,
@@ -393,7 +393,7 @@ class KedroProject:
         ]
 
     def _configuration_folders(self) -> list[Path]:
-        if not issubclass(settings.CONFIG_LOADER_CLASS, KeepingConfigLoader):
+        if not issubclass(settings.CONFIG_LOADER_CLASS, CachingConfigLoader):
             return []
         given = settings.CONFIG_LOADER_ARGS
         source = Path(self._conf_source or self.path / settings.CONF_SOURCE)
@@ -426,7 +426,7 @@ class KedroProject:
             Whether it was done.
         """
         given = settings.CONFIG_LOADER_ARGS
-        is_keeping = issubclass(settings.CONFIG_LOADER_CLASS, KeepingConfigLoader)
+        is_keeping = issubclass(settings.CONFIG_LOADER_CLASS, CachingConfigLoader)
         has_own_resolvers = given.get("custom_resolvers") or not are_all_of_omegaconf()
         if not is_keeping or has_own_resolvers or has_own_tags():
             return False
@@ -454,10 +454,10 @@ class KedroProject:
     def take_has_read_anew(self) -> bool:
         """Return whether a configuration was parsed here since the last call or `read_ahead`."""
         loader_class = settings.CONFIG_LOADER_CLASS
-        if not issubclass(loader_class, KeepingConfigLoader):
+        if not issubclass(loader_class, CachingConfigLoader):
             return False
-        has_read_anew: bool = loader_class.kept.has_read_anew
-        loader_class.kept.has_read_anew = False
+        has_read_anew: bool = loader_class.cache.has_new_entries
+        loader_class.cache.has_new_entries = False
         return has_read_anew
 
     def import_datasets(self) -> list[str]:

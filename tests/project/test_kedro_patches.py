@@ -23,7 +23,7 @@ from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner
 
 import kedro_flask_server
-from kedro_flask_server.project.configuration.caching_loader import KeepingConfigLoader
+from kedro_flask_server.project.configuration.caching_loader import CachingConfigLoader
 from kedro_flask_server.project.configuration.isolated_loader import _GUARD
 from kedro_flask_server.project.kedro_patches import (
     FOREIGN_NAMES,
@@ -150,7 +150,7 @@ LOADERS_STEPS = [
 EACH = [(path, each) for each in FOREIGN_NAMES for path in each.paths]
 
 needs_kedro_1_7 = pytest.mark.skipif(
-    not KeepingConfigLoader.is_possible(), reason="this Kedro's loader has not these steps"
+    not CachingConfigLoader.is_supported(), reason="this Kedro's loader has not these steps"
 )
 
 

@@ -2,7 +2,7 @@
 
 OmegaConf resolves every text with ``${``, credentials even twice. So a literal text is a
 `Literal`, whose dollar signs become another character where it enters OmegaConf, and dollar signs
-again where it leaves it: for those who read a configuration, for custom resolvers, for Kedro. What
+again where it leaves it: for readers of a configuration, for custom resolvers, for Kedro. What
 resolvers make of such a text is literal, too.
 """
 
@@ -21,15 +21,12 @@ from omegaconf.nodes import ValueNode
 from yaml.representer import Representer, SafeRepresenter
 
 from kedro_flask_server.project import kedro_patches
-
-MARK = "\ufdd0"
-"""Stands for "$" within OmegaConf: a character that Unicode leaves to programs
-(https://www.unicode.org/faq/private_use.html#noncharacters)."""
+from kedro_flask_server.text import LITERAL_DOLLAR
 
 _ESCAPED = re.compile(r"(?<!\\)(\\+)\$\{")
 
-# Whether a loader that was given literal texts is at work.
-_at_work: ContextVar[bool] = ContextVar("literals_at_work", default=False)
+# Whether a loader that was given literal texts is active.
+_is_active: ContextVar[bool] = ContextVar("are_literals_active", default=False)
 
 
 class Literal(str):
@@ -65,20 +62,20 @@ def literal(content: Any) -> Any:
 
 
 def has_literals(content: Any) -> bool:
-    """Whether some text in plain data is literal."""
+    """Return whether some text in plain data is literal."""
     if isinstance(content, (dict, list)):
         return any(map(has_literals, content.values() if isinstance(content, dict) else content))
     return type(content) is Literal
 
 
 def plain(content: Any) -> Any:
-    """Return configuration as everyone may have it, with ordinary texts."""
+    """Return configuration with ordinary texts for literal ones."""
     return _plain(content) if has_literals(content) or _has_marks(content) else content
 
 
 def _plain(content: Any) -> Any:
     if isinstance(content, str):
-        return content.replace(MARK, "$")
+        return content.replace(LITERAL_DOLLAR, "$")
     if isinstance(content, dict):
         return {_plain(key): _plain(each) for key, each in content.items()}
     if isinstance(content, list):
@@ -98,21 +95,21 @@ def unescaped(params: Any) -> Any:
 
 
 @contextmanager
-def literals_at_work() -> Iterator[None]:
-    """Have resolvers take and give literal texts, in this context."""
-    token = _at_work.set(True)
+def literals_active() -> Iterator[None]:
+    """Pass literal texts to resolvers and from them, in this context."""
+    token = _is_active.set(True)
     try:
         yield
     finally:
-        _at_work.reset(token)
+        _is_active.reset(token)
 
 
-def calling_with_literals(name: str, resolver: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what gives a resolver, in OmegaConf's table, texts as they were sent.
+def passing_literals(name: str, resolver: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a resolver that gets texts as they were sent.
 
-    OmegaConf's own resolvers keep to OmegaConf's texts: some of them resolve what they are given.
+    OmegaConf's own resolvers get OmegaConf's texts: some of them resolve what they are given.
     """
-    if not _at_work.get() or name.startswith("oc."):
+    if not _is_active.get() or name.startswith("oc."):
         return resolver
 
     def call(config: Any, parent: Any, node: Any, args: Any, args_str: Any) -> Any:
@@ -152,13 +149,13 @@ def _outward(content: Any) -> Any:
 
 
 def _unmarked(content: Any) -> Any:
-    """Return what leaves OmegaConf: literal for a loader at work, plain for all others.
+    """Return what leaves OmegaConf: literal for an active loader, plain for all others.
 
-    A configuration stays what it is: who reads its texts gets them from here.
+    A configuration stays what it is: its texts pass here when they are read.
     """
     if type(content) is str:
-        text = content.replace(MARK, "$")
-        return Literal(text) if _at_work.get() else text
+        text = content.replace(LITERAL_DOLLAR, "$")
+        return Literal(text) if _is_active.get() else text
     if type(content) is dict:
         return {_unmarked(key): _unmarked(each) for key, each in content.items()}
     if type(content) in (list, tuple):
@@ -171,8 +168,8 @@ def _inward(content: Any, own: set[str]) -> Any:
 
     Args:
         content: What it returned.
-        own: The texts that it was given; those without a mark are the project's, who may resolve
-            something by them.
+        own: The texts that it was given; those without a mark are the project's own, which may
+            use them as interpolations.
     """
     if isinstance(content, str):
         return content if content in own else _marked(content)
@@ -187,11 +184,11 @@ def _inward(content: Any, own: set[str]) -> Any:
 
 
 def _marked(text: str) -> str:
-    return text.replace("$", MARK)
+    return text.replace("$", LITERAL_DOLLAR)
 
 
 def _has_marks(content: Any) -> bool:
-    return any(MARK in text for text in _texts_in(content))
+    return any(LITERAL_DOLLAR in text for text in _texts_in(content))
 
 
 def _texts_in(content: Any) -> Iterator[str]:

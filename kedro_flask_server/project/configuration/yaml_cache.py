@@ -1,9 +1,9 @@
 """Texts of configuration files, each parsed once.
 
-Kedro reads every file for every run, which is cheap, and parses it again, which is not. What is
-kept here is found by the whole text: an edit is seen however soon it comes and however alike it
-is, and so are files that come, go or lie in an archive. A text with a tag that the project has
-taught PyYAML is parsed for every run: it may stand for another file.
+Kedro reads every file for every run, which is cheap, and parses it again, which is not. The cache
+is keyed by the whole text: an edit is seen however soon it comes and however alike it is, and so
+are files that come, go or lie in an archive. A text with a tag that the project has registered with
+PyYAML is parsed for every run: it may include another file.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _MAX_TEXTS = 256
 _MAX_INTERPOLATIONS = 4096
 _MAX_INTERPOLATION_CHARS = 1_000
 
-_noted: ContextVar[list[Merged] | None] = ContextVar("merges", default=None)
+_recorded: ContextVar[list[Merged] | None] = ContextVar("merges", default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What the files of one folder hold together, with nothing resolved; not to be changed.
+    """The files of one folder, merged and with nothing resolved; not to be changed.
 
     Attributes:
         config: For OmegaConf to resolve.
@@ -47,21 +47,21 @@ class Merged:
 
 
 @contextmanager
-def noting_merges() -> Iterator[list[Merged]]:
-    """Note what the folders hold that Kedro's configuration loader resolves, in its order."""
-    noted: list[Merged] = []
-    token = _noted.set(noted)
+def recording_merges() -> Iterator[list[Merged]]:
+    """Record what the folders hold that Kedro's configuration loader resolves, in its order."""
+    recorded: list[Merged] = []
+    token = _recorded.set(recorded)
     try:
-        yield noted
+        yield recorded
     finally:
-        _noted.reset(token)
+        _recorded.reset(token)
 
 
-def note_merge(config: DictConfig, raw: dict[str, Any]) -> None:
-    """Note what a folder holds, in the form of `Merged`."""
-    noted = _noted.get()
-    if noted is not None:
-        noted.append(Merged(config, raw))
+def record_merge(config: DictConfig, raw: dict[str, Any]) -> None:
+    """Record what a folder holds, in the form of `Merged`."""
+    recorded = _recorded.get()
+    if recorded is not None:
+        recorded.append(Merged(config, raw))
 
 
 _tree_of = lru_cache(_MAX_INTERPOLATIONS)(grammar_parser.parse)
@@ -100,11 +100,11 @@ class _CachingOmegaConf(OmegaConf):
     @staticmethod
     def unsafe_merge(*configs: Any, **options: Any) -> Any:
         """Return what some configurations hold together, as `OmegaConf.unsafe_merge` does."""
-        if _noted.get() is None or not all(map(OmegaConf.is_dict, configs)):
+        if _recorded.get() is None or not all(map(OmegaConf.is_dict, configs)):
             return OmegaConf.unsafe_merge(*configs, **options)
         merged: Any = OmegaConf.unsafe_merge(*configs, **options)
         raw: Any = OmegaConf.to_container(merged, resolve=False)
-        note_merge(merged, raw)
+        record_merge(merged, raw)
         return merged
 
 

@@ -82,7 +82,7 @@ def datasets_of(
     (tmp_path / "conf/base/catalog.yml").write_text(catalog)
     (tmp_path / "conf/base/globals.yml").write_text(GLOBALS)
     made: Any = isolated(kind)
-    for _ in range(3):  # what is kept counts, too
+    for _ in range(3):  # what is cached counts, too
         with classes_guarded():
             loader = made(
                 str(tmp_path / "conf"),
