@@ -42,7 +42,6 @@ from kedro_flask_server.project.configuration.placeholders import (
     placeholder_for,
     record_variable,
     refuse_placeholder,
-    resolve_template,
     texts_in,
 )
 from kedro_flask_server.project.configuration.resolvers import (
@@ -305,8 +304,9 @@ class CachingConfigLoader(OmegaConfigLoader):
             resolve: Resolves it.
         """
         found = templates.find(group, self.runtime_params)
-        if found is None:
-            found = self._template_of(templates, group, resolve)
+        if found is None and not holds(self._globals, PLACEHOLDER):
+            found = templates.make(group, self.runtime_params, resolve)
+            self.cache.has_new_entries |= found is not None
         if found is None:
             return resolve()
         template, texts = found
@@ -315,18 +315,6 @@ class CachingConfigLoader(OmegaConfigLoader):
             return fill(template.content, texts)
         except NoTemplateError:
             return resolve()
-
-    def _template_of(self, templates: TemplateCache, group: Any, resolve: Callable[[], Any]) -> Any:
-        """Make a template for what is resolved."""
-        if holds(self._globals, PLACEHOLDER):
-            return None
-        template = resolve_template(resolve, self.runtime_params)
-        texts = None if template is None else template.texts(self.runtime_params)
-        if template is None or texts is None:
-            return None
-        templates.add(group, template)
-        self.cache.has_new_entries = True
-        return template, texts
 
 
 @lru_cache(1)

@@ -124,10 +124,17 @@ class TemplateCache:
                 return template, texts
         return None
 
-    def add(self, group: Any, template: ResolvedTemplate) -> None:
-        """Add a template of what is resolved."""
+    def make(
+        self, group: Any, params: Mapping[str, Any], resolve: Callable[[], Any]
+    ) -> tuple[ResolvedTemplate, dict[str, str]] | None:
+        """Make a template as `resolve_template` does, for `find` to return from now on."""
+        template = resolve_template(resolve, params)
+        texts = None if template is None else template.texts(params)
+        if template is None or texts is None:
+            return None
         about = (*template.placeholders.items(), *template.environ.items())
         self._templates.put((group, about), template)
+        return template, texts
 
     def clear(self) -> None:
         """Remove all."""
