@@ -1,4 +1,4 @@
-"""Opens the project when it is imported, for the process that starts ``ParallelRunner``'s.
+"""Opens the project on import, for the process that starts ``ParallelRunner``'s.
 
 That process (``multiprocessing``'s forkserver) has one thread of Python and runs nothing, so
 its children may be forked; with the project imported once, each of them starts at once.
@@ -60,7 +60,7 @@ if sys.platform == "linux":
     with contextlib.suppress(OSError):  # a kernel before 5.3
         _end_with_server()
 
-# What fails here fails again where it is told: in the run that needs it.
+# What fails here fails again, and is reported, in the run that needs it.
 with contextlib.suppress(Exception):
     bootstrap_project(os.environ[PRELOADED_PROJECT])
     list(project.pipelines)

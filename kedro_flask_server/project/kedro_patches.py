@@ -1,4 +1,4 @@
-"""Every name of others that this package uses without leave: private ones, and those it replaces.
+"""The private names of libraries that this package uses, and the names that it replaces in them.
 
 A name that is private to Kedro, OmegaConf, pluggy or the standard library may move in any version
 of theirs, and one that is replaced may be called differently. They are all listed here, with the
@@ -68,14 +68,14 @@ REPLACED = (
         paths=("kedro.runner.task:Task.execute",),
         why="Emits a node's events around loading, running and saving; Kedro's hooks say nothing "
         "of a node whose dataset fails.",
-        until="Hooks before and after a task, which are told of any failure and of the run.",
+        until="Hooks before and after a task that get any failure, and the run's id.",
         replacement=f"{_ROOM}.run_hooks:reporting_task",
     ),
     ForeignName(
         paths=("kedro.runner.task:Task._run_node_synchronization",),
         why="Makes the hook manager of a process that ParallelRunner has forked: binds it to its "
         "run.",
-        until="Dataset hooks that are told of their run.",
+        until="Dataset hooks that get the run's id.",
         replacement=f"{_ROOM}.run_hooks:binding_hook_manager",
     ),
     ForeignName(
@@ -96,8 +96,8 @@ REPLACED = (
                 "kedro.runner.task",
             )
         ),
-        why="kedro-telemetry is told of the command that starts a server and not of its runs, and "
-        "is not imported for them.",
+        why="kedro-telemetry gets the command that starts a server and not its runs, and is not "
+        "imported for them.",
         until="DISABLE_HOOKS_FOR_PLUGINS that leaves plugins unimported.",
         replacement=f"{_ROOM}.plugins:registering_all_but_telemetry",
     ),
@@ -198,7 +198,7 @@ USED = (
         ),
         why="Overridden in the one runner of a run: stops it between two nodes, in processes of "
         "ParallelRunner's, too, and binds the run's hooks.",
-        until="A runner that can be asked to stop, and hooks that are told of their run.",
+        until="A runner that can be asked to stop, and hooks that get the run's id.",
     ),
     ForeignName(
         paths=("kedro.framework.session:KedroServiceSession._hook_manager",),

@@ -174,7 +174,7 @@ class KedroProject:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the registered pipelines could be loaded, the last time that was tried."""
+        """True if the registered pipelines are loaded."""
         return self._sessions.is_loaded
 
     @property

@@ -1,4 +1,4 @@
-"""What is known of plugins: whose hooks do not bear several runs, or are not for them."""
+"""Plugins whose hooks do not work with several runs in a process, or are not meant for runs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _WITH_STATE = ("kedro-mlflow", "kedro-viz")
 # Of Kedro's hooks, those that come before the datasets of a run are made.
 _EARLY = ("after_context_created", "after_catalog_created", "before_pipeline_run")
 
-# Where a project's users have agreed to it, it tells Kedro's makers of each command, and of the
-# project once for each; in a server that would be a request over the network inside every run.
+# With the consent of a project's users, it sends Kedro's makers each command and what the project
+# has; in a server that would be a request over the network inside every run.
 _TELEMETRY = "kedro-telemetry"
 
 
 def registering_all_but_telemetry(register: Callable[..., None]) -> Callable[..., None]:
-    """Return what registers all plugins' hooks but those of Kedro's usage telemetry.
+    """Return a function that registers all plugins' hooks but those of Kedro's usage telemetry.
 
-    It is told of the command that starts a server, and not of its runs. Whether it is told anything
-    is for the project's users to decide, as with every command
+    It gets the command that starts a server, and not its runs. Whether it sends anything is for the
+    project's users to decide, as with every command
     (https://docs.kedro.org/en/stable/about/telemetry/). It is not imported: Kedro imports also
     those whose hooks are disabled, and this one brings a library for HTTP.
     """
@@ -46,7 +46,7 @@ def registering_all_but_telemetry(register: Callable[..., None]) -> Callable[...
 
 
 def warn_of_plugins_with_state() -> None:
-    """Say in the log which plugins need a process for each run."""
+    """Log which plugins need a process for each run."""
     points = entry_points(group="kedro.hooks")
     found = {point.dist.name.replace("_", "-") for point in points if point.dist}
     found -= {name.replace("_", "-") for name in settings.DISABLE_HOOKS_FOR_PLUGINS}
@@ -60,7 +60,7 @@ def warn_of_plugins_with_state() -> None:
 
 
 def has_hooks_before_datasets() -> bool:
-    """Whether code of the project's own is executed in a run before its datasets are made."""
+    """Return whether a run executes code of the project's own before its datasets are made."""
     modules = {settings.CONTEXT_CLASS.__module__, settings.DATA_CATALOG_CLASS.__module__}
     for hooks in settings.HOOKS:
         if any(hasattr(hooks, name) for name in _EARLY):

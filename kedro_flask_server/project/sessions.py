@@ -45,7 +45,7 @@ class Sessions:
 
     @property
     def is_loaded(self) -> bool:
-        """Whether the registered pipelines could be loaded, the last time that was tried."""
+        """True if the registered pipelines are loaded."""
         return self._session is not None
 
     def try_to_load(self) -> None:

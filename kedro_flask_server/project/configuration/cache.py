@@ -170,7 +170,7 @@ class ConfigCache:
         """Begin with nothing."""
         self._folders: Recent[Any, CachedFolder] = Recent(_MAX_FOLDERS)
         self.has_new_entries = False
-        """Whether something was read that was not in the cache."""
+        """True once something was read that was not in the cache."""
 
     def files_in(
         self,

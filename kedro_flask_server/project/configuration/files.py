@@ -83,7 +83,7 @@ class View:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether no more than a quarter of a second has passed since it was made."""
+        """True for a quarter of a second after it was made."""
         return time.monotonic() - self._seen_at < _FRESH_S
 
     def listing_of(self, folder: str) -> tuple[tuple[str, bool], ...] | None:

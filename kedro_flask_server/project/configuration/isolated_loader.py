@@ -100,7 +100,7 @@ class IsolatedConfigLoader(AbstractConfigLoader):
 
     @property
     def restrict_runtime_params_type_selection(self) -> bool:
-        """Whether Kedro's own loader has its guard on; once it is on, nothing turns it off."""
+        """True if Kedro's own loader has its guard on; once it is on, nothing turns it off."""
         return self._is_guarded
 
     @restrict_runtime_params_type_selection.setter

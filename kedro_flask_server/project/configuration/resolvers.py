@@ -133,7 +133,7 @@ class ResolverLayer:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the layer has neither registered nor cleared a resolver."""
+        """True if no resolver was registered or cleared in it."""
         return not self._own
 
     def put(self, name: str, resolver: Any) -> None:

@@ -44,7 +44,7 @@ class SelectedConfiguration:
 
     @property
     def is_cached(self) -> bool:
-        """Whether it is read by a loader that has a cache."""
+        """True if its loader has a cache."""
         return issubclass(settings.CONFIG_LOADER_CLASS, CachingConfigLoader)
 
     def folders(self) -> list[Path]:
