@@ -66,15 +66,13 @@ _LOADER = "kedro.config.omegaconf_config:OmegaConfigLoader"
 REPLACED = (
     ForeignName(
         paths=("kedro.runner.task:Task.execute",),
-        why="Emits a node's events around loading, running and saving; Kedro's hooks say nothing "
-        "of a node whose dataset fails.",
+        why="Emits a node's events; Kedro calls no hook for a node whose dataset fails.",
         until="Hooks before and after a task that get any failure, and the run's id.",
         replacement=f"{_ROOM}.run_hooks:reporting_task",
     ),
     ForeignName(
         paths=("kedro.runner.task:Task._run_node_synchronization",),
-        why="Makes the hook manager of a process that ParallelRunner has forked: binds it to its "
-        "run.",
+        why="Binds the hook manager of a process that ParallelRunner has forked to its run.",
         until="Dataset hooks that get the run's id.",
         replacement=f"{_ROOM}.run_hooks:binding_hook_manager",
     ),
@@ -96,8 +94,7 @@ REPLACED = (
                 "kedro.runner.task",
             )
         ),
-        why="kedro-telemetry gets the command that starts a server and not its runs, and is not "
-        "imported for them.",
+        why="kedro-telemetry gets the command that starts a server, and is not imported in runs.",
         until="DISABLE_HOOKS_FOR_PLUGINS that leaves plugins unimported.",
         replacement=f"{_ROOM}.plugins:registering_all_but_telemetry",
     ),
@@ -181,8 +178,8 @@ REPLACED = (
     ),
     ForeignName(
         paths=("kedro.framework.project:PACKAGE_NAME",),
-        why="A child that finds it configures the project again for each node, and the second time "
-        "its logging configuration contains itself (RecursionError, seen in Kedro 1.7).",
+        why="A child that finds it configures logging for each node, and fails the second time "
+        "(RecursionError, seen in Kedro 1.7: the configuration contains itself).",
         until="Kedro that configures logging twice without that.",
         replacement=f"{_ROOM}.runner:no_package_name",
         stage=Stage.FORKSERVER,
@@ -235,8 +232,7 @@ USED = (
             "kedro.framework.context:KedroContext._get_catalog",
             "kedro.framework.context:KedroContext._pipelines_to_validate",
         ),
-        why="Rehearses the making of a catalog by the way that a session takes, without the "
-        "project's pipelines.",
+        why="Rehearses how a session makes a catalog, without the project's pipelines.",
         until="A session that can be given a configuration and a pipeline.",
     ),
     ForeignName(
@@ -280,8 +276,7 @@ USED = (
     ),
     ForeignName(
         paths=("omegaconf.base:Node._value", "omegaconf.base:Node._get_parent"),
-        why="Finds literal texts in what resolvers are given, and puts what they return in its "
-        "place.",
+        why="Finds literal texts in the arguments of resolvers, and attaches their results.",
         until="Values of OmegaConf that are never resolved.",
         since=_OMEGACONF,
     ),
@@ -315,8 +310,7 @@ USED = (
             "logging.handlers:WatchedFileHandler._statstream",
         ),
         why="Finds all log handlers, and opens the files of a template's again in a worker.",
-        until="Python 3.12's logging.getHandlerNames with handlers that have no names; a public "
-        "way to open a file again.",
+        until="A public list of all handlers, and a public way to open a file again.",
         since=_PYTHON,
     ),
     ForeignName(
@@ -334,7 +328,42 @@ USED = (
 )
 """What is read, called, or overridden in a class or an object of this package's own."""
 
-FOREIGN_NAMES = REPLACED + USED
+REPLACED_ELSEWHERE = (
+    ForeignName(
+        paths=("logging:Logger.callHandlers", "logging:Logger.removeHandler"),
+        why="A thread of its own writes the records of runs that share a process, and has written "
+        "them before a handler goes.",
+        until="A logging.handlers.QueueListener that serves handlers which projects configure.",
+        since=_PYTHON,
+    ),
+    ForeignName(
+        paths=("logging:StreamHandler.format",),
+        why="Each record of any handler is one line.",
+        until="A hook for the text of a record.",
+        since=_PYTHON,
+    ),
+    ForeignName(
+        paths=("logging:Handler.handle",),
+        why="What a handler prints while it writes a record is not printed output of the run.",
+        until="A hook around the writing of a record.",
+        since=_PYTHON,
+    ),
+    ForeignName(
+        paths=("atexit:register", "atexit:unregister"),
+        why="Finds out which functions the project registers when it is imported.",
+        until="A public list of them.",
+        since=_PYTHON,
+    ),
+    ForeignName(
+        paths=("random:Random.seed", "random:seed", "secrets:randbits"),
+        why="Finds out whether importing the project seeds a generator, for as long as that takes.",
+        until="Generators that say whether they were seeded.",
+        since=_PYTHON,
+    ),
+)
+"""What the rooms of workers and logs replace in the standard library, by code of their own."""
+
+FOREIGN_NAMES = REPLACED + USED + REPLACED_ELSEWHERE
 
 
 def apply(stage: Stage = Stage.BOOTSTRAP) -> None:
