@@ -16,7 +16,7 @@ from kedro_flask_server.origins import is_installed_module
 
 logger = logging.getLogger(__name__)
 
-# Their hooks keep what belongs to one run in themselves: seen in kedro-mlflow 2.0, every run of
+# Their hooks hold what belongs to one run: seen in kedro-mlflow 2.0, every run of
 # which fails after the first, and in kedro-viz 12.5, which writes one run's events into another's.
 _WITH_STATE = ("kedro-mlflow", "kedro-viz")
 

@@ -33,7 +33,7 @@ _NOT_COPIED = ("_catalog_parts", "_last_view")
 
 
 class IsolatedConfigLoader(AbstractConfigLoader):
-    """Mixed in before a project's loader, keeps each instance's values to itself.
+    """A mixin before a project's loader that isolates each instance from all others.
 
     What it promises for any loader class:
 
@@ -48,12 +48,11 @@ class IsolatedConfigLoader(AbstractConfigLoader):
     - It can be copied and pickled as the class itself can.
     """
 
+    cache: ConfigCache
     resolves_params: bool
     _project_class: type[AbstractConfigLoader]
     _is_guarded = False
     _is_trial = False
-
-    cache: ConfigCache
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         is_guarded = bool(kwargs.pop(_GUARD, False))

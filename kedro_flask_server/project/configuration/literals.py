@@ -123,23 +123,23 @@ def passing_literals(name: str, resolver: Callable[..., Any]) -> Callable[..., A
 
 
 def marking(set_value: Callable[..., None]) -> Callable[..., None]:
-    """Return what sets a value of OmegaConf's, a literal text with marks for dollar signs."""
+    """Return a setter of OmegaConf's values that puts marks for a literal text's dollar signs."""
 
     @wraps(set_value)
-    def take(self: Any, value: Any, *args: Any, **kwargs: Any) -> None:
+    def set_marked(self: Any, value: Any, *args: Any, **kwargs: Any) -> None:
         set_value(self, _marked(value) if type(value) is Literal else value, *args, **kwargs)
 
-    return take
+    return set_marked
 
 
 def unmarking(get: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what gets a value of OmegaConf's, with dollar signs for marks."""
+    """Return a getter of OmegaConf's values that puts dollar signs for marks."""
 
     @wraps(get)
-    def give(*args: Any, **kwargs: Any) -> Any:
+    def get_unmarked(*args: Any, **kwargs: Any) -> Any:
         return _outward(get(*args, **kwargs))
 
-    return give
+    return get_unmarked
 
 
 def _outward(content: Any) -> Any:

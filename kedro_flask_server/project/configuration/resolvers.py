@@ -1,11 +1,11 @@
-"""OmegaConf's resolvers, kept apart for each configuration loader.
+"""OmegaConf's resolvers, isolated for each configuration loader.
 
-OmegaConf looks resolvers up in one table for the whole process, and Kedro's loader puts the
-runtime parameters of one run behind a name in it: two runs at a time, and each can read the
-other's. Here the table gets layers. What a loader registers or clears goes into a layer of
-its own, which counts only in the thread that works with that loader; beneath it lies the
-table that all share, for what a project registers once for the whole process. What a run's loaders
-have registered stays there for its nodes and hooks.
+OmegaConf looks resolvers up in one table for the whole process, and Kedro's loader registers a
+resolver there that returns the runtime parameters of one run: of two runs at the same time, each
+could read the other's. Here the table has layers. What a loader registers or clears goes into a
+layer of its own, which counts only in the thread that uses that loader; below it is the table that
+all share, for what a project registers once for the whole process. What a run's loaders have
+registered stays there for its nodes and hooks.
 """
 
 from __future__ import annotations
