@@ -10,6 +10,10 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 
+LITERAL_DOLLAR = "\ufdd0"
+"""Stands for "$" in a runtime parameter while OmegaConf resolves a configuration: a character that
+Unicode leaves to programs (https://www.unicode.org/faq/private_use.html#noncharacters)."""
+
 MAX_MESSAGE_CHARS = 8_192
 """How much of an exception's message is returned and logged, in characters."""
 

@@ -1,4 +1,4 @@
-"""The one door to Kedro: nothing outside this room imports Kedro to run or inspect."""
+"""Kedro's side of the server: no other package imports Kedro to run or inspect a project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a project's code raises, as data: bounded, printable and without credentials."""
+"""Exceptions of a project's code as data: bounded, printable and without credentials."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from kedro.runner import Task
 from kedro_flask_server.model.run import ErrorDetail
 from kedro_flask_server.redaction import SECRETS, redact_urls
 from kedro_flask_server.text import MAX_TRACEBACK_CHARS, bounded, bounded_end, printable
+
+PLAIN = {"markup": False}
+"""The `extra` of a log record with others' text, which is no markup: rich.logging.RichHandler would
+fail on a "[/]" in it."""
 
 
 def safe(text: str) -> str:
@@ -27,7 +31,7 @@ def safe(text: str) -> str:
 
 
 def safe_name(name: str) -> str:
-    """Return a name of the project as it is told where names are: whatever it looks like.
+    """Return a name of the project for a field that holds names: it is not redacted.
 
     Args:
         name: Of a node or a dataset.
@@ -45,13 +49,13 @@ def _safe_message(text: str) -> str:
     space for one (``kedro.io.core``).
     """
     # When it is bounded: the time that Kedro's search takes grows with the square.
-    kept = bounded(SECRETS.redact(text))
-    may_hold_url = "://" in kept or " " not in kept
-    return printable(str(_redact_url_credentials(kept)) if may_hold_url else kept)
+    redacted = bounded(SECRETS.redact(text))
+    may_hold_url = "://" in redacted or " " not in redacted
+    return printable(str(_redact_url_credentials(redacted)) if may_hold_url else redacted)
 
 
 def describe(error: BaseException) -> ErrorDetail:
-    """Return what a client is told about an exception.
+    """Return what a client is sent about an exception.
 
     Args:
         error: Any exception, one whose ``str()`` fails included.
@@ -63,7 +67,7 @@ def describe(error: BaseException) -> ErrorDetail:
 
 
 def describe_run(error: BaseException) -> ErrorDetail:
-    """Return all that is kept of the exception that a run failed with.
+    """Return all that is stored of the exception that a run failed with.
 
     Args:
         error: The exception.
@@ -84,8 +88,8 @@ def describe_run(error: BaseException) -> ErrorDetail:
 def _node_of(error: BaseException) -> str | None:
     """Return the name of the node that an exception came through.
 
-    It is found in the traceback: Kedro's hooks tell of what a node's function raises, and not
-    of what its datasets do. From ``ParallelRunner``'s processes no frames come.
+    It is found in the traceback: Kedro's hooks are called for what a node's function raises, and
+    not for what its datasets do. From ``ParallelRunner``'s processes no frames come.
     """
     for frame, _ in traceback.walk_tb(error.__traceback__):
         task = frame.f_locals.get("self")

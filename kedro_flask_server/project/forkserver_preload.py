@@ -1,4 +1,4 @@
-"""Opens the project when it is imported, for the process that starts ``ParallelRunner``'s.
+"""Opens the project on import, for the process that starts ``ParallelRunner``'s.
 
 That process (``multiprocessing``'s forkserver) has one thread of Python and runs nothing, so
 its children may be forked; with the project imported once, each of them starts at once.
@@ -18,6 +18,7 @@ from kedro.framework import project
 from kedro.framework.startup import bootstrap_project
 
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
+from kedro_flask_server.project import kedro_patches
 from kedro_flask_server.project.failures import safe
 from kedro_flask_server.project.runner import LOG_FORMAT, PRELOADED_PROJECT
 
@@ -59,12 +60,10 @@ if sys.platform == "linux":
     with contextlib.suppress(OSError):  # a kernel before 5.3
         _end_with_server()
 
-# What fails here fails again where it is told: in the run that needs it.
+# What fails here fails again, and is reported, in the run that needs it.
 with contextlib.suppress(Exception):
     bootstrap_project(os.environ[PRELOADED_PROJECT])
     list(project.pipelines)
 
-# A child in which Kedro finds the project's name configures it again for each node, and the
-# second time its logging configuration contains itself (RecursionError, seen in Kedro 1.7).
-# Without the name it takes the settings as they are.
-project.PACKAGE_NAME = None
+# Without the package's name, its children take the settings as they are.
+kedro_patches.apply(kedro_patches.Stage.FORKSERVER)

@@ -1,4 +1,4 @@
-"""What a project's hooks find when they are called, as with ``kedro run``."""
+"""Calls of a project's hooks, made as ``kedro run`` makes them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ _names_none: ContextVar[bool] = ContextVar("run_names_no_pipeline", default=Fals
 
 @contextmanager
 def pipelines_named(names: Sequence[str] | None) -> Iterator[None]:
-    """Have the hooks of a run find the pipelines that it names, which may be none.
+    """Pass the pipelines that a run names, which may be none, to its hooks.
 
-    Kedro's session for several runs tells them of ``__default__`` instead; the one of ``kedro run``
-    does not.
+    Kedro's session for several runs passes ``__default__`` for none; ``kedro run`` does not.
     """
     token = _names_none.set(not names)
     try:
@@ -32,7 +31,7 @@ def pipelines_named(names: Sequence[str] | None) -> Iterator[None]:
 
 
 def prepare_calls(hook_manager: PluginManager) -> None:
-    """Have a session's hook manager call the project's hooks as ``kedro run`` does."""
+    """Have a session's hook manager call hooks as ``kedro run`` does."""
     hook_manager.add_hookcall_monitoring(_before, _after)
 
 

@@ -1,4 +1,4 @@
-"""The project's names: what its code and its configuration call things."""
+"""The project's names, in its code and in its configuration: they are no secrets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is known of plugins: whose hooks do not bear several runs, or are not for them."""
+"""Plugins whose hooks do not work with several runs in a process, or are not meant for runs."""
 
 from __future__ import annotations
 
@@ -10,42 +10,33 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from kedro.framework.project import settings
-from kedro.framework.session import service_session, session
-from kedro.runner import task
 from pluggy import PluginManager
 
 from kedro_flask_server.origins import is_installed_module
 
 logger = logging.getLogger(__name__)
 
-# Their hooks keep what belongs to one run in themselves: seen in kedro-mlflow 2.0, every run of
+# Their hooks hold what belongs to one run: seen in kedro-mlflow 2.0, every run of
 # which fails after the first, and in kedro-viz 12.5, which writes one run's events into another's.
 _WITH_STATE = ("kedro-mlflow", "kedro-viz")
 
 # Of Kedro's hooks, those that come before the datasets of a run are made.
 _EARLY = ("after_context_created", "after_catalog_created", "before_pipeline_run")
 
-# Where a project's users have agreed to it, it tells Kedro's makers of each command, and of the
-# project once for each; in a server that would be a request over the network inside every run.
+# With the consent of a project's users, it sends Kedro's makers each command and what the project
+# has; in a server that would be a request over the network inside every run.
 _TELEMETRY = "kedro-telemetry"
 
-_REGISTER = "_register_hooks_entry_points"
 
+def registering_all_but_telemetry(register: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that registers all plugins' hooks but those of Kedro's usage telemetry.
 
-def have_commands_tracked_and_no_runs() -> None:
-    """Have Kedro's usage telemetry told of the command that starts a server, and not of its runs.
-
-    Whether it is told anything is for the project's users to decide, as with every command
+    It gets the command that starts a server, and not its runs. Whether it sends anything is for the
+    project's users to decide, as with every command
     (https://docs.kedro.org/en/stable/about/telemetry/). It is not imported: Kedro imports also
     those whose hooks are disabled, and this one brings a library for HTTP.
     """
-    for module in (service_session, session, task):
-        register = getattr(module, _REGISTER)
-        if not hasattr(register, "__wrapped__"):
-            setattr(module, _REGISTER, _but_for_telemetry(register))
 
-
-def _but_for_telemetry(register: Callable[..., None]) -> Callable[..., None]:
     @wraps(register)
     def register_others(hook_manager: PluginManager, *args: Any, **kwargs: Any) -> None:
         hook_manager.set_blocked(_TELEMETRY)  # its entry point is called as it is
@@ -55,7 +46,7 @@ def _but_for_telemetry(register: Callable[..., None]) -> Callable[..., None]:
 
 
 def warn_of_plugins_with_state() -> None:
-    """Say in the log which plugins need a process for each run."""
+    """Log which plugins need a process for each run."""
     points = entry_points(group="kedro.hooks")
     found = {point.dist.name.replace("_", "-") for point in points if point.dist}
     found -= {name.replace("_", "-") for name in settings.DISABLE_HOOKS_FOR_PLUGINS}
@@ -69,7 +60,7 @@ def warn_of_plugins_with_state() -> None:
 
 
 def has_hooks_before_datasets() -> bool:
-    """Whether code of the project's own is executed in a run before its datasets are made."""
+    """Return whether a run executes code of the project's own before its datasets are made."""
     modules = {settings.CONTEXT_CLASS.__module__, settings.DATA_CATALOG_CLASS.__module__}
     for hooks in settings.HOOKS:
         if any(hasattr(hooks, name) for name in _EARLY):

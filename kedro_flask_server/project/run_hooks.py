@@ -1,8 +1,8 @@
-"""Kedro's hooks, bound to one run: what they tell of nodes and datasets.
+"""The events of a run's nodes and datasets, emitted from Kedro's hooks and tasks.
 
-Kedro says with a dataset's hooks nothing of the run, and all runs share a hook manager. So each
-run's tasks get one that stands in for it and knows its run. And Kedro's hooks say when a node's
-function begins and ends, but nothing of a node whose dataset fails; the tasks themselves do.
+Kedro passes nothing of the run to a dataset's hooks, and all runs share a hook manager. So each
+run's tasks get a hook manager that is bound to the run. And Kedro calls hooks when a node's
+function begins and ends, but not for a node whose dataset fails; so the tasks emit a node's events.
 """
 
 from __future__ import annotations
@@ -16,12 +16,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import lru_cache, wraps
-from types import MethodType
+from functools import wraps
 from typing import Any
 
-import kedro.runner.task
-import kedro.runner.thread_runner
 from kedro.pipeline.node import Node
 from kedro.runner import AbstractRunner, ParallelRunner, Task
 from pluggy import HookRelay, PluginManager
@@ -32,116 +29,102 @@ from kedro_flask_server.project.failures import describe, safe_name
 
 logger = logging.getLogger(__name__)
 
-_NOT_TOLD = "Of node %s could not be told"
+_NOT_EMITTED = "An event of node %s could not be emitted"
 
 
 def report_nodes(runner: AbstractRunner, report: Report) -> None:
-    """Have a runner's run told of, node by node.
+    """Have a runner emit the events of its nodes and datasets.
 
-    ``ParallelRunner`` calls no hooks in this process. Of its nodes the processes tell that it
-    forks, where the report can be told from there.
+    ``ParallelRunner`` calls no hooks in this process. The processes that it forks emit the events
+    of its nodes, where the report can be reached from there.
 
     Args:
         runner: A runner that runs once.
-        report: Takes down what happens.
+        report: Records the events.
     """
     is_parallel = isinstance(runner, ParallelRunner)
     if is_parallel and not (report.is_shared and _forks()):
         return
     run = runner._run
-    signature = _signature_of(run)
+    signature = inspect.signature(run)
 
-    # What is to run is known here, where Kedro has left out the nodes that need not.
-    def run_and_tell(*args: Any, **kwargs: Any) -> Any:
+    # Here Kedro has left out the nodes that need not run.
+    def run_and_report(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
         pipeline, hooks = (bound.arguments.get(name) for name in ("pipeline", "hook_manager"))
         if pipeline is not None and hooks is not None:
             report.expect(len(pipeline.nodes))
-            watcher = _RunWatcher(report)
-            bound.arguments["hook_manager"] = _BoundHookManager(hooks, watcher)
+            events = _RunEvents(report)
+            bound.arguments["hook_manager"] = _BoundHookManager(hooks, events)
             if is_parallel:
-                _Forked.watcher = watcher
+                _forked_run.events = events
         return run(*bound.args, **bound.kwargs)
 
-    runner._run = run_and_tell  # type: ignore[method-assign]
-
-
-def _signature_of(run: Callable[..., Any]) -> inspect.Signature:
-    """Return what `inspect.signature` does, which has each function analysed once."""
-    method = inspect.unwrap(run, stop=lambda each: hasattr(each, "__signature__"))
-    is_bound = isinstance(method, MethodType)
-    return _signature_without_self(method.__func__) if is_bound else inspect.signature(run)
-
-
-@lru_cache
-def _signature_without_self(function: Callable[..., Any]) -> inspect.Signature:
-    signature = inspect.signature(function)
-    first, *others = signature.parameters.values()
-    takes_more = first.kind is first.VAR_POSITIONAL
-    return signature if takes_more else signature.replace(parameters=others)
+    runner._run = run_and_report  # type: ignore[method-assign]
 
 
 def _forks() -> bool:
-    """Whether ``ParallelRunner`` forks its processes."""
+    """Return whether ``ParallelRunner`` forks its processes."""
     context = os.environ.get("KEDRO_MP_CONTEXT")
     return multiprocessing.get_context(context).get_start_method() == "fork"
 
 
-class _Forked:
-    """What a process that ``ParallelRunner`` forks finds: the run that it belongs to."""
+class _ForkedRun:
+    """The run that a process belongs to which ``ParallelRunner`` has forked."""
 
-    watcher: _RunWatcher | None = None
+    def __init__(self) -> None:
+        self.events: _RunEvents | None = None
 
 
-def watch_tasks() -> None:
-    """Have every task of this process tell of its node, and its threads know their run.
+_forked_run = _ForkedRun()
+
+
+def context_threads(executor_class: type[ThreadPoolExecutor]) -> type[ThreadPoolExecutor]:
+    """Return executors whose threads work in the context of the caller of `submit`.
 
     A run is known to its threads by their context, which new threads have none of before
     Python 3.14 (``sys.flags.thread_inherit_context``).
     """
-    if not hasattr(Task.execute, "__wrapped__"):
-        Task.execute = _telling(Task.execute)  # type: ignore[assignment,method-assign]
-        Task._run_node_synchronization = staticmethod(  # type: ignore[method-assign]
-            _binding(Task._run_node_synchronization)
-        )
-    for module in (kedro.runner.task, kedro.runner.thread_runner):
-        module.ThreadPoolExecutor = _ContextThreads  # type: ignore[attr-defined]
+
+    class ContextThreads(executor_class):  # type: ignore[misc,valid-type]
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            submitted: Future[Any] = super().submit(copy_context().run, fn, *args, **kwargs)
+            return submitted
+
+    return ContextThreads
 
 
-class _ContextThreads(ThreadPoolExecutor):
-    """Threads that work in the context of who hands them the work."""
+def reporting_task(execute: Callable[[Task], Node]) -> Callable[[Task], Node]:
+    """Return what executes a task and emits the events of its node."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return super().submit(copy_context().run, fn, *args, **kwargs)
-
-
-def _telling(execute: Callable[[Task], Node]) -> Callable[[Task], Node]:
     @wraps(execute)
-    def execute_and_tell(task: Task) -> Node:
+    def execute_and_report(task: Task) -> Node:
         hooks: object = task.hook_manager
-        watcher = hooks.watcher if isinstance(hooks, _BoundHookManager) else None
+        events = hooks.events if isinstance(hooks, _BoundHookManager) else None
         if task.parallel:  # it gets its hook manager when it executes, in a process of its own
-            watcher = _Forked.watcher
-        if watcher is None:
+            events = _forked_run.events
+        if events is None:
             return execute(task)
-        with watcher.node(task.node):
+        with events.node(task.node):
             return execute(task)
 
-    return execute_and_tell
+    return execute_and_report
 
 
-def _binding(create_hook_manager: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(create_hook_manager)
+def binding_hook_manager(create: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what makes a hook manager and binds it to the run that forked this process."""
+
+    @wraps(create)
     def create_and_bind(*args: Any, **kwargs: Any) -> Any:
-        hooks = create_hook_manager(*args, **kwargs)
-        watcher = _Forked.watcher
-        return hooks if watcher is None else _BoundHookManager(hooks, watcher)
+        hooks = create(*args, **kwargs)
+        events = _forked_run.events
+        return hooks if events is None else _BoundHookManager(hooks, events)
 
     return create_and_bind
 
 
-class _RunWatcher:
-    """Tells what happens in a run. It never raises: the run is none of its failures."""
+class _RunEvents:
+    """Emits the events of a run's nodes and datasets; it never raises, whatever fails."""
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -156,28 +139,28 @@ class _RunWatcher:
         began = time.monotonic()
         if inspect.isgeneratorfunction(node.func):
             self._chunks[node.name] = {}
-        self._tell(EventType.NODE_STARTED, node)
+        self._emit(EventType.NODE_STARTED, node)
         try:
             with at_work_on(self._safe_name(node.name)):
                 yield
         except BaseException as error:
-            told = describe(error)
-            what = {"type": told.type, "message": told.message}
-            self._tell(EventType.NODE_FAILED, node, duration_ms=_since(began), error=what)
+            described = describe(error)
+            shown = {"type": described.type, "message": described.message}
+            self._emit(EventType.NODE_FAILED, node, duration_ms=_since(began), error=shown)
             raise
         for name, (number, taken_ms) in self._chunks.pop(node.name, {}).items():
-            taken = {"duration_ms": round(taken_ms, 2), "chunks": number}
-            self._tell(EventType.DATASET_SAVED, node, dataset=name, **taken)
-        self._tell(EventType.NODE_FINISHED, node, duration_ms=_since(began))
+            saved = {"duration_ms": round(taken_ms, 2), "chunks": number}
+            self._emit(EventType.DATASET_SAVED, node, dataset=name, **saved)
+        self._emit(EventType.NODE_FINISHED, node, duration_ms=_since(began))
 
-    def begins(self, what: EventType, node: Node, dataset: str) -> None:
-        self._began[what, node.name, dataset] = time.monotonic()
+    def begin(self, kind: EventType, node: Node, dataset: str) -> None:
+        self._began[kind, node.name, dataset] = time.monotonic()
 
-    def ends(self, what: EventType, node: Node, dataset: str) -> None:
-        taken_ms = _since(self._began.pop((what, node.name, dataset), time.monotonic()))
+    def end(self, kind: EventType, node: Node, dataset: str) -> None:
+        taken_ms = _since(self._began.pop((kind, node.name, dataset), time.monotonic()))
         chunks = self._chunks.get(node.name)
-        if chunks is None or what is EventType.DATASET_LOADED:
-            self._tell(what, node, dataset=dataset, duration_ms=taken_ms)
+        if chunks is None or kind is EventType.DATASET_LOADED:
+            self._emit(kind, node, dataset=dataset, duration_ms=taken_ms)
             return
         number, before_ms = chunks.get(dataset, (0, 0.0))
         chunks[dataset] = (number + 1, before_ms + taken_ms)
@@ -187,61 +170,61 @@ class _RunWatcher:
             self._safe_names[name] = safe_name(name)
         return self._safe_names[name]
 
-    def _tell(self, kind: EventType, node: Node, **data: Any) -> None:
-        if os.getpid() != self._pid and _Forked.watcher is not self:
+    def _emit(self, kind: EventType, node: Node, **data: Any) -> None:
+        if os.getpid() != self._pid and _forked_run.events is not self:
             return  # a node has forked, and its child goes on as if it were the run
         try:
             of_node = {"node": self._safe_name(node.name), **data}
             if "dataset" in data:
                 of_node["dataset"] = self._safe_name(data["dataset"])
             self._report.emit(kind, of_node)
-        except Exception:  # a run must not fail because it cannot be told of
-            logger.exception(_NOT_TOLD, node)
+        except Exception:  # a run must not fail because its events are lost
+            logger.exception(_NOT_EMITTED, node)
 
 
 class _BoundHookManager(PluginManager):
-    """Stands in for a session's hook manager, in one run: the same plugins, with other callers."""
+    """A session's hook manager, bound to one run: the same plugins, with other callers."""
 
-    def __init__(self, hook_manager: PluginManager, watcher: _RunWatcher) -> None:
+    def __init__(self, hook_manager: PluginManager, events: _RunEvents) -> None:
         hooks = HookRelay()
         for name, call in vars(hook_manager.hook).items():
-            setattr(hooks, name, _BoundCall(call, watcher) if name in _DATASET_HOOKS else call)
+            setattr(hooks, name, _BoundCall(call, events) if name in _DATASET_HOOKS else call)
         vars(self).update(vars(hook_manager), hook=hooks)
-        self.watcher = watcher
+        self.events = events
 
 
 class _BoundCall:
-    """Calls a dataset's hook, and tells of the dataset; otherwise the hook's own caller.
+    """Calls a dataset's hook and emits the dataset's event; in all else the hook's own caller.
 
     The arguments are those of Kedro's hook specifications
     (https://docs.kedro.org/en/stable/api/framework/kedro.framework.hooks/).
     """
 
-    def __init__(self, call: Any, watcher: _RunWatcher) -> None:
+    def __init__(self, call: Any, events: _RunEvents) -> None:
         self._call = call
-        self._watcher = watcher
+        self._events = events
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._call, name)
 
     # The time that the project's own hooks take is not the dataset's.
     def __call__(self, **arguments: Any) -> Any:
-        is_before, what = _DATASET_HOOKS[self._call.name]
+        is_before, kind = _DATASET_HOOKS[self._call.name]
         if is_before:
             result = self._call(**arguments)
-            self._tell(self._watcher.begins, what, arguments)
+            self._record(self._events.begin, kind, arguments)
             return result
-        self._tell(self._watcher.ends, what, arguments)
+        self._record(self._events.end, kind, arguments)
         return self._call(**arguments)
 
     @staticmethod
-    def _tell(
-        tell: Callable[[EventType, Node, str], None], what: EventType, arguments: dict[str, Any]
+    def _record(
+        record: Callable[[EventType, Node, str], None], kind: EventType, arguments: dict[str, Any]
     ) -> None:
         try:
-            tell(what, arguments["node"], arguments["dataset_name"])
+            record(kind, arguments["node"], arguments["dataset_name"])
         except Exception:  # as above
-            logger.exception(_NOT_TOLD, arguments.get("node"))
+            logger.exception(_NOT_EMITTED, arguments.get("node"))
 
 
 _DATASET_HOOKS = {

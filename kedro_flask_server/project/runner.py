@@ -1,4 +1,4 @@
-"""Which runner a request may have, and how its processes are started."""
+"""Runners: which a request may have, how they stop, and how their processes are started."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from kedro_flask_server.model.stop import RunInterrupted, StopRequest
 logger = logging.getLogger(__name__)
 
 PRELOADED_PROJECT = "KEDRO_FLASK_SERVER_PRELOADED_PROJECT"
-"""The environment variable that tells `preload` which project to open."""
+"""The environment variable with the project that `forkserver_preload` opens."""
 
 LOG_FORMAT = "KEDRO_FLASK_SERVER_LOG_FORMAT"
-"""The environment variable that tells `preload` how log records are written."""
+"""The environment variable with the format in which `forkserver_preload` writes log records."""
 
 _KEDRO_RUNNERS = "kedro.runner"
 
@@ -71,13 +71,13 @@ class RunStopped(Exception):  # noqa: N818  what it says is no error
 
 
 def stop_between_nodes(runner: AbstractRunner, stop: StopRequest) -> None:
-    """Have a runner look, after each node but the last, whether its run is to stop.
+    """Have a runner check after each node but the last whether its run is to stop.
 
     Where the run is interrupted, it stops at once.
 
-    Kedro's hooks would tell of nodes in this process alone; what a runner does after each node,
-    ``ParallelRunner`` does here, too. A runner of the project's own that replaces Kedro's loop
-    over the nodes cannot be stopped.
+    Kedro's hooks are called for the nodes of this process alone; what a runner does after each
+    node, ``ParallelRunner`` does here, too. A runner of the project's own that replaces Kedro's
+    loop over the nodes cannot be stopped.
 
     Args:
         runner: A runner that runs once.
@@ -86,7 +86,7 @@ def stop_between_nodes(runner: AbstractRunner, stop: StopRequest) -> None:
     run, release = runner._run, runner._release_datasets
     ended = 0
 
-    # Kedro's session tells a project's hooks of exceptions, and of no others (on_pipeline_error).
+    # Kedro's session calls on_pipeline_error for an Exception, and for no other BaseException.
     @wraps(run)
     def run_until_interrupted(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -94,7 +94,7 @@ def stop_between_nodes(runner: AbstractRunner, stop: StopRequest) -> None:
         except RunInterrupted as interruption:
             raise RunStopped from interruption
 
-    def release_and_look(node: Node, catalog: Any, load_counts: Any, pipeline: Pipeline) -> None:
+    def release_and_check(node: Node, catalog: Any, load_counts: Any, pipeline: Pipeline) -> None:
         nonlocal ended
         release(node, catalog, load_counts, pipeline)
         ended += 1
@@ -102,7 +102,7 @@ def stop_between_nodes(runner: AbstractRunner, stop: StopRequest) -> None:
             raise RunStopped
 
     runner._run = run_until_interrupted  # type: ignore[method-assign]
-    runner._release_datasets = release_and_look  # type: ignore[method-assign]
+    runner._release_datasets = release_and_check  # type: ignore[method-assign]
 
 
 def _is_permitted(module_name: str, package_name: str) -> bool:
@@ -113,14 +113,18 @@ def _is_permitted(module_name: str, package_name: str) -> bool:
     )
 
 
+def no_package_name(package_name: str | None) -> None:
+    """Return None for the name of the project's package."""
+
+
 def start_processes_safely(project_path: Path, log_format: str) -> None:
-    """Have ``ParallelRunner``'s processes started from a clean one, never forked from threads.
+    """Have ``ParallelRunner`` start its processes from a clean one, instead of a fork of threads.
 
     A fork copies the locks that other threads hold at that moment, and the child waits for
     them for ever; a server always has other threads. Python 3.14 changed its default for that
     reason (https://docs.python.org/3/library/multiprocessing.html#contexts-and-start-methods);
     this does the same for older ones. It is set for the whole process because ``ParallelRunner``
-    takes its manager from the default, whatever ``KEDRO_MP_CONTEXT`` says.
+    takes its manager from the default, whatever ``KEDRO_MP_CONTEXT`` is.
 
     Args:
         project_path: The project, which the clean process opens once for all that it starts.

@@ -1,13 +1,14 @@
 """What Kedro does in the first run of a process alone, done before there is a run.
 
-A process that is forked afterwards need not do it again. Nothing of the project's is called.
-It comes last: whatever changes the filters of warnings has every warning given again.
+A process that is forked afterwards need not do it again.
 """
 
 from __future__ import annotations
 
 import importlib
 import logging
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,20 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks.manager import _create_hook_manager
+from kedro.io.core import parse_dataset_definition
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
 from kedro_flask_server.model.report import RunReport
+from kedro_flask_server.model.run import ErrorDetail, Snapshot
 from kedro_flask_server.model.stop import StopRequest
+from kedro_flask_server.origins import InstalledOnly, OwnModuleError, is_installed_module
 from kedro_flask_server.project.configuration.isolated_loader import isolated
+from kedro_flask_server.project.plugins import has_hooks_before_datasets
 from kedro_flask_server.project.run_hooks import report_nodes
 from kedro_flask_server.project.runner import stop_between_nodes
 
-# Parameters are looked at by pydantic, where it is installed, whether the project uses it or not.
+# Kedro validates parameters with pydantic where that is installed, used by the project or not.
 _IMPORTED_BY_KEDRO = ("pydantic.main",)
 
 # OmegaConf's parser learns its grammar from what it reads. Files of the package: there may be no
@@ -33,7 +38,12 @@ _CONFIGURATION = Path(__file__).with_name("rehearsal")
 
 
 def warm_up() -> None:
-    """Import what Kedro imports later on, and execute a run of nothing."""
+    """Import what Kedro imports later on, and execute a run of nothing.
+
+    Nothing of the project's is called. It comes last: whatever changes the filters of warnings has
+    every warning given again. Measured alone, the run of nothing takes 85 ms once, and saves each
+    run that has a process to itself 2.0 of 11.5 ms.
+    """
     for name in _IMPORTED_BY_KEDRO:
         with suppress(ImportError):
             importlib.import_module(name)
@@ -49,7 +59,7 @@ def warm_up() -> None:
 
 
 def _rehearse() -> None:
-    """Execute a run by the ways that every run takes, with a catalog and a pipeline of its own."""
+    """Execute a run as every run is executed, with a catalog and a pipeline of its own."""
     hooks = _create_hook_manager()
     params: Any = {"tag": "a-1"}
     loader = isolated(OmegaConfigLoader)(
@@ -74,11 +84,39 @@ def _rehearse() -> None:
     runner = SequentialRunner()
     stop_between_nodes(runner, StopRequest())
     report_nodes(runner, RunReport(after=0, max_log_bytes=0))
-    told = {"run_params": {"run_id": "rehearsal"}, "pipeline": pipeline, "catalog": catalog}
-    hooks.hook.before_pipeline_run(**told)
+    arguments = {"run_params": {"run_id": "rehearsal"}, "pipeline": pipeline, "catalog": catalog}
+    hooks.hook.before_pipeline_run(**arguments)
     result = runner.run(pipeline, catalog, hooks, run_id="rehearsal")
-    hooks.hook.after_pipeline_run(**told, run_result=result)
+    hooks.hook.after_pipeline_run(**arguments, run_result=result)
 
 
 def _returned(tag: object, one: object) -> object:
     return tag
+
+
+def import_datasets(make_snapshot: Callable[[], Snapshot | ErrorDetail]) -> list[str]:
+    """Import the classes of a project's datasets, as far as a snapshot names them.
+
+    Those of the project's own are not imported; and none, where code of the project's comes
+    before it in a run, and may set what their modules look at.
+
+    Args:
+        make_snapshot: Describes the project.
+
+    Returns:
+        The modules that were imported, in that order.
+    """
+    before = set(sys.modules)
+    snapshot = None if has_hooks_before_datasets() else make_snapshot()
+    if snapshot is None or isinstance(snapshot, ErrorDetail):
+        return []
+    refused: set[str] = set()
+    for dataset_type in {each["type"] for each in snapshot.content["datasets"].values()}:
+        known = set(sys.modules)
+        try:
+            with suppress(Exception), InstalledOnly():  # it fails again where it is needed
+                parse_dataset_definition({"type": dataset_type})
+        except OwnModuleError:
+            refused |= set(sys.modules) - known
+    names = [name for name in sys.modules if name not in before | refused]
+    return [name for name in names if is_installed_module(sys.modules[name])]

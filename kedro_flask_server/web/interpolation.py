@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from kedro_flask_server.text import LITERAL_DOLLAR
+
 _BEGIN = re.compile(r"(?<!\\)(?:\\\\)*\$\{")
 _MISSING = "???"
 
-# Stands for "$" while a configuration is resolved (`IsolatedConfigLoader`): it is nobody else's.
-_MARK = "\ufdd0"
 _ASSIGNED = re.compile("[=:]")
 _MISSING_IN_TEXT = re.compile(r"(?:^|[=:,])\s*\?\?\?\s*(?:,|$)")
 
@@ -28,7 +28,7 @@ def interpolations_in(content: Any) -> Iterator[tuple[str | int, ...]]:
     """
     if isinstance(content, dict):
         for key, value in content.items():
-            if "${" in key or _MARK in key or key == _MISSING:
+            if "${" in key or LITERAL_DOLLAR in key or key == _MISSING:
                 yield (key,)
             else:
                 yield from ((key, *path) for path in interpolations_in(value))
@@ -50,4 +50,4 @@ def has_interpolation(text: str) -> bool:
 
 
 def _is_resolved(text: str) -> bool:
-    return _MARK in text or bool(_BEGIN.search(text))
+    return LITERAL_DOLLAR in text or bool(_BEGIN.search(text))

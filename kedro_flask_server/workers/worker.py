@@ -184,7 +184,7 @@ class WorkerProcess:
             **asdict(outcome),
             "is_last": is_last,
             "is_loaded": self._project.is_loaded,
-            "has_read_anew": self._project.take_has_read_anew(),
+            "has_read_anew": self._project.pop_has_new_configuration(),
             "imported": self._imported(),
         }
 

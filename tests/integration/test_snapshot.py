@@ -238,7 +238,7 @@ def test_keys_with_pipelines_have_answers_of_their_own(project: Path) -> None:
 FLIPPED = """
 from pathlib import Path
 from kedro_flask_server import create_http_server
-from kedro_flask_server.project import kedro_project
+from kedro_flask_server.project import snapshot
 
 app = create_http_server("probe", executor="threads", allow_anonymous=True)
 client = app.test_client()
@@ -246,7 +246,7 @@ for _ in range(2):
     before = client.get("/snapshot").json["parameters"]
 
 path = Path("probe/conf/base/parameters.yml")
-text, describe = path.read_text(), kedro_project.get_project_snapshot
+text, describe = path.read_text(), snapshot.get_project_snapshot
 
 def describe_while_it_is_edited(**options):
     path.write_text(text.replace("loops:", "loopz:"))
@@ -255,10 +255,10 @@ def describe_while_it_is_edited(**options):
     finally:
         path.write_text(text)
 
-kedro_project.get_project_snapshot = describe_while_it_is_edited
+snapshot.get_project_snapshot = describe_while_it_is_edited
 for params in ("tag=x",) * 3:
     client.get("/snapshot?params=" + params)
-kedro_project.get_project_snapshot = describe
+snapshot.get_project_snapshot = describe
 print("loopz" in client.get("/snapshot?params=tag=x").json["parameters"])
 app.extensions["kedro_flask_server"].runs.drain(5)
 """

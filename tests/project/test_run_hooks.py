@@ -1,4 +1,4 @@
-"""What a run tells of its nodes and datasets, with Kedro's own runners."""
+"""The events of a run's nodes and datasets, with Kedro's own runners."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import kedro.runner.task
-import kedro.runner.thread_runner
 import pytest
 from kedro.framework.hooks import _create_hook_manager, hook_impl
 from kedro.io import DataCatalog, DatasetError, MemoryDataset
 from kedro.pipeline import Node, Pipeline
-from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner, Task, ThreadRunner
+from kedro.runner import AbstractRunner, ParallelRunner, SequentialRunner, ThreadRunner
 from pluggy import PluginManager
 
 from kedro_flask_server.logs import logs_of, make_records_safe
@@ -24,7 +22,8 @@ from kedro_flask_server.model.event import Event
 from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.model.run import Progress
 from kedro_flask_server.model.stop import StopRequest
-from kedro_flask_server.project.run_hooks import report_nodes, watch_tasks
+from kedro_flask_server.project import kedro_patches
+from kedro_flask_server.project.run_hooks import report_nodes
 from kedro_flask_server.project.runner import stop_between_nodes
 
 logger = logging.getLogger("probe")
@@ -34,7 +33,7 @@ logger = logging.getLogger("probe")
 def _watched() -> Iterator[None]:
     make = logging.getLogRecordFactory()
     make_records_safe(str)
-    watch_tasks()
+    kedro_patches.apply()
     yield
     logging.setLogRecordFactory(make)
 
@@ -77,14 +76,14 @@ def execute(
     return report.drain(), report
 
 
-def test_datasets_are_told_by_their_names_whatever_they_look_like() -> None:
+def test_datasets_are_shown_by_their_names_whatever_they_look_like() -> None:
     names = ["sales#csv", "why?yes", "https://me@host/#x"]
     pipeline = Pipeline([Node(lambda *each: each, names, "password=x", name="read")])
     events, _ = execute(
         SequentialRunner(), pipeline, datasets={name: MemoryDataset(1) for name in names}
     )
-    told = [each.data["dataset"] for each in events if "dataset" in each.data]
-    assert told == [*names, "password=x"]
+    reported = [each.data["dataset"] for each in events if "dataset" in each.data]
+    assert reported == [*names, "password=x"]
 
 
 def shown(events: list[Event]) -> list[tuple[str, str]]:
@@ -112,7 +111,7 @@ TWO = Pipeline([Node(same, "raw", "half", name="a"), Node(same, "half", "whole",
 
 
 @pytest.mark.parametrize("is_async", [False, True])
-def test_nodes_are_told_from_loading_to_saving_and_hooks_go_on(is_async: bool) -> None:
+def test_nodes_are_reported_from_loading_to_saving_and_hooks_go_on(is_async: bool) -> None:
     hooks = CountingHooks()
     events, report = execute(SequentialRunner(is_async=is_async), TWO, hooks)
     assert shown(events) == [
@@ -125,14 +124,14 @@ def test_nodes_are_told_from_loading_to_saving_and_hooks_go_on(is_async: bool) -
         ("dataset.saved", "whole"),
         ("node.finished", "b"),
     ]
-    told = [event for event in events if event.type != "log"]
-    assert [(e.data["done"], e.data["total"]) for e in told if "done" in e.data] == [
+    reported = [event for event in events if event.type != "log"]
+    assert [(e.data["done"], e.data["total"]) for e in reported if "done" in e.data] == [
         (0, 2),
         (1, 2),
         (1, 2),
         (2, 2),
     ]
-    assert all(event.data["duration_ms"] >= 0 for event in told if "started" not in event.type)
+    assert all(event.data["duration_ms"] >= 0 for event in reported if "started" not in event.type)
     assert report.progress == Progress(done=2, total=2)
     assert hooks.calls == [
         ("load", "raw"),
@@ -207,7 +206,7 @@ def test_nodes_that_need_not_run_are_not_counted(tmp_path) -> None:
     assert (report.progress, shown(events)) == (Progress(done=0, total=0), [])
 
 
-def test_parallel_runner_tells_nothing_of_its_nodes() -> None:
+def test_parallel_runner_emits_no_events_of_its_nodes() -> None:
     runner = ParallelRunner(max_workers=1)
     run = runner._run
     report_nodes(runner, RunReport(after=0, max_log_bytes=0))
@@ -246,7 +245,7 @@ class BrokenReport(RunReport):
         raise RuntimeError("out of order")
 
 
-def test_run_does_not_fail_because_it_cannot_be_told_of() -> None:
+def test_run_does_not_fail_because_its_events_are_lost() -> None:
     runner = SequentialRunner()
     report_nodes(runner, BrokenReport(after=0, max_log_bytes=0))
     result = runner.run(TWO, DataCatalog({"raw": MemoryDataset(1)}), _create_hook_manager())
@@ -255,7 +254,7 @@ def test_run_does_not_fail_because_it_cannot_be_told_of() -> None:
 
 @pytest.mark.parametrize("is_async", [False, True])
 @pytest.mark.parametrize("runner", [SequentialRunner, ThreadRunner])
-def test_runs_at_the_same_time_keep_what_they_tell_and_log_apart(
+def test_runs_at_the_same_time_keep_their_events_and_logs_apart(
     runner: type[AbstractRunner], is_async: bool
 ) -> None:
     together = threading.Barrier(8)
@@ -272,10 +271,10 @@ def test_runs_at_the_same_time_keep_what_they_tell_and_log_apart(
     tags = [chr(ord("a") + number) * 5 for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         for tag, events in zip(tags, pool.map(run, tags), strict=True):
-            told = [event for event in events if event.type != "log"]
-            assert {str(event.data["node"])[:5] for event in told} == {tag}
-            assert len(told) == 8 * 4
-            saved = {e.data["dataset"] for e in told if e.type == "dataset.saved"}
+            reported = [event for event in events if event.type != "log"]
+            assert {str(event.data["node"])[:5] for event in reported} == {tag}
+            assert len(reported) == 8 * 4
+            saved = {e.data["dataset"] for e in reported if e.type == "dataset.saved"}
             assert saved == {f"{tag}_{number}" for number in range(8)}
             messages = [str(event.data["message"]) for event in events if event.type == "log"]
             assert messages.count(f"work of {tag}") == 8
@@ -283,15 +282,6 @@ def test_runs_at_the_same_time_keep_what_they_tell_and_log_apart(
             # Kedro's own threads load and save: what they log is the run's, too.
             assert sum("Saving data to" in message for message in messages) == 8
             assert sum("Loading data from" in message for message in messages) == 8
-
-
-def test_kedro_is_as_these_hooks_take_it_to_be() -> None:
-    """The names of Kedro that are replaced or overridden."""
-    assert Task.execute.__wrapped__.__module__ == "kedro.runner.task"
-    for module in (kedro.runner.task, kedro.runner.thread_runner):
-        assert issubclass(module.ThreadPoolExecutor, ThreadPoolExecutor)
-        assert module.ThreadPoolExecutor is not ThreadPoolExecutor
-    assert callable(AbstractRunner._run)
 
 
 def undecorated(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -321,15 +311,15 @@ class StaticRunner(SequentialRunner):
 
 
 @pytest.mark.parametrize(
-    ("runner_class", "told"),
+    ("runner_class", "reported"),
     [(DecoratedRunner, 0), (WrappedRunner, 8), (ForwardingRunner, 0), (StaticRunner, 0)],
 )
 def test_runner_may_take_its_arguments_in_any_way(
-    runner_class: type[AbstractRunner], told: int
+    runner_class: type[AbstractRunner], reported: int
 ) -> None:
     for _ in range(2):
         events, _ = execute(runner_class(), TWO)
-        assert len(shown(events)) == told  # whose arguments have no names, is not looked into
+        assert len(shown(events)) == reported  # whose arguments have no names, is not looked into
         own = runner_class()
         stop_between_nodes(own, StopRequest())
         catalog = DataCatalog({"raw": MemoryDataset(1)})

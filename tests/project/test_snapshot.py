@@ -80,17 +80,17 @@ def test_another_process_finds_the_same(project: Path) -> None:
         "from kedro_flask_server.project.snapshot import fingerprint_of\n"
         "print(fingerprint_of([p / 'base', p / 'local'], [p / 'nodes.py']))"
     )
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", code, project],
         env={**os.environ, "PYTHONHASHSEED": "1"},
         capture_output=True,
         text=True,
         check=True,
     )
-    assert told.stdout.split()[-1] == fingerprint(project)
+    assert printed.stdout.split()[-1] == fingerprint(project)
 
 
-def test_what_cannot_be_told_has_none(project: Path) -> None:
+def test_what_cannot_be_read_has_none(project: Path) -> None:
     assert fingerprint_of([project / "none"], []) is None
     assert fingerprint_of([project / "base"], [project / "none.py"]) is None
     (project / "base/large.yml").write_bytes(b"#" * 1_000_000)
@@ -116,7 +116,7 @@ def test_change_within_the_granularity_of_times_counts(project: Path) -> None:
     assert not changed_since([], now_ns)
 
 
-def test_sources_are_each_file_that_a_snapshot_tells_of_once() -> None:
+def test_sources_are_each_file_that_a_snapshot_shows_once() -> None:
     nodes = [{"source": {"filepath": "b.py"}}, {"source": None}, {}, {"source": {"filepath": "a"}}]
     snapshot = {"pipelines": [{"nodes": nodes}, {"nodes": nodes}]}
     assert sources_in(snapshot, Path("/p")) == [Path("/p/a"), Path("/p/b.py")]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 
 import pytest
-from kedro.framework.context import KedroContext
 
 from kedro_flask_server.project import warmup
 from kedro_flask_server.project.warmup import _rehearse, warm_up
@@ -14,11 +12,6 @@ from kedro_flask_server.project.warmup import _rehearse, warm_up
 
 def test_rehearsal_comes_to_its_end() -> None:
     _rehearse()
-
-
-def test_names_relied_on_are_there() -> None:
-    assert hasattr(KedroContext, "_get_catalog")
-    assert "_pipelines_to_validate" in inspect.getsource(KedroContext)
 
 
 def test_warming_up_says_nothing_and_leaves_logging_as_it_was(

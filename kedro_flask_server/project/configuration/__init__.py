@@ -1,1 +1,1 @@
-"""How the project's configuration is read: for one run alone, and each file once."""
+"""The project's configuration: isolated for each run, with every file parsed once."""

@@ -1,9 +1,9 @@
-"""Who chooses the classes of a catalog: its files, and never a caller.
+"""The guard of a catalog's classes: its files choose them, and never a caller.
 
 Kedro imports and instantiates what a ``type`` names. Its own guard compares texts and looks at
-that word alone; here it is found out whether a value in the catalog asks for a runtime parameter.
-What names a class in a form of its own (``dataset: pkg.Class`` of a ``PartitionedDataset``) is
-found where Kedro looks for the class.
+that key alone; this one resolves a value of the catalog and sees whether that looks up a runtime
+parameter. What names a class in another form (``dataset: pkg.Class`` of a ``PartitionedDataset``)
+is checked when Kedro looks for the class.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _NOTHING = object()
 
 
 class ClassGuard:
-    """Tells which values of a run's catalog its runtime parameters have not chosen.
+    """Refuses classes in a run's catalog that its runtime parameters may have chosen.
 
     Args:
         config: The catalog.
         names: Those of its datasets that may depend on the parameters.
         folders: What the catalog was made of, the folder that counts most last; empty where that
             is not known.
-        asks: Whether a function makes OmegaConf ask for a runtime parameter that there is.
-        alternatives: Return catalogs that other parameters come to; a value that each of the first
-            that can be made has, too, is no choice of the caller's.
+        asks: Returns whether a function makes OmegaConf look up a runtime parameter that there is.
+        alternatives: Return the catalogs of other parameters; a value that is the same in the first
+            that can be made is no choice of the caller's.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class ClassGuard:
 
     @cached_property
     def _texts(self) -> tuple[dict[str, list[Path]], list[tuple[re.Pattern[str], Path, str]]]:
-        """Where each text of the catalog stands, and those with the placeholders of factories."""
+        """The paths of each text of the catalog, and the texts with placeholders of factories."""
         by_text: dict[str, list[Path]] = {}
         patterns = []
         for path, value in _leaves_of(self._config):
@@ -114,7 +114,7 @@ class ClassGuard:
         )
 
     def _stands_in_files(self, path: Path, value: Any) -> bool:
-        """Whether a value comes from the files, and no parameter was asked for on the way."""
+        """Return whether a value comes from the files without looking up a parameter."""
         for folder in reversed(self._folders):
             if path[0] not in folder.raw:
                 continue
@@ -146,7 +146,7 @@ _guard: ContextVar[ClassGuard | None] = ContextVar("class_guard", default=None)
 
 @contextmanager
 def classes_guarded() -> Iterator[None]:
-    """Keep to this run the guard of its catalog, which `guard_classes` sets."""
+    """Give this run a guard of its own, which `guard_classes` sets."""
     token = _guard.set(None)
     try:
         yield
@@ -155,7 +155,7 @@ def classes_guarded() -> Iterator[None]:
 
 
 def guard_classes(guard: ClassGuard) -> None:
-    """Have Kedro ask a guard for each class that it looks for, in this context."""
+    """Check a catalog, and from now on each class that Kedro looks for, in this context."""
     guard.check()
     _guard.set(guard)
 
@@ -168,7 +168,7 @@ def refuse_chosen_class(class_path: str) -> None:
 
 
 def classes_in(config: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """Yield where a catalog's configuration names a class or a module, and what it names."""
+    """Yield the path of each class or module that a catalog's configuration names, and its name."""
     entries = config.items() if isinstance(config, dict) else enumerate(config)
     for key, value in entries:
         imports = key == _MODULE_KEY and _IMPORTS_BACKEND in str(config.get("type")).lower()
@@ -179,7 +179,10 @@ def classes_in(config: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def _pattern_of(text: str) -> re.Pattern[str]:
-    """Return what a factory's text may become, for classes: of placeholders alone, no path."""
+    """Return a pattern of the class names that a factory's text may become.
+
+    A text of placeholders alone becomes no dotted path.
+    """
     has_own_part = bool(_PLACEHOLDER.sub("", re.escape(text)))
     return re.compile(_PLACEHOLDER.sub(".*" if has_own_part else "[^./]*", re.escape(text)))
 
@@ -193,7 +196,7 @@ def _leaves_of(config: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def _literal_at(raw: Any, path: Path) -> Any:
-    """Return what stands at a place, if nothing is to be resolved on the way to it."""
+    """Return the value at a path, if nothing is to be resolved on the way to it."""
     for key in path:
         held = dict(enumerate(raw)) if isinstance(raw, list) else raw
         if not isinstance(held, dict) or key not in held:

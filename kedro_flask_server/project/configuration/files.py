@@ -1,4 +1,4 @@
-"""What a folder holds, found out anew at each look."""
+"""Listings and contents of folders, read each time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_ENTRIES = 2_000
 _MAX_BYTES = 1_000_000
 _CHUNK_BYTES = 16_384
 
-# As long as the configuration of a run takes to be read.
+# As long as a run takes to read its configuration.
 _FRESH_S = 0.25
 
 
@@ -59,7 +59,7 @@ def bytes_in(path: str) -> bytes | None:
 
 
 def stamps_in(folder: str) -> tuple[tuple[str, int, int, int], ...]:
-    """Return, of all that is in a folder, when it was changed, and which file it is.
+    """Return when each file in a folder was changed, and which file it is.
 
     Returns:
         For each path that there is, two times in nanoseconds and the number of its inode.
@@ -73,7 +73,7 @@ def stamps_in(folder: str) -> tuple[tuple[str, int, int, int], ...]:
 
 
 class View:
-    """What is in some folders and files, as it was when it was first looked at."""
+    """Folders and files as they were when they were first read."""
 
     def __init__(self) -> None:
         """Begin with nothing."""
@@ -83,7 +83,7 @@ class View:
 
     @property
     def is_fresh(self) -> bool:
-        """Whether no more than a moment has passed since it was made."""
+        """True for a quarter of a second after it was made."""
         return time.monotonic() - self._seen_at < _FRESH_S
 
     def listing_of(self, folder: str) -> tuple[tuple[str, bool], ...] | None:

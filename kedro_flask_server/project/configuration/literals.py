@@ -2,14 +2,13 @@
 
 OmegaConf resolves every text with ``${``, credentials even twice. So a literal text is a
 `Literal`, whose dollar signs become another character where it enters OmegaConf, and dollar signs
-again where it leaves it: for those who read a configuration, for custom resolvers, for Kedro. What
+again where it leaves it: for readers of a configuration, for custom resolvers, for Kedro. What
 resolvers make of such a text is literal, too.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -18,20 +17,16 @@ from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.base import Node
-from omegaconf.basecontainer import BaseContainer
 from omegaconf.nodes import ValueNode
 from yaml.representer import Representer, SafeRepresenter
 
-MARK = "\ufdd0"
-"""Stands for "$" within OmegaConf: a character that Unicode leaves to programs
-(https://www.unicode.org/faq/private_use.html#noncharacters)."""
+from kedro_flask_server.project import kedro_patches
+from kedro_flask_server.text import LITERAL_DOLLAR
 
 _ESCAPED = re.compile(r"(?<!\\)(\\+)\$\{")
 
-_installing = threading.Lock()
-
-# Whether a loader that was given literal texts is at work.
-_at_work: ContextVar[bool] = ContextVar("literals_at_work", default=False)
+# Whether a loader that was given literal texts is active.
+_is_active: ContextVar[bool] = ContextVar("are_literals_active", default=False)
 
 
 class Literal(str):
@@ -60,26 +55,27 @@ def literal(content: Any) -> Any:
     if isinstance(content, list):
         return [literal(each) for each in content]
     if isinstance(content, str) and "$" in content:
-        _install()
+        if not hasattr(ValueNode._set_value, kedro_patches.ORIGINAL):
+            kedro_patches.apply(kedro_patches.Stage.FIRST_LITERAL)
         return Literal(content)
     return content
 
 
 def has_literals(content: Any) -> bool:
-    """Whether some text in plain data is literal."""
+    """Return whether some text in plain data is literal."""
     if isinstance(content, (dict, list)):
         return any(map(has_literals, content.values() if isinstance(content, dict) else content))
     return type(content) is Literal
 
 
 def plain(content: Any) -> Any:
-    """Return configuration as everyone may have it, with ordinary texts."""
+    """Return configuration with ordinary texts for literal ones."""
     return _plain(content) if has_literals(content) or _has_marks(content) else content
 
 
 def _plain(content: Any) -> Any:
     if isinstance(content, str):
-        return content.replace(MARK, "$")
+        return content.replace(LITERAL_DOLLAR, "$")
     if isinstance(content, dict):
         return {_plain(key): _plain(each) for key, each in content.items()}
     if isinstance(content, list):
@@ -99,21 +95,21 @@ def unescaped(params: Any) -> Any:
 
 
 @contextmanager
-def literals_at_work() -> Iterator[None]:
-    """Have resolvers take and give literal texts, in this context."""
-    token = _at_work.set(True)
+def literals_active() -> Iterator[None]:
+    """Pass literal texts to resolvers and from them, in this context."""
+    token = _is_active.set(True)
     try:
         yield
     finally:
-        _at_work.reset(token)
+        _is_active.reset(token)
 
 
-def calling_with_literals(name: str, resolver: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what gives a resolver, in OmegaConf's table, texts as they were sent.
+def passing_literals(name: str, resolver: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a resolver that gets texts as they were sent.
 
-    OmegaConf's own resolvers keep to OmegaConf's texts: some of them resolve what they are given.
+    OmegaConf's own resolvers get OmegaConf's texts: some of them resolve what they are given.
     """
-    if not _at_work.get() or name.startswith("oc."):
+    if not _is_active.get() or name.startswith("oc."):
         return resolver
 
     def call(config: Any, parent: Any, node: Any, args: Any, args_str: Any) -> Any:
@@ -126,37 +122,24 @@ def calling_with_literals(name: str, resolver: Callable[..., Any]) -> Callable[.
     return call
 
 
-def _install() -> None:
-    """Waiter where texts enter and leave OmegaConf, from the first literal one on.
+def marking(set_value: Callable[..., None]) -> Callable[..., None]:
+    """Return a setter of OmegaConf's values that puts marks for a literal text's dollar signs."""
 
-    There is no public door: the classes find other functions under the names of theirs.
-    """
-    if hasattr(ValueNode._set_value, "__wrapped__"):
-        return
-    with _installing:
-        if not hasattr(ValueNode._set_value, "__wrapped__"):
-            resolve, to_container = BaseContainer._resolve_with_default, OmegaConf.to_container
-            BaseContainer._resolve_with_default = _giving(resolve)  # type: ignore[method-assign]
-            OmegaConf.to_container = staticmethod(  # type: ignore[method-assign]
-                _giving(to_container)
-            )
-            ValueNode._set_value = _taking(ValueNode._set_value)  # type: ignore[method-assign]
-
-
-def _taking(set_value: Callable[..., None]) -> Callable[..., None]:
     @wraps(set_value)
-    def take(self: Any, value: Any, *args: Any, **kwargs: Any) -> None:
+    def set_marked(self: Any, value: Any, *args: Any, **kwargs: Any) -> None:
         set_value(self, _marked(value) if type(value) is Literal else value, *args, **kwargs)
 
-    return take
+    return set_marked
 
 
-def _giving(get: Callable[..., Any]) -> Callable[..., Any]:
+def unmarking(get: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a getter of OmegaConf's values that puts dollar signs for marks."""
+
     @wraps(get)
-    def give(*args: Any, **kwargs: Any) -> Any:
+    def get_unmarked(*args: Any, **kwargs: Any) -> Any:
         return _outward(get(*args, **kwargs))
 
-    return give
+    return get_unmarked
 
 
 def _outward(content: Any) -> Any:
@@ -166,13 +149,13 @@ def _outward(content: Any) -> Any:
 
 
 def _unmarked(content: Any) -> Any:
-    """Return what leaves OmegaConf: literal for a loader at work, plain for all others.
+    """Return what leaves OmegaConf: literal for an active loader, plain for all others.
 
-    A configuration stays what it is: who reads its texts gets them from here.
+    A configuration stays what it is: its texts pass here when they are read.
     """
     if type(content) is str:
-        text = content.replace(MARK, "$")
-        return Literal(text) if _at_work.get() else text
+        text = content.replace(LITERAL_DOLLAR, "$")
+        return Literal(text) if _is_active.get() else text
     if type(content) is dict:
         return {_unmarked(key): _unmarked(each) for key, each in content.items()}
     if type(content) in (list, tuple):
@@ -185,8 +168,8 @@ def _inward(content: Any, own: set[str]) -> Any:
 
     Args:
         content: What it returned.
-        own: The texts that it was given; those without a mark are the project's, who may resolve
-            something by them.
+        own: The texts that it was given; those without a mark are the project's own, which may
+            use them as interpolations.
     """
     if isinstance(content, str):
         return content if content in own else _marked(content)
@@ -201,11 +184,11 @@ def _inward(content: Any, own: set[str]) -> Any:
 
 
 def _marked(text: str) -> str:
-    return text.replace("$", MARK)
+    return text.replace("$", LITERAL_DOLLAR)
 
 
 def _has_marks(content: Any) -> bool:
-    return any(MARK in text for text in _texts_in(content))
+    return any(LITERAL_DOLLAR in text for text in _texts_in(content))
 
 
 def _texts_in(content: Any) -> Iterator[str]:

@@ -1,11 +1,11 @@
-"""OmegaConf's resolvers, kept apart for each configuration loader.
+"""OmegaConf's resolvers, isolated for each configuration loader.
 
-OmegaConf looks resolvers up in one table for the whole process, and Kedro's loader puts the
-runtime parameters of one run behind a name in it: two runs at a time, and each can read the
-other's. Here the table gets layers. What a loader registers or clears goes into a layer of
-its own, which counts only in the thread that works with that loader; beneath it lies the
-table that all share, for what a project registers once for the whole process. What a run's loaders
-have registered stays there for its nodes and hooks.
+OmegaConf looks resolvers up in one table for the whole process, and Kedro's loader registers a
+resolver there that returns the runtime parameters of one run: of two runs at the same time, each
+could read the other's. Here the table has layers. What a loader registers or clears goes into a
+layer of its own, which counts only in the thread that uses that loader; below it is the table that
+all share, for what a project registers once for the whole process. What a run's loaders have
+registered stays there for its nodes and hooks.
 """
 
 from __future__ import annotations
@@ -14,61 +14,72 @@ import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, cast
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from kedro_flask_server.project.configuration.literals import calling_with_literals
+from kedro_flask_server.project import kedro_patches
+from kedro_flask_server.project.configuration.literals import passing_literals
 
 _CLEARED = object()
 
-_installing = threading.Lock()
-
-_noted: ContextVar[set[str] | None] = ContextVar("noted_resolvers", default=None)
+_recorded: ContextVar[set[str] | None] = ContextVar("recorded_resolvers", default=None)
 
 
 @contextmanager
-def noting_resolvers() -> Iterator[set[str]]:
-    """Note the names of the resolvers that OmegaConf looks up, in this thread.
+def recording_resolvers() -> Iterator[set[str]]:
+    """Record the names of the resolvers that OmegaConf looks up, in this thread.
 
-    Nothing is noted unless a `ResolverLayer` is active.
+    Nothing is recorded unless a `ResolverLayer` is active.
     """
     names: set[str] = set()
-    token = _noted.set(names)
+    token = _recorded.set(names)
     try:
         yield names
     finally:
-        _noted.reset(token)
+        _recorded.reset(token)
 
 
 def are_all_of_omegaconf() -> bool:
-    """Whether a project has registered no resolver for the whole process."""
+    """Return whether a project has registered no resolver for the whole process."""
     return all(name.startswith("oc.") for name in _LayeredTable.installed())
 
 
-class _AtRest:
-    """What the loaders of a run have registered, for its nodes and hooks."""
+class _RunResolvers:
+    """The resolvers that the loaders of a run have registered, for its nodes and hooks."""
 
     def __init__(self) -> None:
         self.table: object = None
         self.resolvers: dict[str, Any] = {}
         self.loader: Any = None
 
-    def take(self, table: object, resolvers: dict[str, Any], loader: Any) -> None:
+    def update(self, table: object, resolvers: dict[str, Any], loader: Any) -> None:
         if self.table is not table:  # `OmegaConf.clear_resolvers` has been called
             self.table, self.resolvers = table, {}
         self.resolvers.update(resolvers)
         self.loader = loader
 
 
-class _OfProcess:
-    """The run that has this process to itself, if there is one."""
+class _CurrentRun:
+    """The run whose resolvers count: that of the context, or the one that the process is for.
 
-    at_rest: _AtRest | None = None
+    Attributes:
+        of_context: The run that this thread executes.
+        of_process: The run that has this process to itself, in all its threads.
+    """
+
+    def __init__(self) -> None:
+        self.of_context: ContextVar[_RunResolvers | None] = ContextVar(
+            "resolvers_of_run", default=None
+        )
+        self.of_process: _RunResolvers | None = None
+
+    def get(self) -> _RunResolvers | None:
+        return self.of_context.get() or self.of_process
 
 
-_of_context: ContextVar[_AtRest | None] = ContextVar("resolvers_of_run", default=None)
+_current_run = _CurrentRun()
 
 
 @contextmanager
@@ -81,28 +92,24 @@ def resolvers_of_run(*, is_alone: bool) -> Iterator[None]:
         is_alone: Whether the run has the process to itself. Otherwise they are there in this
             thread, and in those that Kedro's runners start, and no other run sees them.
     """
-    at_rest = _AtRest()
-    token = _of_context.set(at_rest)
+    run = _RunResolvers()
+    token = _current_run.of_context.set(run)
     if is_alone:
-        _OfProcess.at_rest = at_rest
+        _current_run.of_process = run
     try:
         yield
     finally:
-        _OfProcess.at_rest = None
-        _of_context.reset(token)
-
-
-def _at_rest() -> _AtRest | None:
-    return _of_context.get() or _OfProcess.at_rest
+        _current_run.of_process = None
+        _current_run.of_context.reset(token)
 
 
 def active_loader() -> Any:
-    """Return the configuration loader that is at work in this thread, or was so last."""
-    at_work = _LayeredTable.installed().at_work.get()
-    if at_work is not None:
-        return at_work[1]
-    at_rest = _at_rest()
-    return None if at_rest is None else at_rest.loader
+    """Return the configuration loader that is active in this thread, or was so last."""
+    active = _LayeredTable.installed().active.get()
+    if active is not None:
+        return active[1]
+    run = _current_run.get()
+    return None if run is None else run.loader
 
 
 class ResolverLayer:
@@ -126,19 +133,19 @@ class ResolverLayer:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was ever registered or cleared in it."""
+        """True if no resolver was registered or cleared in it."""
         return not self._own
 
     def put(self, name: str, resolver: Any) -> None:
-        """Add a resolver as OmegaConf keeps it."""
+        """Add a resolver in the form of `as_registered`."""
         self._own[name] = resolver
 
     def clear(self, name: str) -> None:
-        """Have none under a name."""
+        """Hide what is under a name."""
         self._own[name] = _CLEARED
 
     def has(self, name: str) -> bool:
-        """Whether it has a resolver of its own under a name."""
+        """Return whether it has a resolver of its own under a name."""
         return self._own.get(name, _CLEARED) is not _CLEARED
 
     @contextmanager
@@ -147,26 +154,26 @@ class ResolverLayer:
 
         Args:
             loader: Whose they are.
-            is_trial: Whether the run is not to have them afterwards.
+            is_trial: Whether the run does without them afterwards.
         """
         table = _LayeredTable.installed()
         with self._lock:
-            token = table.at_work.set((self._own, loader))
+            token = table.active.set((self._own, loader))
             try:
                 yield
             finally:
-                table.at_work.reset(token)
-                at_rest = _at_rest()
-                if at_rest is not None and not is_trial and table.at_work.get() is None:
-                    at_rest.take(table, self._own, loader)
+                table.active.reset(token)
+                run = _current_run.get()
+                if run is not None and not is_trial and table.active.get() is None:
+                    run.update(table, self._own, loader)
 
 
 # OmegaConf 2.4 has another name for it, and warns of the former one.
 _register = getattr(OmegaConf, "register_resolver", OmegaConf.register_new_resolver)
 
 
-def as_omegaconf_keeps(resolver: Callable[..., Any]) -> Any:
-    """Return what OmegaConf makes of a resolver when it is registered."""
+def as_registered(resolver: Callable[..., Any]) -> Any:
+    """Return a resolver in the form in which OmegaConf registers it."""
     layer = ResolverLayer()
     with layer.active():
         _register("resolver", resolver)
@@ -174,15 +181,15 @@ def as_omegaconf_keeps(resolver: Callable[..., Any]) -> Any:
 
 
 class _LayeredTable(MutableMapping[str, Any]):
-    """Stands in for OmegaConf's resolver table (private there; there is no public door).
+    """Replaces OmegaConf's table of resolvers.
 
-    A loader at work sees its own layer above what all share, and registers in it. At other times a
+    An active loader sees its own layer above what all share, and registers in it. At other times a
     run sees what its loaders have left there, and what is registered then is shared.
     """
 
     def __init__(self, shared: MutableMapping[str, Any]) -> None:
         self._shared = shared
-        self.at_work: ContextVar[tuple[dict[str, Any], Any] | None] = ContextVar(
+        self.active: ContextVar[tuple[dict[str, Any], Any] | None] = ContextVar(
             "resolver_layer", default=None
         )
 
@@ -193,40 +200,37 @@ class _LayeredTable(MutableMapping[str, Any]):
         ``OmegaConf.clear_resolvers`` replaces the table, hence the look each time.
         """
         table: Any = BaseContainer._resolvers
-        if not isinstance(table, cls):
-            with _installing:
-                table = BaseContainer._resolvers
-                if not isinstance(table, cls):
-                    table = cls(table)
-                    BaseContainer._resolvers = table
-        return cast("_LayeredTable", table)
+        while not isinstance(table, cls):
+            kedro_patches.apply(kedro_patches.Stage.CONFIG_LOADER)
+            table = BaseContainer._resolvers
+        return table
 
     def _layer(self) -> dict[str, Any]:
-        at_work = self.at_work.get()
-        if at_work is not None:
-            return at_work[0]
-        at_rest = _at_rest()
-        return at_rest.resolvers if at_rest is not None and at_rest.table is self else {}
+        active = self.active.get()
+        if active is not None:
+            return active[0]
+        run = _current_run.get()
+        return run.resolvers if run is not None and run.table is self else {}
 
     def __getitem__(self, name: str) -> Any:
-        noted = _noted.get()
-        if noted is not None:
-            noted.add(name)
+        recorded = _recorded.get()
+        if recorded is not None:
+            recorded.add(name)
         layer = self._layer()
         found = layer[name] if name in layer else self._shared[name]
         if found is _CLEARED:
             raise KeyError(name)
-        return calling_with_literals(name, found)
+        return passing_literals(name, found)
 
     def __setitem__(self, name: str, resolver: Any) -> None:
-        if self.at_work.get() is None:
+        if self.active.get() is None:
             self._shared[name] = resolver
         self._layer()[name] = resolver
 
     def __delitem__(self, name: str) -> None:
         if name not in self:
             raise KeyError(name)
-        if self.at_work.get() is None:
+        if self.active.get() is None:
             self._shared.pop(name, None)
         self._layer()[name] = _CLEARED
 
@@ -236,3 +240,8 @@ class _LayeredTable(MutableMapping[str, Any]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+
+def layered_table(shared: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Return OmegaConf's resolver table with a layer for each configuration loader."""
+    return _LayeredTable(shared)

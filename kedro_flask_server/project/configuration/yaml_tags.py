@@ -1,6 +1,6 @@
 """YAML tags of the project's own: what they make of a text may depend on more than the text.
 
-A project teaches PyYAML tags such as ``!include`` for the whole process
+A project registers tags such as ``!include`` with PyYAML, for the whole process
 (https://pyyaml.org/wiki/PyYAMLDocumentation), and OmegaConf's loader inherits them. Their code is
 the project's: it opens other files, and is executed when a run reads its configuration, not
 earlier.
@@ -21,12 +21,12 @@ _LOADERS: tuple[Any, ...] = (yaml.SafeLoader, getattr(yaml, "CSafeLoader", yaml.
 
 
 def has_own_tags() -> bool:
-    """Whether the project has taught PyYAML any tag."""
-    return any(_tables_of(each) != _Standard.tables and _has_own(each) for each in _LOADERS)
+    """Return whether the project has registered any tag with PyYAML."""
+    return any(_tables_of(each) != _standard.tables and _has_own(each) for each in _LOADERS)
 
 
 def depends_on_itself_alone(text: str) -> bool:
-    """Whether a YAML text comes to the same for as long as it is the same.
+    """Return whether a YAML text always has the same content.
 
     Args:
         text: The text. Each tag in it has an exclamation mark (YAML 1.2, section 6.8.2 and 6.9.1),
@@ -37,10 +37,14 @@ def depends_on_itself_alone(text: str) -> bool:
     return "!" not in text and not any(map(_changes_what_has_no_tag, _LOADERS))
 
 
-class _Standard:
-    """Tables that were found to have nothing of a project's, so that they need no second look."""
+class _StandardTables:
+    """The tables of PyYAML's that were last found to have no tag of the project's."""
 
-    tables: tuple[Any, ...] | None = None
+    def __init__(self) -> None:
+        self.tables: tuple[Any, ...] | None = None
+
+
+_standard = _StandardTables()
 
 
 def _tables_of(loader: Any) -> tuple[Any, ...]:
@@ -58,7 +62,7 @@ def _has_own(loader: Any) -> bool:
         _is_own(tag, each) for tag, each in constructors.items()
     ) or _changes_what_has_no_tag(loader)
     if not is_own:
-        _Standard.tables = tuple(dict(each) for each in _tables_of(loader))
+        _standard.tables = tuple(dict(each) for each in _tables_of(loader))
     return is_own
 
 

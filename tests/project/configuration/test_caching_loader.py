@@ -1,8 +1,7 @@
-"""What is kept of a configuration comes out as Kedro has it, and no answer is stale."""
+"""A cached configuration comes out as Kedro has it, and no answer is stale."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import os
 import shutil
@@ -22,18 +21,18 @@ from omegaconf.basecontainer import BaseContainer
 from omegaconf.resolvers import oc
 
 from kedro_flask_server.project.configuration.caching_loader import (
-    KeepingConfigLoader,
-    noting_what_is_left_to_kedro,
+    CachingConfigLoader,
+    recording_uncached,
 )
 from kedro_flask_server.project.configuration.isolated_loader import _GUARD, isolated
 from kedro_flask_server.project.configuration.yaml_cache import parsed
 
 PHASES = [Phase.explicit, Phase.generate]
 KEYS = ("parameters", "credentials", "catalog")
-VARIABLE = "KEPT_BY_TEST"
+VARIABLE = "CACHED_BY_TEST"
 
 needs_steps = pytest.mark.skipif(
-    not KeepingConfigLoader.is_possible(), reason="this Kedro's loader has not the two steps"
+    not CachingConfigLoader.is_supported(), reason="this Kedro's loader has not the two steps"
 )
 
 
@@ -88,7 +87,7 @@ GLOBAL = st.sampled_from(["g", "h", "n.m", "gone", "_p", "b", "l", "n"])
 DEFAULT = st.sampled_from(
     ["x", "1", "null", "true", "'a b'", "''", '"q"', "[1,x]", "{a: 1}", "0.5"]
 )
-PLACE = st.sampled_from(["_a.b", "_a", "b", "a", "..b", ".b", ".x", "_l[0]", "_l.1", "c.x", "...b"])
+PATHS = st.sampled_from(["_a.b", "_a", "b", "a", "..b", ".b", ".x", "_l[0]", "_l.1", "c.x", "...b"])
 
 
 def wider(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
@@ -118,7 +117,7 @@ ANY = st.recursive(
     st.one_of(
         st.builds("${{runtime_params:{}}}".format, PARAM),
         st.builds("${{globals:{}}}".format, GLOBAL),
-        st.builds("${{{}}}".format, PLACE),
+        st.builds("${{{}}}".format, PATHS),
         st.sampled_from([f"${{oc.env:{VARIABLE}}}", "\\${b}", "\\\\${b}", "${own:1}"]),
     ),
     wider,
@@ -376,29 +375,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @needs_steps
-def test_names_relied_on_are_there_and_called() -> None:
-    arguments = {
-        "_read_dir_configs": ["conf_path", "patterns", "key", "processed_files"],
-        "_merge_and_resolve": ["key", "config_per_file"],
-        "_guard_runtime_params_in_catalog_type": ["aggregate_config", "merged_config_container"],
-        "_check_duplicates": ["key", "config_per_file"],
-        "_get_globals_value": ["variable", "default_value"],
-        "_get_runtime_value": ["variable", "default_value"],
-        "_resolve_environment_variables": ["config"],
-        "_register_globals_resolver": [],
-        "_register_runtime_params_resolver": [],
-    }
-    source = inspect.getsource(OmegaConfigLoader)
-    for name, expected in arguments.items():
-        found = [*inspect.signature(getattr(OmegaConfigLoader, name)).parameters]
-        assert [each for each in found if each != "self"][: len(expected)] == expected
-        assert f"self.{name}" in source
-    for name in ("self._runtime_params_hits", "self._globals ", "self._protocol ", "_NO_VALUE"):
-        assert name in source
-
-
-@needs_steps
-def test_what_is_kept_is_neither_read_nor_parsed_nor_resolved_again(
+def test_what_is_cached_is_neither_read_nor_parsed_nor_resolved_again(
     project: Project, resolved: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = project.warm()
@@ -413,12 +390,12 @@ def test_what_is_kept_is_neither_read_nor_parsed_nor_resolved_again(
 
 
 @needs_steps
-def test_class_keeps_for_itself_alone(project: Project) -> None:
+def test_each_class_has_a_cache_of_its_own(project: Project) -> None:
     project.warm()
-    project.loader_class.kept.has_read_anew = False
+    project.loader_class.cache.has_new_entries = False
     project.load()
-    assert not project.loader_class.kept.has_read_anew
-    assert isolated(OmegaConfigLoader).kept is not project.loader_class.kept
+    assert not project.loader_class.cache.has_new_entries
+    assert isolated(OmegaConfigLoader).cache is not project.loader_class.cache
 
 
 def _same_size_and_time(conf: Path) -> None:
@@ -524,7 +501,7 @@ def test_change_of_the_environment_is_seen(
 @pytest.mark.parametrize(
     "value", [1, 1.5, True, None, "", "1", [], [1, "x"], {}, {"a": {"b": "x"}}, "???x", "\ufdd20"]
 )
-def test_parameter_that_is_no_text_works_and_is_not_kept(project: Project, value: Any) -> None:
+def test_parameter_that_is_no_text_works_and_is_not_cached(project: Project, value: Any) -> None:
     project.warm()
     for params in ({"t": value}, {"t": "y"}, {"t": value}, {"fixed": value}, {"text": value}):
         assert project.load(**params) == project.by_kedro(**params)
@@ -551,7 +528,7 @@ def test_what_a_hook_sets_holds_for_its_loader_alone(project: Project) -> None:
     assert project.load() == before
 
 
-def test_resolvers_of_the_project_keep_nothing(project: Project) -> None:
+def test_nothing_is_cached_with_resolvers_of_the_project(project: Project) -> None:
     calls: list[str] = []
 
     def own(text: str) -> str:
@@ -619,7 +596,7 @@ def test_archive_is_read_each_time(project: Project) -> None:
         )
 
 
-def test_what_is_given_away_is_nobody_elses(project: Project) -> None:
+def test_what_is_returned_is_the_callers_own(project: Project) -> None:
     project.warm()
     for key in KEYS:
         first, second = project.loader()[key], project.loader()[key]
@@ -636,16 +613,16 @@ def test_what_is_given_is_left_as_it_was(project: Project) -> None:
         assert params == {"t": "x", "fixed": {"b": [1]}}
 
 
-def test_what_is_left_to_kedro_is_told(project: Project) -> None:
+def test_what_is_left_to_kedro_is_recorded(project: Project) -> None:
     project.warm()
-    with noting_what_is_left_to_kedro() as left:
+    with recording_uncached() as left:
         project.load()
     assert left == []
     (project.conf / "local/parameters.yml").write_text("a: ${more}\nmore: 1")
     project.warm()
-    with noting_what_is_left_to_kedro() as left:
+    with recording_uncached() as left:
         project.load()
-    assert left == (["parameters"] if KeepingConfigLoader.is_possible() else [])
+    assert left == (["parameters"] if CachingConfigLoader.is_supported() else [])
 
 
 GUARDED = {
@@ -696,7 +673,7 @@ def test_every_kind_of_interpolation_comes_to_what_kedro_has(project: Project, t
         assert project.load(t=value, u="v") == project.by_kedro(t=value, u="v")
 
 
-def test_text_in_a_list_that_becomes_text_is_put_in(project: Project) -> None:
+def test_text_in_a_list_that_becomes_text_is_filled_in(project: Project) -> None:
     (project.conf / "local/catalog.yml").write_text(
         "a: {p: 'x-${runtime_params:gone, [${runtime_params:t}]}'}"
     )

@@ -16,9 +16,9 @@ from kedro.io.core import parse_dataset_definition
 from omegaconf import OmegaConf
 from omegaconf.errors import InterpolationResolutionError
 
+from kedro_flask_server.project import kedro_patches
 from kedro_flask_server.project.configuration.class_guard import classes_guarded
 from kedro_flask_server.project.configuration.isolated_loader import _GUARD, isolated
-from kedro_flask_server.project.shortcuts import take_shortcuts
 
 CANARY = """
 import sys
@@ -62,7 +62,7 @@ def _canary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parsing: None) -> I
     (tmp_path / "canary.py").write_text(CANARY)
     monkeypatch.syspath_prepend(tmp_path)
     importlib.invalidate_caches()
-    take_shortcuts()
+    kedro_patches.apply()
     yield
     sys.modules.pop("canary", None)
     sys.modules.pop("canary_seen", None)
@@ -82,7 +82,7 @@ def datasets_of(
     (tmp_path / "conf/base/catalog.yml").write_text(catalog)
     (tmp_path / "conf/base/globals.yml").write_text(GLOBALS)
     made: Any = isolated(kind)
-    for _ in range(3):  # what is kept counts, too
+    for _ in range(3):  # what is cached counts, too
         with classes_guarded():
             loader = made(
                 str(tmp_path / "conf"),

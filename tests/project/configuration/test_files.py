@@ -1,4 +1,4 @@
-"""A look at a folder tells all that is in it."""
+"""A listing has all that is in a folder."""
 
 from __future__ import annotations
 

@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kedro.config import AbstractConfigLoader, OmegaConfigLoader
-from kedro.framework.cli.utils import _split_params
-from kedro.framework.session import KedroServiceSession
-from kedro.io.core import _redact_url_credentials
-from omegaconf.basecontainer import BaseContainer
 from omegaconf.errors import InterpolationResolutionError
 
 from kedro_flask_server.project.configuration.isolated_loader import _GUARD, isolated
 
 pytestmark = pytest.mark.usefixtures("parsing")
-
-
-def test_names_relied_on_are_there() -> None:
-    assert _GUARD in inspect.signature(OmegaConfigLoader.__init__).parameters
-    assert _GUARD in inspect.getsource(KedroServiceSession)
-    assert _redact_url_credentials("https://a:b@c/?d") == "https://<redacted>@c/?<redacted>"
-    assert _split_params(None, None, "a.b=1") == {"a": {"b": 1}}
-    assert "oc.decode" in BaseContainer._resolvers
 
 
 class Pickle(AbstractConfigLoader):

@@ -152,7 +152,7 @@ def test_nothing_in_a_parameter_is_resolved(tmp_path: Path, form: str, soft: boo
             if any(f"{{{name}:" in form for name in RESOLVERS):
                 continue
             options.pop("custom_resolvers")
-        for _ in range(4):  # first read, then kept
+        for _ in range(4):  # first read, then cached
             loader = loader_of(tmp_path, files, params, **options)
             for key in ("parameters", "credentials", "catalog"):
                 try:
@@ -163,7 +163,7 @@ def test_nothing_in_a_parameter_is_resolved(tmp_path: Path, form: str, soft: boo
                 assert "\ufdd0" not in json.dumps(found, ensure_ascii=False)
 
 
-def test_soft_merge_leaves_what_is_kept_literal(tmp_path: Path) -> None:
+def test_soft_merge_leaves_what_is_cached_literal(tmp_path: Path) -> None:
     entry = {"x": {"type": "t", "p": "${runtime_params:text}"}}
     files = {f"{env}/catalog.yml": entry for env in ("base", "local")}
     files["base/globals.yml"] = {"g": SECRET}  # type: ignore[dict-item]

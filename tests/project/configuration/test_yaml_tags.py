@@ -98,8 +98,8 @@ def test_resolver_for_a_standard_tag_changes_nothing() -> None:
     assert depends_on_itself_alone("a: 1e3")
 
 
-@pytest.mark.parametrize("is_kept", [True, False])
-def test_file_that_a_tag_stands_for_is_read_each_time(tmp_path: Path, is_kept: bool) -> None:
+@pytest.mark.parametrize("is_kedros", [True, False])
+def test_file_that_a_tag_stands_for_is_read_each_time(tmp_path: Path, is_kedros: bool) -> None:
     other = tmp_path / "other.yml"
     tag(lambda loader: loader.add_constructor("!own", lambda *_: yaml.safe_load(other.read_text())))
     for env in ("base", "local"):
@@ -109,7 +109,7 @@ def test_file_that_a_tag_stands_for_is_read_each_time(tmp_path: Path, is_kept: b
     class Own(OmegaConfigLoader):
         pass
 
-    loader_class = isolated(OmegaConfigLoader if is_kept else Own)
+    loader_class = isolated(OmegaConfigLoader if is_kedros else Own)
     for rate in (1, 2, 3, 4, 5):
         other.write_text(f"rate: {rate}\n")
         loader: Any = loader_class(
