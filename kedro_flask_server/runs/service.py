@@ -36,8 +36,8 @@ from kedro_flask_server.store import RunStore
 class RunService(RunHistory):
     """Admits runs, has them executed when their turn comes, and says how they are.
 
-    The store and the threads start with the first call that needs them, or with `start`. Methods
-    that need the store raise `StoreUnavailableError` while it cannot be reached.
+    Store and threads start with the first call that needs them. Methods that need the store raise
+    `StoreUnavailableError` while it cannot be reached.
     """
 
     def __init__(
@@ -177,12 +177,11 @@ class RunService(RunHistory):
             key: As for `submit`.
             timeout_s: How many seconds to wait at most; None for any time.
             submitter: As for `submit`.
-            is_gone: As for `submit`. The run goes on; should the server stop before it starts, it
-                is cancelled.
+            is_gone: As for `submit`; the run goes on.
 
         Returns:
-            The run as it was last seen; not ended where the time was over, the client is gone, its
-            end cannot be stored, or another server executes it and this one stops.
+            The run as it was last seen. It may not have ended: the time is over, the client gone,
+            its end cannot be stored, or another server executes it and this one stops.
 
         Raises:
             QuotaError: As for `submit`.
