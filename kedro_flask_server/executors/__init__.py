@@ -1,4 +1,4 @@
-"""Where runs execute. One suite of tests holds for all of them."""
+"""Executors of runs. One test suite covers all of them."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, Sn
 class Executor(Protocol):
     """Executes runs, as many at a time as it has slots.
 
-    Executors differ in isolation and force, never in what a client sees.
+    Executors differ in isolation and in how they stop runs, never in what a client sees.
     """
 
     def start(self) -> None:
-        """Get ready, so that a run which is taken up has a slot.
+        """Start, so that each claimed run finds a slot.
 
         Raises:
-            ServerSettingsError: If that cannot be.
+            ServerSettingsError: If the executor cannot start.
         """
 
     def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
-        """Have a run executed.
+        """Execute a run.
 
         Args:
             run_id: The run's id.
             request: What to run.
-            report: Takes down what happens in it.
+            report: Records the run's events and log.
 
         Returns:
-            The run's outcome, to come.
+            The future outcome of the run.
 
         Raises:
-            RuntimeError: If the executor is closed, or the process is about to end.
+            RuntimeError: If the executor is closed, or the process is exiting.
         """
 
     def stop(self, run_id: str, reason: StopReason, message: str) -> None:
-        """Have a run stop; the first reason counts.
+        """Stop a run; the first reason counts.
 
         Args:
-            run_id: The run's id; one that does not execute here is left alone.
+            run_id: The run's id; ignored if it does not execute here.
             reason: Why.
             message: The same for a person.
         """
@@ -57,25 +57,25 @@ class Executor(Protocol):
         """
 
     def renew_lease(self, seconds: float | None) -> None:
-        """Have the runs that execute end unless this is called again in time.
+        """End the executing runs unless the lease is renewed in time.
 
-        The server calls it, too, for its own process (`ServerLease`); this is for others.
+        This is for other processes; the server limits its own (`ServerLease`).
 
         Args:
-            seconds: After how long; None for never.
+            seconds: How long the lease lasts; None for ever.
         """
 
     def dead_threads(self) -> list[str]:
-        """Return the names of its threads that have ended, though it needs them to execute runs."""
+        """Return the names of required threads that have ended."""
 
     def faults(self) -> dict[str, str]:
-        """Return why runs cannot be executed: what is at fault, and how; empty where they can."""
+        """Return why runs cannot be executed: fault by component; empty if they can."""
 
     def pipelines(self) -> list[str] | None:
-        """Return the names of the project's pipelines; None where they are not known now."""
+        """Return the names of the project's pipelines; None while they are not known."""
 
     def stop_accepting(self) -> None:
-        """Take no more runs; those that execute go on to their end."""
+        """Refuse further runs; executing runs continue to their end."""
 
     def shutdown(self) -> None:
-        """End what was started, the runs that execute included where that can be done."""
+        """End what was started, including executing runs where possible."""

@@ -1,4 +1,4 @@
-"""Makes the executor that the settings name."""
+"""Creates the executor that the settings name."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorParts:
-    """What an executor is made of.
+    """The parts of an executor.
 
     Attributes:
         project: The project whose pipelines run.
         config: The settings of the server.
-        worker_settings: Returns what worker processes have to know.
-        template: The process that they come from, if it was started ahead.
+        worker_settings: Returns the settings of worker processes.
+        template: The workers' template, if it was started ahead.
         owns_process: Whether this process is the server's alone, as with ``kedro server start``:
             what logs in it may be replaced.
     """
@@ -38,7 +38,7 @@ class ExecutorParts:
 
 
 def create_executor(parts: ExecutorParts) -> Executor:
-    """Return the executor that the setting ``executor`` names; nothing starts yet."""
+    """Return the executor that the setting ``executor`` names, not started."""
     return _FACTORIES[parts.config.executor](parts)
 
 
@@ -51,7 +51,7 @@ def _threads(parts: ExecutorParts) -> Executor:
 
 
 def _processes(parts: ExecutorParts) -> Executor:
-    # They need what Windows has not.
+    # These need what Windows lacks.
     from kedro_flask_server.executors.processes import ProcessExecutor
     from kedro_flask_server.workers.pool import WorkerPool
 

@@ -1,4 +1,4 @@
-"""Runs in processes of their own, each supervised by a thread of the server."""
+"""Executes runs in worker processes, each supervised by a thread of the server."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from kedro_flask_server.workers.pool import NoWorkerError, WorkerPool
 
 logger = logging.getLogger(__name__)
 
-# How long a run gets to end itself that the end of the server cuts off.
+# Grace period of a run that the end of the server cuts off.
 _CUT_OFF_GRACE_S = 1.0
 
 
 class ProcessExecutor:
-    """Executes each run in a process that no other run shares, unless settings say otherwise."""
+    """Executes each run in a process of its own, unless settings let workers be reused."""
 
     def __init__(
         self,
@@ -53,9 +53,9 @@ class ProcessExecutor:
 
         Args:
             pool: The worker processes.
-            safe: Returns text that may be kept and shown.
+            safe: Returns text that may be stored and shown.
             workers: How many runs execute at a time.
-            cancel_grace_s: How long a run that is to stop gets to end itself, in seconds.
+            cancel_grace_s: The grace period of a run that must stop, in seconds.
         """
         self._workers = pool
         self._safe = safe
@@ -71,13 +71,13 @@ class ProcessExecutor:
         """Start the processes, and the threads that supervise them.
 
         Raises:
-            ServerSettingsError: If the system gives no more threads.
+            ServerSettingsError: If the system refuses another thread.
         """
         start_threads(self._pool, self._slots)
         self._workers.start()
 
     def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
-        """Have a run executed, as for `Executor`."""
+        """Execute a run, as for `Executor`."""
         execution = SupervisedRun(run_id, request, report, self._safe)
         self._executions[run_id] = execution
         try:
@@ -89,7 +89,7 @@ class ProcessExecutor:
         return future
 
     def stop(self, run_id: str, reason: StopReason, message: str) -> None:
-        """Have a run stop: asked by SIGTERM, and killed after the grace, with all it started."""
+        """Stop a run by SIGTERM; kill it and its descendants after the grace period."""
         self._stop(run_id, reason, message, self._grace_s)
 
     def _stop(self, run_id: str, reason: StopReason, message: str, grace_s: float) -> None:
@@ -104,7 +104,7 @@ class ProcessExecutor:
             self._workers.wake()
 
     def snapshot(self, params: str | None) -> Snapshot | ErrorDetail:
-        """Describe the project, in a process that does nothing else."""
+        """Describe the project, in a process reserved for that."""
         with self._inspecting:
             if not self._has_inspector:
                 self._has_inspector = True
@@ -118,14 +118,14 @@ class ProcessExecutor:
                 except NoWorkerError as error:
                     return crashed_worker(f"No worker process could be started. {error}")
                 answer = worker and self._inspect(worker, params)
-                if answer:  # otherwise it has died since it did the last one
+                if answer:  # otherwise it has died since the last snapshot
                     return answer
 
     def _inspect(self, worker: WorkerHandle, params: str | None) -> Snapshot | ErrorDetail | None:
-        """Return a snapshot; None where the worker has died before it began."""
+        """Return a snapshot; None if the worker died before it began."""
         self._inspector = worker
         has_started = False
-        patience = SuspensionAwareTimeout(PATIENCE_S)
+        timeout = SuspensionAwareTimeout(PATIENCE_S)
         try:
             worker.channel.send("snapshot", {"params": params})
             while True:
@@ -138,9 +138,9 @@ class ProcessExecutor:
                     if kind == "secrets":
                         learn_secrets(body)
                     has_started = has_started or kind == "started"
-                if patience.is_over(worker.has_ended):
+                if timeout.is_over(worker.has_ended):
                     self._workers.kill_template(worker.template)
-        except (OSError, EOFError, ValueError):  # the last where the server ends, and has closed it
+        except (OSError, EOFError, ValueError):  # ValueError if the server ends and has closed it
             has_started = has_started or any(kind == "started" for kind, _ in worker.reports.read())
             self._inspector = None
             self._workers.discard(worker)
@@ -158,15 +158,15 @@ class ProcessExecutor:
         )
 
     def renew_lease(self, seconds: float | None) -> None:
-        """Have all processes end unless this is called again in time, as for `Executor`."""
+        """Renew the lease of all processes, as for `Executor`."""
         self._workers.renew_lease(seconds)
 
     def dead_threads(self) -> list[str]:
-        """Return which threads have ended, as for `Executor`."""
+        """Return the threads that have ended, as for `Executor`."""
         return [] if self._workers.is_alive() else ["kedro-workers"]
 
     def faults(self) -> dict[str, str]:
-        """Return what is at fault, as for `Executor`."""
+        """Return the faults, as for `Executor`."""
         return self._workers.faults()
 
     def pipelines(self) -> list[str] | None:
@@ -174,11 +174,11 @@ class ProcessExecutor:
         return self._workers.pipelines
 
     def stop_accepting(self) -> None:
-        """Take no more runs; those that execute go on to their end."""
+        """Refuse further runs; executing runs continue to their end."""
         self._pool.shutdown(wait=False)
 
     def shutdown(self) -> None:
-        """End all processes; a run that still executes has failed with ``ServerStopped``."""
+        """End all processes; executing runs fail with ``ServerStopped``."""
         for run_id in [*self._executions]:
             message = "The server stopped, and the run had not ended."
             self._stop(run_id, StopReason.SHUTDOWN, message, _CUT_OFF_GRACE_S)
@@ -188,9 +188,9 @@ class ProcessExecutor:
             self._inspector.close()
 
     def _execute(self, execution: SupervisedRun) -> RunOutcome:
-        """Have a worker execute a run, and return when that is done, and nothing left of it."""
+        """Execute a run in a worker, and return once nothing is left of it."""
         try:
-            while not execution.has_started:  # a worker may die before it has taken the run
+            while not execution.has_started:  # a worker may die before it starts the run
                 worker = self._workers.acquire(execution.stop)
                 if worker is None:
                     return execution.stop.outcome(execution.duration_ms)
@@ -207,14 +207,14 @@ class ProcessExecutor:
     def _execute_in(self, worker: WorkerHandle, execution: SupervisedRun) -> None:
         with execution.lock:
             execution.worker = worker
-            if execution.stop.reason is not None:  # who asked has not seen the worker
+            if execution.stop.reason is not None:  # the request came before the worker
                 self._workers.stop(worker, self._grace_s)
         try:
             execution.follow(worker, self._workers.kill_template)
         finally:
             with execution.lock:
                 execution.worker = None
-                # One that was told to stop may be about to.
+                # A worker that was asked to stop may be about to.
                 is_free = execution.may_be_followed_by_another and execution.stop.reason is None
             if is_free:
                 self._workers.return_worker(worker)

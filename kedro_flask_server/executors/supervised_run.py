@@ -1,4 +1,4 @@
-"""A run while a worker process executes it, and what the worker reports of it."""
+"""A run that a worker process executes, and its reports."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from kedro_flask_server.workers.protocol import Message
 
 logger = logging.getLogger(__name__)
 
-# As often are reports read of a run that goes on: to wake for each costs more than the report.
+# How often to read reports of a run: a wake-up per report costs more than the report.
 _READ_EVERY_S = 0.1
 
 PATIENCE_S = 3.0
-"""How late a template may be with the end of a process before it is ended itself, in seconds."""
+"""How late a template may report the end of a process before it is killed, in seconds."""
 
 
 def learn_secrets(body: dict[str, Any]) -> None:
-    """Learn the secrets that a worker has found."""
+    """Record secrets that a worker has found."""
     is_certain = bool(body.get("is_certain", True))
     SECRETS.learn([str(value) for value in body["values"]], is_certain=is_certain)
 
@@ -52,7 +52,7 @@ def crashed_worker(message: str, node: str | None = None) -> ErrorDetail:
 
 
 class SupervisedRun:
-    """A run while a worker executes it, and what the worker says of it."""
+    """A run that a worker executes, and the worker's reports."""
 
     def __init__(
         self, run_id: str, request: RunRequest, report: RunReport, safe: Callable[[str], str]
@@ -62,7 +62,7 @@ class SupervisedRun:
         Args:
             run_id: The run's id.
             request: What to run.
-            report: Takes its events and its log.
+            report: Records its events and its log.
             safe: Returns text that may be stored and shown.
         """
         self.stop = StopRequest()
@@ -79,7 +79,7 @@ class SupervisedRun:
         self._report = report
         self._safe = safe
         self._started_at = time.monotonic()
-        # How many events of nodes there were at the last two looks.
+        # The number of node events at the last two reads.
         self._node_events = 0
         self._looks = (0, 0)
         self._reported: RunOutcome | None = None
@@ -89,7 +89,7 @@ class SupervisedRun:
 
     @property
     def duration_ms(self) -> float:
-        """How long it has taken, in milliseconds."""
+        """How long it has executed, in milliseconds."""
         return round((time.monotonic() - self._started_at) * 1000, 2)
 
     @property
@@ -98,14 +98,14 @@ class SupervisedRun:
         return self._request.param_names
 
     def follow(self, worker: WorkerHandle, kill_template: Callable[[TemplateHandle], None]) -> None:
-        """Give the run to a worker, and handle what that reports until the run is over.
+        """Give the run to a worker, and handle its reports until the run is over.
 
         Args:
             worker: The worker.
-            kill_template: Ends its template, where that should have reported the end, and has not.
+            kill_template: Kills its template, if that is late with reporting the end.
         """
         self._is_over = False
-        patience, look_at = SuspensionAwareTimeout(PATIENCE_S), 0.0
+        timeout, look_at = SuspensionAwareTimeout(PATIENCE_S), 0.0
         try:
             order = {"run_id": self._run_id, "request": self._request.given()}
             worker.channel.send("run", {**order, "max_log_bytes": self._report.max_log_bytes})
@@ -113,7 +113,7 @@ class SupervisedRun:
                 is_quiet = not worker.wait(_READ_EVERY_S)
                 printed = worker.read_output() if worker.has_printed else b""
                 messages = worker.messages()
-                # What was told first: it comes before the end, and may say what is secret.
+                # Reports first: they precede the end, and may announce secrets.
                 self._handle_all(worker.reports.read(), printed)
                 for message in messages:
                     self._handle(message)
@@ -121,7 +121,7 @@ class SupervisedRun:
                 if is_quiet and time.monotonic() > look_at:
                     look_at = time.monotonic() + LOOK_EVERY_S
                     is_late = is_late or worker.has_ended
-                if patience.is_over(is_late) and not self._is_over:
+                if timeout.is_over(is_late) and not self._is_over:
                     kill_template(worker.template)
         except (OSError, EOFError):
             self._end = worker.end
@@ -157,7 +157,7 @@ class SupervisedRun:
                 self._end = how_it_ended(body)
                 self._is_over = True
         except (KeyError, TypeError, ValueError, OverflowError, OSError):
-            return  # nothing of ours: a run's code can write to its channel, too
+            return  # not from this package: a run's code can write to its channel, too
 
     def _handle_event(self, kind: EventType, body: dict[str, Any]) -> None:
         self._node_events += kind in NODE_EVENTS
@@ -186,14 +186,14 @@ class SupervisedRun:
                 int(body["unwritten"]),
                 self._run_id,
             )
-        # A worker that ends says so by its end, and then nothing is left of it.
+        # The last report of a worker that ends is its end, when nothing is left of it.
         self.may_be_followed_by_another = not body["is_last"]
         self._is_over = self.may_be_followed_by_another
         if body["is_last"] and self.ends_at is None:
             self.ends_at = time.monotonic()
 
     def _handle_output(self, data: bytes) -> None:
-        if self._report.is_full:  # what a program prints without end costs next to nothing
+        if self._report.is_full:  # a program's endless output costs next to nothing
             self._printed = PrintedLines()
             if data:
                 self._report.drop(data.count(b"\n"), len(data))
@@ -201,13 +201,13 @@ class SupervisedRun:
             self._log_output(self._printed.feed(data))
 
     def _log_output(self, lines: list[bytes | bytearray]) -> None:
-        # When it was written, is not known: at some time since the look before the last one.
+        # The time of writing is not known: at some time since the read before the last one.
         is_sure = self._looks == (self._node_events, self._node_events)
         node = self._report.only_node if is_sure else None
         self._report.log_output((shown_line(line, self._safe) for line in lines), node=node)
 
     def outcome(self) -> RunOutcome:
-        """Return how the run ended."""
+        """Return the outcome of the run."""
         reported, reason = self._reported, self.stop.reason
         has_succeeded = reported is not None and reported.status is RunStatus.SUCCESS
         if reason is not None and not (has_succeeded and reason is not StopReason.TIMEOUT):
@@ -219,7 +219,7 @@ class SupervisedRun:
         return reported
 
     def crashed(self, message: str) -> RunOutcome:
-        """Return how a run ended whose process did."""
+        """Return the outcome of a run whose process ended."""
         return RunOutcome(
             status=RunStatus.FAILURE,
             duration_ms=self.duration_ms,
@@ -227,11 +227,11 @@ class SupervisedRun:
         )
 
 
-def _imported(told: dict[str, Any] | None) -> Imported | None:
-    if told is None:
+def _imported(body: dict[str, Any] | None) -> Imported | None:
+    if body is None:
         return None
-    early, late = ([str(name) for name in told[key]] for key in ("early", "late"))
-    return Imported(early=early, late=late, has_set=bool(told["has_set"]))
+    early, late = ([str(name) for name in body[key]] for key in ("early", "late"))
+    return Imported(early=early, late=late, has_set=bool(body["has_set"]))
 
 
 def _time(body: dict[str, Any]) -> datetime:

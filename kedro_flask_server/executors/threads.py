@@ -1,4 +1,4 @@
-"""Runs in threads of the server: one Kedro session for all of them."""
+"""Executes runs in threads of the server, with one Kedro session for all of them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def start_threads(pool: ThreadPoolExecutor, count: int) -> None:
 
     Args:
         pool: The pool.
-        count: How many threads it may have.
+        count: The pool's maximum number of threads.
 
     Raises:
-        ServerSettingsError: If the system gives no more threads.
+        ServerSettingsError: If the system refuses another thread.
     """
     together = threading.Barrier(count)
     try:
@@ -55,17 +55,17 @@ class ThreadExecutor:
         self._log_writer = log_writer
 
     def start(self) -> None:
-        """Start all threads now, so that a run which is taken up has one.
+        """Start all threads now, so that each claimed run finds one.
 
         Raises:
-            ServerSettingsError: If the system gives no more threads.
+            ServerSettingsError: If the system refuses another thread.
         """
         start_threads(self._pool, self._workers)
         if self._log_writer is not None:
             self._log_writer.start()
 
     def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
-        """Have a run executed, as for `Executor`."""
+        """Execute a run, as for `Executor`."""
         stop = StopRequest()
         self._stops[run_id] = stop
         try:
@@ -77,7 +77,7 @@ class ThreadExecutor:
         return execution
 
     def stop(self, run_id: str, reason: StopReason, message: str) -> None:
-        """Ask a run to stop. A thread cannot be stopped by force: it stops between two nodes."""
+        """Ask a run to stop. A thread cannot be killed: the run stops between two nodes."""
         stop = self._stops.get(run_id)
         if stop is not None:
             stop.ask(reason, message)
@@ -87,15 +87,15 @@ class ThreadExecutor:
         return self._project.snapshot(params)
 
     def renew_lease(self, seconds: float | None) -> None:
-        """Leave the runs to the end of the process, which has a limit of its own."""
+        """Do nothing: the process, whose end is limited by the lease, ends the runs."""
 
     def dead_threads(self) -> list[str]:
-        """Return which threads have ended, as for `Executor`."""
+        """Return the threads that have ended, as for `Executor`."""
         writer = self._log_writer
         return [] if writer is None or writer.is_alive() else ["kedro-log-writer"]
 
     def faults(self) -> dict[str, str]:
-        """Return what is at fault, as for `Executor`."""
+        """Return the faults, as for `Executor`."""
         return {} if self._project.is_loaded else {"pipelines": NOT_LOADED}
 
     def pipelines(self) -> list[str] | None:
@@ -103,10 +103,10 @@ class ThreadExecutor:
         return self._project.pipelines
 
     def stop_accepting(self) -> None:
-        """Take no more runs; those that execute go on to their end."""
+        """Refuse further runs; executing runs continue to their end."""
         self._pool.shutdown(wait=False)
 
     def shutdown(self) -> None:
-        """Leave the runs that still execute to the end of the process."""
+        """Close the log writer; executing runs end with the process."""
         if self._log_writer is not None:
             self._log_writer.close()

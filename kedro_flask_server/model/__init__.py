@@ -1,1 +1,1 @@
-"""The vocabulary: frozen values and what is known of them. No I/O in here."""
+"""The domain model: immutable values and their rules. No I/O."""

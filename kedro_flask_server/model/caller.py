@@ -1,4 +1,4 @@
-"""Who calls, and what they may do."""
+"""Callers and their permissions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from kedro_flask_server.model.run import Run
 
 
 class Scope(str, Enum):
-    """What a caller may do. One that is ``admin`` may do everything."""
+    """A permission of a caller. ``admin`` includes all others."""
 
     READ = "read"
-    """See the project, and everyone's runs, their events and logs."""
+    """See the project, and the runs of all callers with their events and logs."""
 
     RUN = "run"
-    """See the project, run its pipelines; see and cancel the runs of one's own."""
+    """See the project, run its pipelines; see and cancel own runs."""
 
     ADMIN = "admin"
 
@@ -30,15 +30,15 @@ ALL_SCOPES = frozenset(Scope)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who sent a request, as far as that is known.
+    """The sender of a request, as far as it is known.
 
     Attributes:
-        name: The name of the key, or what another scheme says; ``""`` for an anonymous caller.
-        scopes: What they may do.
-        pipelines: The only pipelines that they may run and see; None for all.
-        max_active: How many of their runs may be queued or running; None for any number.
-        max_queued: How many of their runs may be queued; None for any number.
-        sees_messages: Whether they are told more of an error than its type.
+        name: The name of the API key, or from another scheme; ``""`` for an anonymous caller.
+        scopes: The caller's permissions.
+        pipelines: The only pipelines that the caller may run and see; None for all.
+        max_active: How many of the caller's runs may be queued or running; None for any number.
+        max_queued: How many of the caller's runs may be queued; None for any number.
+        sees_messages: Whether errors include more than their type.
     """
 
     name: str
@@ -49,38 +49,38 @@ class Caller:
     sees_messages: bool = True
 
     def may(self, any_of: Iterable[Scope]) -> bool:
-        """Return whether they have one of some scopes."""
+        """Return whether the caller has one of some scopes."""
         return Scope.ADMIN in self.scopes or not self.scopes.isdisjoint(any_of)
 
     def may_run(self, pipelines: Iterable[str]) -> bool:
-        """Return whether they may run these pipelines."""
+        """Return whether the caller may run these pipelines."""
         return self.pipelines is None or self.pipelines.issuperset(pipelines)
 
     def may_see(self, run: Run) -> bool:
-        """Return whether they may know of a run."""
+        """Return whether the caller may see a run."""
         is_own = (run.submitted_by or "") == self.name
         return (is_own or self.may((Scope.READ,))) and self.may_run(run.request.pipelines)
 
     def may_cancel(self, run: Run) -> bool:
-        """Return whether they may end a run that they may see."""
+        """Return whether the caller may cancel a run that it may see."""
         return self.may(()) or (run.submitted_by or "") == self.name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
-    """A key that a caller proves to have, without what is secret of it.
+    """An API key, without its secret.
 
     Attributes:
-        name: Whose it is.
+        name: The name of its owner.
         sha256: The SHA-256 of the key, in hexadecimal.
-        scopes: What its bearer may do.
-        pipelines: The only pipelines that they may run and see; None for all.
-        max_active: How many of their runs may be queued or running; None for any number.
-        max_queued: How many of their runs may be queued; None for any number.
-        created_at: When it was made, where that is known.
-        expires_at: From when on it counts no more.
+        scopes: The permissions of its bearer.
+        pipelines: The only pipelines that its bearer may run and see; None for all.
+        max_active: How many of the bearer's runs may be queued or running; None for any number.
+        max_queued: How many of the bearer's runs may be queued; None for any number.
+        created_at: When it was created, where that is known.
+        expires_at: When it expires; None for never.
         revoked_at: When it was revoked.
-        last_used_at: When it was last seen in use, to about a minute.
+        last_used_at: When it was last used, to about a minute.
     """
 
     name: str
@@ -95,13 +95,13 @@ class ApiKey:
     last_used_at: datetime | None = None
 
     def counts_at(self, moment: datetime) -> bool:
-        """Return whether the key opens anything at a time."""
+        """Return whether the key is valid at a time."""
         is_over = self.expires_at is not None and self.expires_at <= moment
         return self.revoked_at is None and not is_over
 
     @property
     def caller(self) -> Caller:
-        """Who has the key."""
+        """The bearer of the key."""
         return Caller(
             name=self.name,
             scopes=self.scopes,

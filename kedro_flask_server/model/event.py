@@ -1,4 +1,4 @@
-"""What happens in a run, as numbered facts."""
+"""Events of a run, numbered in order."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from kedro_flask_server.text import rfc3339
 
 
 class EventType(str, Enum):
-    """The kinds of events.
+    """The types of events.
 
-    Those of the run come from the server, those of nodes and datasets from where Kedro executes
-    them, and ``log`` is a log record of the run.
+    Run events come from the server, node and dataset events from the process that executes the run,
+    and ``log`` is a log record of the run.
     """
 
     RUN_QUEUED = "run.queued"
@@ -33,18 +33,18 @@ class EventType(str, Enum):
 
 
 OUTPUT = "output"
-"""The logger under whose name a run's log has what is printed."""
+"""The name of the logger of printed output in a run's log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """One fact about a run.
+    """An event of a run.
 
     Attributes:
         id: Its number within the run, from 1.
         time: When it happened.
-        type: What kind it is: a value of `EventType`, or one that a newer server knows.
-        data: What is to be said of it, as JSON has it.
+        type: A value of `EventType`, or a type that a newer server knows.
+        data: Its content, as JSON data.
     """
 
     id: int
@@ -55,12 +55,12 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventPage:
-    """Some of a run's events, in their order.
+    """A page of a run's events, in order.
 
     Attributes:
         events: The events.
-        next: The id after which the page that follows begins; None where the run has ended and
-            these are its last events.
+        next: The id after which the next page begins; None where the run has ended and these are
+            its last events.
     """
 
     events: list[Event]
@@ -68,14 +68,14 @@ class EventPage:
 
 
 def log_line(event: Event) -> str:
-    """Return a log record as text; what follows its first line is indented.
+    """Return a log record as text; continuation lines are indented.
 
     Args:
         event: An event of the type ``log``.
 
     Returns:
-        ``2026-01-01T12:00:00.000Z INFO     kedro.runner: Completed node: train``, with no line
-        end, and nothing after one that could be taken for another record.
+        ``2026-01-01T12:00:00.000Z INFO     kedro.runner: Completed node: train``, without a final
+        line end, and with no line that could pass for another record.
     """
     level, name, message = (str(event.data.get(key)) for key in ("level", "logger", "message"))
     return f"{rfc3339(event.time)} {level:<8} {name}: {message}".replace("\n", "\n    ")

@@ -1,4 +1,4 @@
-"""The executors: their names, and where they are available."""
+"""The kinds of executors, and where they are available."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutorKind:
-    """A kind of executor, which `kedro_flask_server.executors.factory` makes.
+    """A kind of executor, created by `kedro_flask_server.executors.factory`.
 
     Attributes:
-        name: What the setting ``executor`` calls it.
+        name: Its name in the setting ``executor``.
         meaning: Where its runs execute.
-        needs_posix: Whether Windows lacks what it needs.
+        needs_posix: Whether it is unavailable on Windows.
     """
 
     name: str
@@ -25,13 +25,13 @@ PROCESSES = ExecutorKind(name="processes", meaning="each in a process of its own
 THREADS = ExecutorKind(name="threads", meaning="in threads of the server")
 
 EXECUTORS = (PROCESSES, THREADS)
-"""All of them; the first that is available is the default."""
+"""All kinds; the first available one is the default."""
 
 
 def available_executors(os_name: str = os.name) -> list[str]:
-    """Return the names of the executors that a system has, the default first.
+    """Return the names of the executors available on a system, the default first.
 
     Args:
-        os_name: The system, as `os.name` has it; by default this one.
+        os_name: The system, as in `os.name`; this one by default.
     """
     return [each.name for each in EXECUTORS if os_name == "posix" or not each.needs_posix]

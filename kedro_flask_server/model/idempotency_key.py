@@ -1,11 +1,11 @@
-"""Idempotency keys: what tells a request that is sent again from another one."""
+"""Idempotency keys, which distinguish a repeated request from a new one."""
 
 from __future__ import annotations
 
 import re
 
 KEY_FORM = r"[!-~]{1,255}"
-"""The form of a key, as a regular expression: visible ASCII, as a header can carry it."""
+"""The form of a key, as a regular expression: visible ASCII, valid in a header."""
 
 
 def is_key(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""How a run tells what happens in it while it executes."""
+"""Reports of a run while it executes: events, progress and log."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from kedro_flask_server.text import bounded, printable, visible
 
 _MAX_NAME_CHARS = 200
 
-# Of a record, as text: its time, and what is between its parts.
+# The time and the separators of a record, as text.
 _OVERHEAD_BYTES = 32
 
-# How much memory an event takes beside its text, and how much may wait for the store, of a run.
+# Memory of an event beside its text, and of a run's events that are not stored yet.
 _EVENT_BYTES = 600
 _MAX_PENDING_BYTES = 32_000_000
 
-# With as many events it is worth a transaction to store them before the next is due.
+# So many events are worth a transaction before the next is due.
 _MANY = 1_000
 
-# So many processes of a run are told apart where they count what they leave out.
+# Limit of a run's processes whose dropped records are counted separately.
 _MAX_WRITERS = 10_000
 NODE_EVENTS = (EventType.NODE_STARTED, EventType.NODE_FINISHED, EventType.NODE_FAILED)
-"""These say which nodes are at work, and how far the run is."""
+"""Events that change the nodes being executed, and the progress."""
 
 
 class Report(Protocol):
-    """What a run tells of itself goes to, in the process that executes it. From any thread."""
+    """Receives the reports of a run, in the process that executes it. Thread-safe."""
 
     is_shared: bool
-    """Whether processes that are forked from this one may tell, too."""
+    """Whether processes forked from this one may report, too."""
 
     def expect(self, nodes: int) -> None:
-        """Say how many nodes the run has, those left out that need not run."""
+        """Set the number of nodes in the run, without those that need not run."""
 
     def emit(self, kind: EventType, data: dict[str, Any]) -> None:
-        """Say what has happened.
+        """Report an event.
 
         Args:
-            kind: What kind of event it is.
-            data: What is to be said, as JSON has it.
+            kind: The type of event.
+            data: Its content, as JSON data.
         """
 
     def log(self, level: str, logger: str, message: str) -> None:
@@ -56,7 +56,7 @@ class Report(Protocol):
         Args:
             level: The level's name.
             logger: The logger's name.
-            message: What it says, safe to store and show.
+            message: The message, safe to store and show.
         """
 
 
@@ -65,10 +65,10 @@ _node: ContextVar[str | None] = ContextVar("kedro_server_node", default=None)
 
 @contextmanager
 def at_work_on(node: str) -> Iterator[None]:
-    """Have what this thread logs, and the threads that inherit its context, name a node.
+    """Attribute log records of this thread, and of threads that inherit its context, to a node.
 
     Args:
-        node: The node's name, as its events have it.
+        node: The node's name, as in its events.
     """
     token = _node.set(node)
     try:
@@ -78,21 +78,21 @@ def at_work_on(node: str) -> Iterator[None]:
 
 
 def node_of_thread() -> str | None:
-    """Return the node that this thread is at work on; None where that is not known."""
+    """Return the node that this thread executes; None where that is not known."""
     return _node.get()
 
 
 @lru_cache(1024)
 def record_bytes(level: str, logger: str, node: str | None) -> int:
-    """Return how much of a run's log a record takes beside its message."""
+    """Return the size of a record in a run's log, without its message."""
     return _OVERHEAD_BYTES + size_bytes(_word(level) + _word(logger) + (node or ""))
 
 
 class RunReport:
     """The pending events of a run, in order, until they are stored. Thread-safe.
 
-    Its memory is bounded: of the log, what is beyond `max_log_bytes`, and what waits for a store
-    that takes nothing, is left out and counted. All other events are kept.
+    Its memory is bounded: log records beyond `max_log_bytes`, or while the store is too slow, are
+    dropped and counted. All other events stay.
     """
 
     is_shared = False
@@ -100,16 +100,16 @@ class RunReport:
     def __init__(
         self, *, after: int, max_log_bytes: int, on_many: Callable[[], object] | None = None
     ) -> None:
-        """Begin with nothing.
+        """Begin without pending events.
 
         Args:
             after: The id of the run's newest event.
-            max_log_bytes: How many bytes of log are kept, as text in UTF-8.
-            on_many: Is called when so much was told that it should be stored soon.
+            max_log_bytes: The size of the log to keep, as UTF-8 text.
+            on_many: Called when so many events are pending that they should be stored soon.
         """
-        # To be taken twice: a finalizer that runs in here, when Python collects garbage, may log.
+        # Reentrant: a finalizer that garbage collection runs in here may log.
         self._lock = threading.RLock()
-        self._told: list[Event] = []
+        self._pending: list[Event] = []
         self._pending_bytes = 0
         self._on_many = on_many
         self._last_id = after
@@ -121,21 +121,21 @@ class RunReport:
         self._is_closed = False
         self.max_log_bytes = max_log_bytes
         self.nodes: list[str] = []
-        """The nodes that are at work."""
+        """The nodes being executed."""
         self.progress: Progress | None = None
-        """How far the run is, where its nodes are counted."""
+        """The progress of the run, once its nodes are counted."""
 
     def expect(self, nodes: int) -> None:
-        """Count the run's nodes from now on, as for `Report`."""
+        """Set the number of nodes, as for `Report`."""
         with self._lock:
             self.progress = Progress(done=0, total=nodes)
 
     def emit(self, kind: EventType, data: dict[str, Any], *, time: datetime | None = None) -> None:
-        """Add an event, one of a node with how far the run is.
+        """Add an event, with the progress of the run for a node event.
 
         Args:
-            kind: What kind.
-            data: What is to be said, as JSON has it.
+            kind: The type of event.
+            data: Its content, as JSON data.
             time: When it happened; now by default.
         """
         with self._lock:
@@ -166,26 +166,26 @@ class RunReport:
         time: datetime | None = None,
         node: str | None = None,
     ) -> None:
-        """Add to the log, if there is room for it; the first for which there is none is marked.
+        """Add to the log if there is room; the first record that does not fit leaves a mark.
 
         Args:
             level: The level's name.
             logger: The logger's name.
-            message: What it says, safe to store and show.
-            time: When it was said; now by default.
-            node: The node that it is from; by default that of this thread, or the one that is at
-                work alone.
+            message: The message, safe to store and show.
+            time: When it was logged; now by default.
+            node: The node that logged it; by default that of this thread, or the only one
+                executing.
         """
         with self._lock:
             node = node or node_of_thread() or self.only_node
             self._log(level, logger, message, time, node)
 
     def log_output(self, lines: Iterable[str], *, node: str | None) -> None:
-        """Add what was printed to the log.
+        """Add printed lines to the log.
 
         Args:
             lines: The lines, safe to store and show.
-            node: The node that they are from; None where that is not known.
+            node: The node that printed them; None where that is not known.
         """
         with self._lock:
             for line in lines:
@@ -193,22 +193,22 @@ class RunReport:
 
     @property
     def only_node(self) -> str | None:
-        """The node that is at work, where it is one alone."""
+        """The node being executed, if there is only one."""
         return self.nodes[0] if len(self.nodes) == 1 else None
 
     @property
     def is_full(self) -> bool:
-        """Whether what is logged from now on is left out."""
+        """Whether further log records are dropped."""
         return self._is_log_cut or self._is_closed
 
     def drop(self, lines: int, size: int, *, by: int | None = None) -> None:
-        """Count what is not added to the log for want of room.
+        """Count log lines that are dropped for want of room.
 
         Args:
-            lines: How many lines.
-            size: How many bytes they have.
-            by: The process that has left them out, of which these are all; None for this one, of
-                which these are more.
+            lines: The number of lines.
+            size: Their size in bytes.
+            by: The process that dropped them, with its total so far; None for this process, with an
+                increment.
         """
         with self._lock:
             if by is None:
@@ -253,7 +253,7 @@ class RunReport:
             self._not_stored = _Count()
 
     def end(self) -> None:
-        """Say at the end of the log how much of it is not kept."""
+        """Mark the end of the log with the size of what was dropped."""
         with self._lock:
             self._mark_gap()
             counts = [self._dropped, *self._dropped_by.values()]
@@ -272,9 +272,9 @@ class RunReport:
         if not self._is_closed:
             self._last_id += 1
             time = time or datetime.now(timezone.utc)
-            self._told.append(Event(id=self._last_id, time=time, type=kind, data=data))
+            self._pending.append(Event(id=self._last_id, time=time, type=kind, data=data))
             self._pending_bytes += _EVENT_BYTES + size
-            if len(self._told) == _MANY and self._on_many is not None:
+            if len(self._pending) == _MANY and self._on_many is not None:
                 self._on_many()
 
     @property
@@ -283,27 +283,27 @@ class RunReport:
         return self._last_id
 
     def drain(self) -> list[Event]:
-        """Return what was told since the last call, and forget it."""
+        """Return the events that are pending, and remove them."""
         with self._lock:
-            told, self._told = self._told, []
+            drained, self._pending = self._pending, []
             self._pending_bytes = 0
-        return told
+        return drained
 
     def restore(self, events: list[Event]) -> None:
-        """Have events taken again that could not be stored, before all others."""
+        """Prepend events that could not be stored."""
         with self._lock:
-            self._told = events + self._told
+            self._pending = events + self._pending
             self._pending_bytes += sum(map(_memory_bytes, events))
 
     def close(self) -> None:
-        """Take down no more: the run has ended."""
+        """Stop recording: the run has ended."""
         with self._lock:
             self._is_closed = True
 
 
 @dataclass(slots=True)
 class _Count:
-    """How much was left out."""
+    """The lines and bytes that were dropped."""
 
     lines: int = 0
     size: int = 0
@@ -327,5 +327,5 @@ def _word(name: str) -> str:
 
 
 def size_bytes(text: str) -> int:
-    """Return how many bytes a text has in UTF-8."""
+    """Return the size of a text in UTF-8."""
     return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

@@ -1,4 +1,4 @@
-"""What a run is: the request for it, its row, its states and its outcome."""
+"""Runs: their requests, records, states and outcomes."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from enum import Enum
 from typing import Any
 
 DEFAULT_PIPELINE = "__default__"
-"""The pipeline that runs where none is named."""
+"""The pipeline that runs if the request names none."""
 
 
 class RunStatus(str, Enum):
-    """Where a run stands: ``queued``, then ``running``, then one of the others for good.
+    """The status of a run: ``queued``, then ``running``, then one of the others for good.
 
-    A run that is to be cancelled stays ``queued`` or ``running`` until it has ended. ``lost``
-    means that the server that executed it died without a word.
+    A run whose cancellation was requested stays ``queued`` or ``running`` until it has ended.
+    ``lost`` means that the server that executed it died unexpectedly.
     """
 
     QUEUED = "queued"
@@ -41,7 +41,7 @@ ACTIVE = (RunStatus.QUEUED, RunStatus.RUNNING)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRequest:
-    """What a client asks to be run, with the meaning of ``kedro run``'s options.
+    """A request for a run, with the meaning of ``kedro run``'s options.
 
     None and an empty list both mean "not given".
 
@@ -76,7 +76,7 @@ class RunRequest:
     params: dict[str, Any] | None = None
 
     def given(self) -> dict[str, Any]:
-        """Return those fields that say something, as they are."""
+        """Return the fields that were given, unchanged."""
         return {
             name: value
             for name in self.__slots__
@@ -85,12 +85,12 @@ class RunRequest:
 
     @property
     def param_names(self) -> list[str]:
-        """The runtime parameters that are no mappings, each by its path: ``model.lr``."""
+        """The paths of the runtime parameters that are not mappings, such as ``model.lr``."""
         return [*_paths_in(self.params or {})]
 
     @property
     def pipelines(self) -> tuple[str, ...]:
-        """The names of the pipelines that are to run, each once."""
+        """The names of the pipelines to run, without duplicates."""
         return tuple(dict.fromkeys(self.pipeline_names or [DEFAULT_PIPELINE]))
 
 
@@ -104,13 +104,13 @@ def _paths_in(params: Mapping[str, Any]) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorDetail:
-    """Why something failed.
+    """Details of an error.
 
     Attributes:
         type: The exception's ``__qualname__``.
         message: Its message: bounded, printable, free of URL credentials.
         node: The name of the node that failed, where it is known.
-        traceback: Where it failed, where that is known: bounded as the message is.
+        traceback: The traceback, where it is known; bounded like the message.
     """
 
     type: str
@@ -121,11 +121,11 @@ class ErrorDetail:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         done: How many of its nodes have finished.
-        total: How many it has, those left out that need not run.
+        total: How many nodes it has, without those that need not run.
     """
 
     done: int
@@ -134,12 +134,12 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Snapshot:
-    """What a project is made of.
+    """A description of a project.
 
     Attributes:
         content: All fields of ``kedro.inspection``'s snapshot, as plain data.
-        fingerprint: What it was made of, as short text; None where that cannot be told.
-        sources: The files of Python that it says lines of.
+        fingerprint: A short text that identifies its sources; None where there is none.
+        sources: The Python files whose lines it mentions.
     """
 
     content: Mapping[str, Any]
@@ -149,12 +149,12 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
-    """How a run ended.
+    """The outcome of a run.
 
     Attributes:
-        status: One of the states that are final.
+        status: A final status.
         duration_ms: How long it executed, in milliseconds.
-        error: Why it did not succeed; None where it did.
+        error: Why it did not succeed; None if it did.
     """
 
     status: RunStatus
@@ -163,7 +163,7 @@ class RunOutcome:
 
 
 class StopReason(Enum):
-    """Why a run is to stop before its end. The value is the ``type`` of the run's error."""
+    """Why a run is stopped early. The value is the ``type`` of the run's error."""
 
     CANCEL = "RunCancelled"
     TIMEOUT = "RunTimeout"
@@ -172,13 +172,13 @@ class StopReason(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submitter:
-    """Who sends a run, or cancels one.
+    """The caller that submits or cancels a run.
 
     Attributes:
-        name: Their name; ``""`` for an anonymous caller.
-        address: Where from, where that is known.
-        max_active: How many of their runs may be queued or running; None for any number.
-        max_queued: How many of their runs may be queued; None for any number.
+        name: The caller's name; ``""`` for an anonymous caller.
+        address: The caller's address, where it is known.
+        max_active: How many of the caller's runs may be queued or running; None for any number.
+        max_queued: How many of the caller's runs may be queued; None for any number.
     """
 
     name: str = ""
@@ -193,15 +193,15 @@ ANONYMOUS = Submitter()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
-    """That somebody did something, or was refused.
+    """An entry of the audit log: an action, or a refusal.
 
     Attributes:
-        time: When.
-        who: Their name; ``""`` where it is not known.
+        time: When it happened.
+        who: The caller's name; ``""`` where it is not known.
         what: ``run.submitted``, ``run.cancelled``, ``key.created``, ``key.revoked`` or
             ``request.refused``.
         subject: The run, the key, or the request.
-        address: Where from, where that is known.
+        address: The caller's address, where it is known.
     """
 
     time: datetime
@@ -213,25 +213,25 @@ class AuditRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """A run as the store has it.
+    """A run as stored.
 
     Attributes:
         run_id: Its id, and the save version of its versioned datasets.
-        project: The name of the project that it belongs to.
-        env: The configuration environment that it belongs to.
-        status: Where it stands.
-        request: What is to run; in a list, its pipelines alone.
-        created_at: When it was taken in.
+        project: The name of its project.
+        env: Its configuration environment.
+        status: Its status.
+        request: The request; in a list, its pipelines alone.
+        created_at: When it was admitted.
         started_at: When it began to execute, if it has.
         finished_at: When it ended, if it has.
         duration_ms: How long it executed, in milliseconds, if it has ended.
-        cancel_requested_at: When it was first asked to be cancelled.
-        progress: How far it is, where its nodes are counted.
+        cancel_requested_at: When its cancellation was first requested.
+        progress: Its progress, where its nodes are counted.
         error: Why it did not succeed.
-        submitted_by: Who sent it, where that is known.
+        submitted_by: The name of its submitter, where it is known.
         position: Its position in the queue, from 1, while it is queued.
-        is_replay: Whether it was sent before, with the same idempotency key: this request has
-            started nothing. It is about the request, and not stored.
+        is_replay: Whether this request repeats an earlier one with the same idempotency key, and
+            has started nothing. It describes the request, and is not stored.
     """
 
     run_id: str
@@ -253,16 +253,16 @@ class Run:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """Which runs are asked for; None does not choose.
+    """A filter of runs; a field that is None does not restrict.
 
     Attributes:
-        statuses: Those in any of these states.
-        pipeline: Those that run this pipeline.
-        since: Those taken in at this time or later.
-        until: Those taken in at this time or earlier.
-        idempotency_key: The run that was sent with this key, by `submitted_by`.
-        submitted_by: Those of this submitter.
-        within: Those that run these pipelines and no others.
+        statuses: Runs in any of these states.
+        pipeline: Runs of this pipeline.
+        since: Runs admitted at this time or later.
+        until: Runs admitted at this time or earlier.
+        idempotency_key: The run submitted with this key by `submitted_by`.
+        submitted_by: Runs of this submitter.
+        within: Runs of these pipelines and no others.
     """
 
     statuses: tuple[RunStatus, ...] = ()
@@ -275,23 +275,23 @@ class RunFilter:
 
 
 class RunPart(str, Enum):
-    """What can be large of a run, and is in a list where it is asked for."""
+    """Large parts of a run, which a list contains only on request."""
 
     REQUEST = "request"
     TRACEBACK = "traceback"
 
 
 WHOLE = frozenset(RunPart)
-"""All that is left out of a list."""
+"""All parts that a list leaves out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPage:
-    """Some of the runs that were asked for, the newest first.
+    """A page of runs, the newest first.
 
     Attributes:
         runs: The runs.
-        next: A cursor for those that follow; None where there are no more.
+        next: The cursor of the next page; None on the last.
     """
 
     runs: list[Run]

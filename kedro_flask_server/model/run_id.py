@@ -1,4 +1,4 @@
-"""Run ids: Kedro's save-version timestamps, each given out once."""
+"""Run ids: Kedro's save-version timestamps, each issued once."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ RUN_ID_FORM = r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z"
 """The form of a run id, as a regular expression."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-"""The earliest time that a run id has."""
+"""The earliest time of a run id."""
 
 _END = datetime(9000, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 class RunIds:
-    """Gives out run ids that are unique and sort by time.
+    """Issues run ids that are unique and sort by time.
 
     A run id is a UTC timestamp of 24 characters in Kedro's form for versions,
-    ``2024-01-01T00.00.00.000Z`` (``kedro.io.core.VERSION_FORMAT``). Where the millisecond is
-    taken, or the clock was set back, the next free one serves.
+    ``2024-01-01T00.00.00.000Z`` (``kedro.io.core.VERSION_FORMAT``). If its millisecond is taken, or
+    the clock was set back, the next free one is used.
     """
 
     def __init__(self, clock_ns: Callable[[], int] = time.time_ns) -> None:
-        """Start with the time that the clock shows.
+        """Start at the current time.
 
         Args:
             clock_ns: Returns nanoseconds since 1970-01-01T00:00:00Z.
@@ -37,7 +37,7 @@ class RunIds:
         self._last_ms = 0
 
     def next(self) -> str:
-        """Return an id greater than all that were given out before."""
+        """Return an id greater than all issued before."""
         with self._lock:
             self._last_ms = max(self._clock_ns() // 1_000_000, self._last_ms + 1)
             milliseconds = self._last_ms
@@ -45,11 +45,11 @@ class RunIds:
 
 
 def run_id_at(moment: datetime) -> str:
-    """Return the id of a run that was taken in at a time.
+    """Return the id of a run admitted at a time.
 
     Args:
-        moment: A time, with its zone; what is finer than a millisecond is left out. One that no
-            run can have is taken for the nearest that one can.
+        moment: An aware time, truncated to milliseconds. A time outside the range of run ids is
+            replaced by the nearest within.
     """
     shown = min(max(moment, EPOCH), _END).astimezone(timezone.utc)
     return f"{shown:%Y-%m-%dT%H.%M.%S}.{shown.microsecond // 1000:03d}Z"
@@ -61,7 +61,7 @@ def is_run_id(text: str) -> bool:
 
 
 def time_of(run_id: str) -> datetime:
-    """Return the UTC time at which the run of an id was taken in."""
+    """Return the UTC time at which a run was admitted."""
     day, _, time_of_day = run_id.removesuffix("Z").partition("T")
     hour, minute, second, millisecond = time_of_day.split(".")
     return datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}.{millisecond}+00:00")

@@ -1,4 +1,4 @@
-"""Which server processes live: who one is, and whether another still is there."""
+"""The identity of a server process, and whether it is still alive."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerProcess:
-    """A server, told apart from all others.
+    """A server process, uniquely identified.
 
     Attributes:
-        server_id: Its id, another at each start.
-        machine: The boot of the machine, and the namespace of process ids there.
-        pid: The id of its process.
-        pid_started_at: When the process started, as a process id comes again: on Linux in clock
-            ticks since the boot, which setting the clock does not change; elsewhere in seconds
-            since 1970-01-01T00:00:00Z.
+        server_id: Its id, different at each start.
+        machine: The boot of its machine, and the namespace of process ids there.
+        pid: Its process id.
+        pid_started_at: When the process started, as process ids are reused: on Linux in clock ticks
+            since the boot, which setting the clock does not change; elsewhere in seconds since
+            1970-01-01T00:00:00Z.
     """
 
     server_id: str
@@ -35,7 +35,7 @@ class ServerProcess:
 
     @classmethod
     def this(cls) -> ServerProcess:
-        """Return this process, as a server of its own."""
+        """Return this process, with a new server id."""
         return cls(
             server_id=uuid.uuid4().hex,
             machine=_machine(),
@@ -45,14 +45,14 @@ class ServerProcess:
 
     @property
     def process(self) -> str:
-        """The name of its process on its machine, never given twice."""
+        """The name of its process, unique on its machine."""
         return f"{self.pid} {self.pid_started_at}"
 
     def is_dead(self, seen_from: ServerProcess, *, is_lease_over: bool) -> bool:
-        """Return whether this server cannot execute anything any more.
+        """Return whether this server can no longer execute anything.
 
-        On the machine of who asks, the process tells; elsewhere the lease does, before whose
-        end a server stops that could not renew it.
+        On the machine of `seen_from`, its process decides; elsewhere its lease does: a server that
+        cannot renew it stops before it ends.
 
         Args:
             seen_from: The server that asks.
@@ -67,11 +67,11 @@ class ServerProcess:
 
 
 def _started_at(pid: int) -> float | None:
-    """Return when a process started; None where there is none, or only its exit code."""
+    """Return when a process started; None if it has ended."""
     if _PROCESSES.exists():
         try:
-            # The fields after the name, which may hold anything: state is the 3rd of all,
-            # starttime the 22nd (proc_pid_stat(5)).
+            # The fields after the name, which may hold anything: state is the 3rd of all, starttime
+            # the 22nd (proc_pid_stat(5)).
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:
             return None

@@ -1,4 +1,4 @@
-"""How a run learns that it is to stop before its end."""
+"""Requests to stop a run early."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunStatus, Sto
 
 
 class RunInterrupted(BaseException):
-    """Raised where a run's code is at work, when the run is to stop at once.
+    """Raised in the code of a run that must stop at once.
 
-    It is no `Exception`, so that code which goes on after every error does not go on after it.
+    It is not an `Exception`, so that code which catches all errors does not catch it.
     """
 
 
 class StopRequest:
-    """Whether a run is to stop, and why. Any thread may ask and look."""
+    """Whether a run must stop, and why. Thread-safe."""
 
     def __init__(self) -> None:
         """Begin without a request."""
@@ -27,11 +27,11 @@ class StopRequest:
 
     @property
     def reason(self) -> StopReason | None:
-        """Why the run is to stop; None where it is not."""
+        """Why the run must stop; None if it need not."""
         return self._reason
 
     def ask(self, reason: StopReason, message: str) -> bool:
-        """Ask the run to stop; the first to ask counts.
+        """Ask the run to stop; the first request counts.
 
         Args:
             reason: Why.
@@ -49,14 +49,17 @@ class StopRequest:
 
     @contextmanager
     def enforced(self) -> Iterator[None]:
-        """Within, `RunInterrupted` may be raised; here, where nothing can raise it, it is not."""
+        """Within, allow `RunInterrupted` to be raised; this class never raises it."""
         yield
 
     def outcome(self, duration_ms: float) -> RunOutcome:
-        """Return how the run has ended that was stopped.
+        """Return the outcome of a run that was stopped.
 
         Args:
             duration_ms: How long it executed, in milliseconds.
+
+        Raises:
+            ValueError: If the run was not asked to stop.
         """
         if self._reason is None:
             raise ValueError("the run was not asked to stop")

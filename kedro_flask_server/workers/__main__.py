@@ -1,4 +1,4 @@
-"""The programs of the template and, where it does not fork them, of the workers."""
+"""The programs of the template and of workers that are not forked."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from kedro_flask_server.workers.protocol import Channel, WorkerSettings
 
 
 def _enter(project: str) -> None:
-    """Make the project's folder the working directory, as it is of ``kedro run``.
+    """Make the project's folder the working directory, as for ``kedro run``.
 
-    What is relative in this program's environment keeps the meaning that it has for the server.
+    Relative paths in the environment keep the meaning that they have for the server.
     """
-    if os.path.samefile(project, "."):  # noqa: PTH121  nothing to do, and nothing to import
+    if os.path.samefile(project, "."):  # noqa: PTH121  nothing to do or import
         return
     for name, separator in (("KEDRO_LOGGING_CONFIG", "\0"), ("PYTHONPATH", os.pathsep)):
         if value := os.environ.get(name):
@@ -32,7 +32,7 @@ def _enter(project: str) -> None:
 
 
 def _run_template(settings: WorkerSettings, control: int) -> None:
-    # Of a service manager that sends it to all processes of a service, the server decides.
+    # Service managers may send it to all processes of a service; the server decides.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
     ExitFunctions.record()
@@ -44,7 +44,7 @@ def _run_template(settings: WorkerSettings, control: int) -> None:
 
 
 def _run_starter(settings: WorkerSettings, control: int) -> None:
-    """Go on as a template of which nothing is forked."""
+    """Continue as a template from which no worker is forked."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     from kedro_flask_server.workers.template import TemplateProcess, become_subreaper
 
@@ -54,7 +54,7 @@ def _run_starter(settings: WorkerSettings, control: int) -> None:
 
 @contextmanager
 def _nothing_logged() -> Iterator[None]:
-    """Keep Kedro from logging, as it is imported, what it has logged in the server."""
+    """Suppress records that Kedro logs on import, which the server has logged already."""
     logging.disable(logging.INFO)
     try:
         yield
@@ -72,8 +72,8 @@ def _run_worker(settings: WorkerSettings, channel: int, reports: int, output: in
 if __name__ == "__main__":
     program, parent, *descriptors = sys.argv[1:]
     sys.argv[1:] = []
-    # A template that is stopped goes on when its server ends, and ends all workers; a worker whose
-    # template has ended is ended by the kernel.
+    # A stopped template continues when its server ends, and ends all workers; a worker whose
+    # template has ended is killed by the kernel.
     number = signal.SIGKILL if program == "worker" else signal.SIGCONT
     be_signalled_with_parent(int(parent), number)
     reset_signals()

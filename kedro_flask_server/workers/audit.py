@@ -1,4 +1,4 @@
-"""What this process is about to do, as Python announces it (PEP 578)."""
+"""Audit events of Python in this process (PEP 578)."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 
 
 class Audit:
-    """Calls functions when events are announced. There is one in a process.
+    """Dispatches audit events to functions. One per process.
 
-    A hook cannot be removed: it stays, and in all processes that are forked. Without a function
-    for an event it costs next to nothing.
+    A hook cannot be removed, and forks inherit it. An event without a function costs next to
+    nothing.
     """
 
     def __init__(self) -> None:
-        """Listen."""
+        """Install the audit hook."""
         self.calls: dict[str, Callable[[tuple[Any, ...]], None]] = {}
-        """What to call with an event's arguments, by the event."""
+        """The function to call with an event's arguments, by event."""
         calls = self.calls
 
-        def hear(event: str, arguments: tuple[Any, ...]) -> None:
+        def dispatch(event: str, arguments: tuple[Any, ...]) -> None:
             if event in calls:
-                with suppress(Exception):  # or what was announced would fail
+                with suppress(Exception):  # an exception would fail the audited operation
                     calls[event](arguments)
 
-        sys.addaudithook(hear)
+        sys.addaudithook(dispatch)

@@ -1,4 +1,4 @@
-"""Pauses between attempts that fail, each twice as long as the one before."""
+"""Exponential backoff between failing attempts."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ _LONGEST_PAUSE_S = 30.0
 
 
 class Backoff:
-    """Counts failures one after the other, and says when the next attempt is due."""
+    """Counts consecutive failures, and schedules the next attempt."""
 
     def __init__(self) -> None:
-        """Begin with no failure."""
+        """Begin without failures."""
         self.failures = 0
         self.last_failure = ""
         self._next_at = 0.0
 
     @property
     def pause_s(self) -> float:
-        """How many seconds are left until the next attempt."""
+        """Seconds until the next attempt."""
         return max(0.0, self._next_at - time.monotonic())
 
     def fail(self, failure: str) -> bool:
-        """Record a failure, and pause.
+        """Record a failure, and schedule the next attempt.
 
         Args:
-            failure: What has failed, for a person.
+            failure: The failure, in words for a person.
 
         Returns:
-            Whether it counts: those within a pause belong to the one before.
+            Whether it counts: failures during a pause belong to the one before.
         """
         self.last_failure = failure
         if self.pause_s:
@@ -40,5 +40,5 @@ class Backoff:
         return True
 
     def succeed(self) -> None:
-        """Begin to count again."""
+        """Reset the count."""
         self.failures = 0

@@ -1,4 +1,4 @@
-"""How the template and the workers get the project that they run."""
+"""Loads the project in the template and in the workers that are not forked from it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from kedro_flask_server.workers.worker import WorkerProcess
 
 logger = logging.getLogger(__name__)
 
-# How long the look at the project's datasets may take.
+# Timeout of the dataset probe.
 _PROBE_TIMEOUT_S = 60.0
 
 _END = "\n"
 
-# How long what the project has registered for the end may take.
+# Timeout of the project's exit functions.
 _END_TIMEOUT_S = 5.0
 
 _SHARED = {
@@ -53,20 +53,21 @@ _SHARED = {
 
 
 def boot_template(control: Channel, settings: WorkerSettings) -> TemplateProcess:
-    """Load the project and tell the server; what fails then, fails again in the runs.
+    """Load the project in the template, and report it to the server.
 
-    Where workers are not to be forked, this process is replaced by one that has no project.
+    A project that fails to load here fails again in each run. Where workers cannot be forked, this
+    process is replaced by one without the project.
 
     Args:
-        control: To the server.
+        control: The channel to the server.
         settings: What to load.
 
     Returns:
-        The template, which is to serve.
+        The template, ready to serve.
     """
     origin = _Origin()
     become_subreaper()
-    # NumPy's threads make Python 3.12 and later warn; NumPy sees to them itself (pthread_atfork).
+    # NumPy's threads make Python 3.12 and later warn; NumPy handles forks itself (pthread_atfork).
     warnings.filterwarnings("ignore", ".*multi-threaded, use of fork", DeprecationWarning)
     outputs = Output.take_over(KedroProject.safe_text)
     audit = Audit()
@@ -90,14 +91,14 @@ def boot_template(control: Channel, settings: WorkerSettings) -> TemplateProcess
             modules = [name for name in found.get("modules", ()) if name not in sys.modules]
             if modules:
                 refused = import_ahead(modules) or refused
-                warm_up()  # whatever changes the filters of warnings has each given again
+                warm_up()  # a change of the warning filters makes each warning appear again
         method = fitness.start_method()
         if refused is not None:
             logger.warning("Importing ahead of the runs would execute the module %s", refused)
             method = "spawn"
     footprint.close()
     generators.settle()
-    with suppress(OSError):  # the server has not come to be; so is this process, in a moment
+    with suppress(OSError):  # the server is gone; this process is about to end, too
         control.send(
             "ready",
             {
@@ -122,7 +123,7 @@ def boot_template(control: Channel, settings: WorkerSettings) -> TemplateProcess
         imports=Imports(audit),
     )
     ExitFunctions.leave_to_workers()
-    gc.freeze()  # or the first collection in each worker copies every page
+    gc.freeze()  # otherwise the first collection in each worker copies every page
     gc.enable()
     return TemplateProcess(control, settings, inheritance)
 
@@ -133,17 +134,17 @@ def boot_worker(
     """Load the project in a worker that is not forked from the template.
 
     Args:
-        channel: To the server.
+        channel: The channel to the server.
         settings: What to load.
-        reports: The descriptor of the pipe for what its runs tell.
-        output: The descriptor for what is written past Python.
+        reports: The descriptor of the pipe for the reports of its runs.
+        output: The descriptor for output that bypasses Python.
 
     Returns:
-        The worker, which is to work.
+        The worker, ready to work.
     """
     become_subreaper()
     outputs = Output.take_over(KedroProject.safe_text)
-    gc.freeze()  # what is imported from now on is the run's
+    gc.freeze()  # imports from here on belong to the run
     with _EndWithServer(channel):
         project = _open(settings)
         warm_up()
@@ -174,39 +175,39 @@ def _open(settings: WorkerSettings) -> KedroProject:
 
 
 class _Fitness:
-    """Tells whether workers can be forked from this process, which has loaded the project."""
+    """Decides whether workers can be forked from this process, which has loaded the project."""
 
     def __init__(self, settings: WorkerSettings, footprint: Footprint) -> None:
         self._wanted = settings.start_method
         self._footprint = footprint
-        self._said: list[str] = []
+        self._logged: list[str] = []
 
     def start_method(self) -> str:
-        """Return how workers are started; say so where they are not forked, or share something."""
+        """Return how workers are started; log why they are not forked, or what they share."""
         if self._wanted == "spawn":
             return "spawn"
         threads = [each.name for each in threading.enumerate()][1:]
         shared = self._footprint.found(without=Handlers().descriptors())
         reasons = [f"it runs the threads {threads}"] if threads and self._wanted == "auto" else []
         reasons += [f"importing the project has opened or made {', '.join(shared)}"] * bool(shared)
-        if reasons and reasons != self._said:
-            self._said = reasons
+        if reasons and reasons != self._logged:
+            self._logged = reasons
             logger.warning(_SHARED[self._wanted], ", and ".join(reasons))
         return "spawn" if reasons and self._wanted == "auto" else "fork"
 
 
 class _Origin:
-    """What this process has begun with, and what it becomes again."""
+    """The environment and working directory that this process started with."""
 
     def __init__(self) -> None:
         self._environ = dict(os.environ)
         self._folder = os.open(".", os.O_RDONLY)
 
     def start_again(self, program: str, control: Channel, settings: WorkerSettings) -> NoReturn:
-        """Replace this process by a program that has nothing of the project's.
+        """Replace this process by a program that holds nothing of the project.
 
-        A file that it had locked, or a database that one process alone may open, would be
-        missing in each worker; and what its threads do, would be done without a request.
+        Otherwise a locked file or a single-process database would be unavailable in each worker,
+        and the project's threads would work without a request.
         """
         ending = threading.Thread(target=atexit._run_exitfuncs, daemon=True)
         ending.start()
@@ -216,20 +217,20 @@ class _Origin:
 
 
 class _DatasetProbe:
-    """Finds out what is known of a project before a run: ``modules``, ``secrets``, ``names``.
+    """Collects what is known of a project before a run: ``modules``, ``secrets``, ``names``.
 
-    The modules are those that its datasets need, to be imported once for all. A process of its
-    own looks: to read the configuration may execute code of the project's, and the template is
-    to be as it is before a run.
+    The modules are those that its datasets import, to be imported once for all runs. A forked
+    process does it: reading the configuration may execute the project's code, and the template must
+    stay as it is before a run.
     """
 
     def __init__(self, project: KedroProject) -> None:
-        """Begin to look."""
+        """Start the probe."""
         self._reading, writing = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             with suppress(BaseException), os.fdopen(writing, "w") as file:
-                logging.disable()  # what cannot be read without parameters is no fault
+                logging.disable()  # an entry that needs runtime parameters is not an error
                 modules = project.import_datasets()
                 project.learn_credentials()
                 project.learn_names()
@@ -240,10 +241,10 @@ class _DatasetProbe:
         os.close(writing)
 
     def found(self) -> dict[str, list[str]]:
-        """Return what it has found, as soon as it is there."""
+        """Wait for the findings and return them; empty where the probe failed or timed out."""
         found = b""
         with os.fdopen(self._reading, "rb", buffering=0) as file:
-            # Processes that the project's code has started may hold the other end, too.
+            # Processes started by the project's code may hold the other end, too.
             while (
                 not found.endswith(_END.encode())
                 and select.select([file], [], [], _PROBE_TIMEOUT_S)[0]
@@ -254,13 +255,13 @@ class _DatasetProbe:
             os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         with suppress(ValueError):
-            told: dict[str, list[str]] = json.loads(found)
-            return told
+            findings: dict[str, list[str]] = json.loads(found)
+            return findings
         return {}
 
 
 class _EndWithServer:
-    """Ends this process if the server ends while it is busy with the project's code."""
+    """Kills this process group if the server ends while the project's code runs."""
 
     def __init__(self, server: Channel) -> None:
         self._server = server
@@ -271,7 +272,7 @@ class _EndWithServer:
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        # To close it is not enough: processes that were forked meanwhile hold it, too.
+        # Closing the pipe is not enough: processes forked meanwhile hold it, too.
         os.write(self._wake_sender, b".")
         self._thread.join()
         os.close(self._wake_sender)
@@ -279,7 +280,7 @@ class _EndWithServer:
 
     def _watch(self) -> None:
         poll = select.poll()
-        poll.register(self._server, 0)  # its end alone
+        poll.register(self._server, 0)  # hang-up alone
         poll.register(self._wake, select.POLLIN)
         if any(descriptor == self._server.fileno() for descriptor, _ in poll.poll()):
             os.killpg(0, signal.SIGKILL)

@@ -1,8 +1,8 @@
-"""Whose the functions are that modules register with ``atexit`` when they are imported.
+"""Divides the ``atexit`` functions that imports register between the template and the workers.
 
-The template imports them and the workers are forked from it, so each function could be called in
-all of them. In `kedro run` it is called once, at the end of the run: here, too, at the end of the
-worker. What cleans up what an import has made, such as a folder, is called by the template alone.
+The workers are forked from the template, so each function could be called in all of them. `kedro
+run` calls it once, at the end of the run: so does a worker. What cleans up after an import, such as
+a temporary folder, is called by the template alone.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 _Call = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
-# Their functions remove or end something, and so does a function that calls one of such a name.
+# Their functions remove or end something; so does a function that calls one of these names.
 _CLEANING_MODULES = ("os", "pathlib", "posix", "shutil", "subprocess", "tempfile")
 _CLEANING_NAMES = frozenset(
     ("cleanup", "kill", "remove", "removedirs", "rmdir", "rmtree", "terminate", "unlink")
@@ -30,9 +30,9 @@ _OF_PYTHON: tuple[Callable[..., Any], ...] = (
 
 
 class ExitFunctions:
-    """The functions that were registered with ``atexit`` in this process from some moment on.
+    """The functions registered with ``atexit`` since `record` was called.
 
-    Python itself tells of them nowhere.
+    Python offers no way to list them.
     """
 
     _calls: list[_Call] = []  # noqa: RUF012  the process has one list, as ``atexit`` has
@@ -40,7 +40,7 @@ class ExitFunctions:
 
     @classmethod
     def record(cls) -> None:
-        """Take down what is registered from now on."""
+        """Record all registrations from now on."""
         register = atexit.register
 
         def recorded(function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -56,22 +56,21 @@ class ExitFunctions:
 
     @classmethod
     def leave_to_workers(cls) -> None:
-        """Have this process, a template, call what cleans up alone."""
+        """Unregister, in a template, all functions but those that clean up."""
         for function, _, _ in cls._calls:
             if function not in _OF_PYTHON and not _cleans_up(function):
                 cls._unregister(function)
 
     @classmethod
     def take_from_template(cls) -> None:
-        """Have this process, forked from a template, call what does not clean up.
+        """Register, in a fork of a template, the inherited functions that do not clean up.
 
-        What the standard library calls at the exit, it calls for what is this process' own, as
+        Exit functions of the standard library are registered without their inherited state, as
         ``multiprocessing`` does in its children.
         """
         atexit._clear()
         multiprocessing.util._finalizer_registry.clear()  # type: ignore[attr-defined]
-        # Emptied, and not told to be silent at the exit: they are called by a garbage collector,
-        # too.
+        # Emptied, not disabled at exit: garbage collection calls them, too.
         weakref.finalize._registry.clear()  # type: ignore[attr-defined]
         for function in _OF_PYTHON:
             atexit.register(function)

@@ -1,8 +1,8 @@
-"""How a worker process ends: as a program of Python's does, while it is known whose end it is.
+"""The end of a worker process: the effects of Python's finalization, limited to the run's objects.
 
-An interpreter that is finalized visits all its objects. In a process that was forked, that copies
-the memory of the template, which takes longer than most runs. So what can be seen of it is done
-here to what the run has made, and to nothing else.
+An interpreter that is finalized visits all its objects. In a fork, that copies the memory of the
+template, which takes longer than most runs. So only the observable part of finalization is done,
+for what the run has created and nothing else.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import Any
 _PACKAGE = __name__.partition(".")[0]
 _FOLDER = str(Path(__file__).parents[1])
 
-# So many objects are looked at, at most: to look at one may copy the page that it is on.
+# Limit of visited objects: visiting one may copy its memory page.
 _MAX_LOOKS = 10_000
 
-# How long destructors of libraries may take. The server expects the end within 3 s.
+# Timeout of the destructors of libraries. The server expects the end within 3 s.
 _LIBRARIES_TIMEOUT_S = 2.0
 
 _CODE = (ModuleType, FunctionType, type)
@@ -40,11 +40,11 @@ class ProgramEnd:
     """The end of a process that has executed a run."""
 
     def __init__(self, *, is_forked: bool, folder: Path) -> None:
-        """Take down what there is before a run. To be called where the project was imported.
+        """Record the state before a run. Must be called where the project was imported.
 
         Args:
             is_forked: Whether that is a template, and not the process of the run itself.
-            folder: Where the project's modules are.
+            folder: The folder of the project's modules.
         """
         self._is_forked = is_forked
         self._folder = f"{folder}{os.sep}"
@@ -53,17 +53,17 @@ class ProgramEnd:
             for name, module in [*sys.modules.items()]
             if name == "__main__" or self._is_own(module)
         ]
-        # What is made by imports is the run's, too, where the imports are.
+        # Without a template, what imports create belongs to the run, too.
         self._made = [] if is_forked else _with_finalizer(gc.get_objects())
 
     def begin(self) -> None:
-        """Begin the run: what there is by now belongs to the worker, and goes without a word."""
+        """Begin the run: existing objects belong to the worker, and are not finalized."""
         gc.freeze()
 
     def reach(self, imported: Iterable[str]) -> None:
-        """Do what Python does at the end of a program, but for ending.
+        """Finalize the run as Python finalizes a program, without ending the process.
 
-        Whatever the project's code raises in it is printed, as Python does.
+        Exceptions from the project's code are printed, as Python does.
 
         Args:
             imported: The modules that the run has imported, the last one first.
@@ -72,24 +72,24 @@ class ProgramEnd:
         _try(atexit._run_exitfuncs)
         _try(self._finalize)
         _try(self._release, [*imported])
-        # A collection of all generations gives memory back, which takes longer than most of this.
+        # A collection of all generations frees memory, which takes longer than most of this.
         _try(gc.collect, 2 if gc.get_objects(2) else 1)
         for file in (sys.stdout, sys.stderr):
-            with suppress(Exception):  # closed, detached, replaced by what is no file
+            with suppress(Exception):  # closed, detached, or replaced by something else
                 file.flush()
         ctypes.CDLL(None).fflush(None)
 
     def end(self) -> None:
         """End this process.
 
-        C's ``atexit`` and the libraries' own destructors are called where this process has loaded
-        the libraries itself. In one that is forked, they may wait for threads of the template's.
+        C's ``atexit`` functions and the destructors of libraries are called only where this process
+        has loaded the libraries itself. In a fork, they may wait for threads of the template.
         """
         if not self._is_forked:
             faulthandler.disable()
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.setitimer(signal.ITIMER_REAL, _LIBRARIES_TIMEOUT_S)
-            ctypes.PyDLL(None).exit(0)  # it keeps Python's lock, so no other thread runs meanwhile
+            ctypes.PyDLL(None).exit(0)  # PyDLL holds the GIL, so no other thread runs meanwhile
         os._exit(0)
 
     def _is_own(self, module: Any) -> bool:
@@ -97,20 +97,20 @@ class ProgramEnd:
         return file.startswith(self._folder) and "site-packages" not in file
 
     def _finalize(self) -> None:
-        """Call the finalizers of what the run has made, as Python's garbage collector would."""
-        # The oldest first: what has survived collections is kept apart.
+        """Call the finalizers of the run's objects, as Python's garbage collector would."""
+        # The oldest generation first: it holds what has survived collections.
         made = [each for generation in (2, 1, 0) for each in gc.get_objects(generation)]
         found, self._made = [*self._made, *_with_finalizer(made)], []
         if len(found) > 1:
             found = [each for each in found if not _is_inside_gzip(each)]
             found = _outermost_first(found, {*map(id, made), *map(id, found)})
-        finalize = ctypes.pythonapi.PyObject_CallFinalizer  # which Python does not call again
+        finalize = ctypes.pythonapi.PyObject_CallFinalizer  # Python does not call it again
         finalize.argtypes, finalize.restype = [ctypes.py_object], None
         for each in found:
             finalize(each)
 
     def _release(self, imported: Sequence[str]) -> None:
-        """Let go of what the run has put into modules: types of C may have a destructor alone."""
+        """Release what the run has put into modules: C types may have only a destructor."""
         new = [(sys.modules.get(name), dict[str, Any]()) for name in imported]
         ours = [(each, before) for each, before in new if each is not None and self._is_own(each)]
         ours += reversed(self._modules)
@@ -127,21 +127,21 @@ class ProgramEnd:
 
 
 class _Release:
-    """Takes what a run has made out of what was there before."""
+    """Removes what a run has created from objects that existed before it."""
 
     def __init__(self, made: set[int], own: set[str]) -> None:
-        """Prepare.
+        """Prepare the release.
 
         Args:
-            made: The ids of what the run has made.
-            own: The names of the project's modules, whose classes are looked into.
+            made: The ids of the run's objects.
+            own: The names of the project's modules, whose classes are searched.
         """
         self._made = made
         self._own = own
         self._seen: set[int] = set()
 
     def from_holder(self, holder: Any) -> None:
-        """Take it out of a container, or of a class or an object of the project's."""
+        """Remove the run's objects from a container, or a class or object of the project."""
         if id(holder) in self._seen or len(self._seen) > _MAX_LOOKS:
             return
         self._seen.add(id(holder))
@@ -162,19 +162,19 @@ class _Release:
         if len(values) <= _MAX_LOOKS:
             for name, value in [*values.items()]:
                 if self._is_made(value):
-                    with suppress(Exception):  # a descriptor of the project's
+                    with suppress(Exception):  # a descriptor of the project
                         forget(name)
                 else:
                     self.from_holder(value)
 
     def _is_made(self, value: Any) -> bool:
-        # What is not tracked refers to nothing: a number, a text, or an object of C's alone.
+        # Untracked objects hold no references: numbers, strings, or objects of C alone.
         is_of_c = not gc.is_tracked(value) and type(value).__module__ != "builtins"
         return id(value) in self._made or is_of_c
 
 
 def _with_finalizer(objects: Iterable[Any]) -> list[Any]:
-    """Return the objects that have something to do at their end, but for this package's own."""
+    """Return the objects that have a finalizer, except those of this package."""
     objects = [*objects]
     kinds = {
         kind
@@ -186,23 +186,23 @@ def _with_finalizer(objects: Iterable[Any]) -> list[Any]:
 
 
 def _is_suspended_here(each: Any) -> bool:
-    """Return whether it is a generator of this package, or one that runs."""
+    """Return whether it is a generator of this package, or a running one."""
     if type(each) is not GeneratorType:
         return False
     return each.gi_running or each.gi_code.co_filename.startswith(_FOLDER)
 
 
 def _is_inside_gzip(each: Any) -> bool:
-    """Return whether this is a buffer of GzipFile, which loses its end if closed first."""
+    """Return whether this is a buffer of GzipFile, whose end is lost if it is closed first."""
     stream = each.raw if type(each) is io.BufferedWriter else each
     return (type(stream).__module__, type(stream).__name__) == ("gzip", "_WriteBufferStream")
 
 
 def _outermost_first(found: Sequence[Any], known: set[int]) -> list[Any]:
-    """Return objects in an order in which each comes before those that it refers to.
+    """Sort objects so that each precedes those that it refers to.
 
-    An archive is to write its directory before its file is closed. Those that do not refer to
-    each other stay in their order.
+    An archive must write its directory before its file is closed. Unrelated objects keep their
+    order.
 
     Args:
         found: The objects.
@@ -231,6 +231,6 @@ def _outermost_first(found: Sequence[Any], known: set[int]) -> list[Any]:
 def _try(step: Callable[..., object], *args: object) -> None:
     try:
         step(*args)
-    except BaseException:  # of the project's code; the run has its outcome
+    except BaseException:  # of the project's code; the run has its outcome already
         with suppress(BaseException):
             sys.excepthook(*sys.exc_info())

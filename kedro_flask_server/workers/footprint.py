@@ -1,4 +1,4 @@
-"""What importing the project has opened or made, and runs would share that are forked from it."""
+"""What importing the project has opened or created, and forked runs would share."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ from kedro_flask_server.workers.killing import children_of_this
 
 _TEMPORARY = "a temporary file"
 
-# As many digits are a time or a random number in a name that is another in each process.
+# So many digits are a time or a random number, unique to the process.
 _MANY_DIGITS = 8
 
 _Descriptors = dict[int, tuple[int, int]]
 
 
 class Footprint:
-    """Takes down what the import of a project leaves, from the moment that it is made.
+    """Records what the import of a project leaves, from its construction on.
 
-    That is what each `kedro run` has for itself: files that are open to be written, connections,
-    processes, and files and folders with a name that is another in each process. What the import
-    of a library makes does not count; what it leaves open does, since that bears no fork either.
+    That is what each `kedro run` has for itself: files open for writing, connections, processes,
+    and files and folders with a name unique to the process. What the import of a library creates
+    does not count; what it leaves open does, since that does not survive a fork either.
     """
 
     def __init__(self, audit: Audit) -> None:
-        """Begin.
+        """Begin to record.
 
         Args:
-            audit: Tells of what is made.
+            audit: Reports what is created.
         """
         self._audit = audit
         self._calls = {
-            "open": self._hear_open,
-            "os.mkdir": self._hear_mkdir,
-            "tempfile.mkdtemp": self._hear_temporary,
-            "tempfile.mkstemp": self._hear_temporary,
+            "open": self._on_open,
+            "os.mkdir": self._on_mkdir,
+            "tempfile.mkdtemp": self._on_temporary,
+            "tempfile.mkstemp": self._on_temporary,
         }
         self._made: dict[str, None] = {}
         self._has_temporary_file = False
@@ -52,15 +52,15 @@ class Footprint:
         audit.calls |= self._calls
 
     def close(self) -> None:
-        """Take nothing more down."""
+        """Stop recording."""
         for event in self._calls:
             self._audit.calls.pop(event, None)
 
     def found(self, *, without: set[int]) -> list[str]:
-        """Return what there is that runs would share, for a person.
+        """Return descriptions of what runs would share.
 
         Args:
-            without: Descriptors that runs do not share, or may.
+            without: Descriptors to ignore: runs do not share them, or may.
         """
         found = [path for path in self._made if os.path.lexists(path)]
         for descriptor, identity in _descriptors().items():
@@ -76,7 +76,7 @@ class Footprint:
         return [*dict.fromkeys(found), *(f"the process {pid}" for pid in sorted(children))]
 
     def _shown(self, descriptor: int) -> str | None:
-        """Return what an open descriptor is; None if runs may share it."""
+        """Return the description of a descriptor; None if runs may share it."""
         with suppress(OSError):
             status = os.fstat(descriptor)
             if stat.S_ISSOCK(status.st_mode):
@@ -89,7 +89,7 @@ class Footprint:
             return _TEMPORARY if self._has_temporary_file else None
         return None
 
-    def _hear_open(self, arguments: tuple[Any, ...]) -> None:
+    def _on_open(self, arguments: tuple[Any, ...]) -> None:
         path, _, flags = arguments
         if not flags & (os.O_WRONLY | os.O_RDWR) or isinstance(path, int):
             return
@@ -97,25 +97,25 @@ class Footprint:
         if nameless and flags & nameless == nameless:
             self._has_temporary_file |= is_asked_for_by_own_code(otherwise=False)
         else:
-            self._hear_named(path)
+            self._on_named(path)
 
-    def _hear_mkdir(self, arguments: tuple[Any, ...]) -> None:
-        self._hear_named(arguments[0])
+    def _on_mkdir(self, arguments: tuple[Any, ...]) -> None:
+        self._on_named(arguments[0])
 
-    def _hear_named(self, path: str | bytes) -> None:
+    def _on_named(self, path: str | bytes) -> None:
         name = os.path.abspath(os.fsdecode(path))  # noqa: PTH100
         is_new = _is_of_one_process(name) and not os.path.lexists(name)
         if is_new and is_asked_for_by_own_code(otherwise=False):
             self._made[name] = None
 
-    def _hear_temporary(self, arguments: tuple[Any, ...]) -> None:
+    def _on_temporary(self, arguments: tuple[Any, ...]) -> None:
         if is_asked_for_by_own_code(otherwise=False):
             self._made[os.path.abspath(os.fsdecode(arguments[0]))] = None  # noqa: PTH100
             self._has_temporary_file = True
 
 
 def _is_of_one_process(path: str) -> bool:
-    """Return whether a name differs in each process: it has its id, a time, a UUID."""
+    """Return whether a name is unique to the process: by its id, a time, or a UUID."""
     name = os.path.basename(path)  # noqa: PTH119
     digits = sum(map(str.isdigit, name))
     return (
@@ -126,10 +126,10 @@ def _is_of_one_process(path: str) -> bool:
 
 
 def _descriptors() -> _Descriptors:
-    """Return what is open, by its number."""
+    """Return the device and inode of each open descriptor."""
     found: _Descriptors = {}
     for name in os.listdir("/dev/fd"):  # noqa: PTH208
-        with suppress(OSError):  # that of the list itself
+        with suppress(OSError):  # that of the listing itself
             status = os.fstat(int(name))
             found[int(name)] = (status.st_dev, status.st_ino)
     return found
@@ -143,7 +143,7 @@ def _path_of(descriptor: int) -> str:
 
 
 def _peer_of(descriptor: int) -> str | None:
-    """Return to where a connection leads; None for one to this process, and for none."""
+    """Return the peer of a connection; None for a connection within this process, or none."""
     with suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
         peer = connection.getpeername()
         if peer:

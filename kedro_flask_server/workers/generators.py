@@ -1,4 +1,4 @@
-"""Random generators in workers: as seeded as the project's import has left them."""
+"""Random generators in workers: in the state in which the project's import left them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
-# Words of a Mersenne Twister's state, and how often that may have changed by drawing from it:
-# more than a million numbers of a global generator, a hundred thousand of another.
+# Words of a Mersenne Twister's state, and how many regenerations drawing may have caused: more than
+# a million numbers of a global generator, a hundred thousand of another.
 _WORDS = 624
 _MAX_CHANGES = 2_000
 _MAX_CHANGES_OF_OTHERS = 200
 
 
 class Generators:
-    """Tells generators that importing the project has seeded from those that it has not.
+    """Distinguishes generators that importing the project has seeded from those that it has not.
 
-    A seed is a state that cannot come from drawing numbers: those of ``random`` and of NumPy's
-    global generator are compared with what follows from their origins. Where the project asks for
-    a random seed (``random.seed()``, ``numpy.random.default_rng()``), that is another origin.
+    A generator is seeded if drawing numbers cannot explain its state: states of ``random`` and of
+    NumPy's global generator are compared with the successors of their origins. Where the project
+    asks for a random seed (``random.seed()``, ``numpy.random.default_rng()``), that is a new
+    origin.
     """
 
     def __init__(self) -> None:
-        """Prepare; nothing is watched before `watch`."""
+        """Prepare; `watch` begins to record."""
         self._origins: WeakKeyDictionary[random.Random, Any] = WeakKeyDictionary()
         self._entropies: set[int] = set()
         self._state: Any = None
@@ -36,7 +37,7 @@ class Generators:
         self._original: Any = None
 
     def watch(self) -> None:
-        """Begin: the project has not been imported."""
+        """Begin to record origins, before the project is imported."""
         self._original = random.Random.seed, random.seed, secrets.randbits
         seed_method, _, draw = self._original
         shared = _shared()
@@ -44,7 +45,7 @@ class Generators:
         def seed(generator: random.Random, a: Any = None, version: int = 2) -> None:
             seed_method(generator, a, version)
             if a is None:
-                with suppress(Exception):  # of a class that keeps no such state
+                with suppress(Exception):  # of a class that has no such state
                     self._origins[generator] = generator.getstate()
 
         def randbits(k: int) -> int:
@@ -54,11 +55,11 @@ class Generators:
 
         random.Random.seed = seed  # type: ignore[method-assign,assignment]
         random.seed = shared.seed
-        secrets.randbits = randbits  # from where NumPy imports it
+        secrets.randbits = randbits  # NumPy imports it from there
         random.seed()
 
     def settle(self) -> None:
-        """End: what is to be imported has been. Find out what is seeded."""
+        """Stop recording after all imports, and determine which generators are seeded."""
         random.Random.seed, random.seed, secrets.randbits = self._original  # type: ignore[method-assign]
         shared = _shared()
         for generator, origin in self._origins.items():
@@ -74,7 +75,7 @@ class Generators:
     def _settle_numpy(self, numpy_random: Any) -> None:
         shared = numpy_random.mtrand._rand._bit_generator
         for each in gc.get_objects():
-            # To look at the class alone calls nothing of the object's.
+            # Looking at the class alone executes no code of the object.
             if issubclass(type(each), numpy_random.BitGenerator) and self._is_unseeded(each):
                 self._unseeded_of_numpy.append(each)
         if not any(each is shared for each in self._unseeded_of_numpy):
@@ -90,12 +91,12 @@ class Generators:
             if kind.__name__ != "MT19937":
                 return True
             return _numpy_follows(bit_generator.state, kind(sequence), _MAX_CHANGES)
-        # numpy.random.seed() keeps no sequence.
+        # numpy.random.seed() stores no sequence.
         changes = _MAX_CHANGES_OF_OTHERS
         return any(_numpy_follows(bit_generator.state, kind(each), changes) for each in origins)
 
     def renew(self) -> None:
-        """Have each worker draw numbers of its own, and those that were seeded as they were."""
+        """Restore seeded generators, and seed the others differently in each worker."""
         for generator in self._unseeded:
             generator.seed()
         if self._state is not None:
@@ -114,11 +115,11 @@ def _shared() -> random.Random:
 
 
 def _follows(state: Any, origin: Any, changes: int) -> bool:
-    """Return whether drawing numbers can lead from one state of ``random`` to another."""
+    """Return whether drawing numbers can lead from a state of ``random`` to another."""
     wanted = state[1][:_WORDS]
     if origin[1][:_WORDS] == wanted:
         return True
-    generator = random.Random()  # noqa: S311  no secret
+    generator = random.Random()  # noqa: S311  not a secret
     generator.setstate(origin)
     for _ in range(changes):
         generator.getrandbits(32 * _WORDS)
@@ -128,7 +129,7 @@ def _follows(state: Any, origin: Any, changes: int) -> bool:
 
 
 def _numpy_follows(state: Any, bit_generator: Any, changes: int) -> bool:
-    """Return whether drawing numbers leads from a generator's state to another."""
+    """Return whether drawing numbers can lead from a generator's state to another."""
     wanted = state["state"]["key"]
     for _ in range(changes):
         if (bit_generator.state["state"]["key"] == wanted).all():

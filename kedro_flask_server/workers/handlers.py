@@ -11,25 +11,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import IO, Any
 
-# Files whose lines are to go where the server's do, and not where a worker's output goes.
+# Files whose lines belong to the server's output, not to the worker's.
 _STANDARD = {f"/dev/std{name}" for name in ("out", "err")} | {
     f"{folder}/{number}" for folder in ("/dev/fd", "/proc/self/fd") for number in (1, 2)
 }
 
 
 class Handlers:
-    """The handlers that there are when the project has been imported.
+    """The log handlers that exist once the project has been imported.
 
-    A template's workers share what its handlers have open, and workers are started before they
-    get a run: meanwhile other runs may have renamed a log file. So each run begins with files
-    opened again, by name, as new handlers do.
+    Workers share the files that the template's handlers have open, and are started before they get
+    a run: meanwhile other runs may have rotated a log file. So each run reopens the files by name,
+    as new handlers do.
     """
 
     def __init__(self) -> None:
-        """Take those that are there, and write what they hold back."""
+        """Record the existing handlers, and flush them."""
         found = [*all_handlers()]
         for handler in found:
-            with suppress(Exception):  # of any class, and closed perhaps
+            with suppress(Exception):  # of any class, perhaps closed
                 handler.flush()
         files = [each for each in found if isinstance(each, logging.FileHandler)]
         self._files = [each for each in files if each.baseFilename not in _STANDARD]
@@ -43,7 +43,7 @@ class Handlers:
         self._streams = {id(each): each.stream for each in self._files}
 
     def descriptors(self) -> set[int]:
-        """Return the descriptors that each run opens again, and those of the server's output."""
+        """Return the descriptors that each run reopens, and those of the server's output."""
         found: list[Any] = [
             each.stream for each in all_handlers() if isinstance(each, logging.FileHandler)
         ]
@@ -51,19 +51,19 @@ class Handlers:
         found += [getattr(each, "socket", None) for each in self._syslogs]
         descriptors = set()
         for each in found:
-            with suppress(Exception):  # there is none
+            with suppress(Exception):  # not open
                 descriptors.add(each.fileno())
         return descriptors
 
     def renew(self) -> None:
-        """Open again what is open."""
+        """Reopen files and connections."""
         for handler in self._files:
-            with suppress(Exception):  # it is opened, and fails, where something is logged
+            with suppress(Exception):  # logging opens it, and reports the failure
                 self._reopen(handler)
         for connected in self._sockets:
             if connected.sock is not None:
                 connected.sock.close()
-                connected.sock = None  # the next record has it made
+                connected.sock = None  # the next record connects it
                 connected.retryTime = None
         for syslog in self._syslogs:
             with suppress(OSError):
@@ -76,7 +76,7 @@ class Handlers:
             if stream is None:
                 return
             is_shared = os.getpid() != self._owner and stream is self._streams.get(id(handler))
-            if is_shared and type(stream) is not io.TextIOWrapper:  # such a one is flushed
+            if is_shared and type(stream) is not io.TextIOWrapper:  # that is flushed already
                 _disconnect(stream)
             handler.stream = None
             with suppress(Exception):
@@ -92,7 +92,7 @@ class Handlers:
 
 
 def all_handlers() -> Iterator[logging.Handler]:
-    """Return all handlers, those that others hand records to included."""
+    """Return all handlers, including the targets of other handlers."""
     loggers = [logging.root, *logging.root.manager.loggerDict.values()]
     found: list[Any] = [each() for each in logging._handlerList]  # type: ignore[attr-defined]
     for logger in loggers:
@@ -103,24 +103,24 @@ def all_handlers() -> Iterator[logging.Handler]:
 
 
 def redirect_handlers(streams: Mapping[IO[str], IO[str]]) -> None:
-    """Have handlers that write to some streams write to others.
+    """Replace the streams of handlers.
 
     Args:
-        streams: What to write to, by what is written to as yet.
+        streams: The new stream, by the old one.
     """
     for handler in all_handlers():
         if isinstance(handler, logging.StreamHandler):
-            # That of logging.lastResort is looked up.
+            # The stream of logging.lastResort is a property.
             if "stream" in vars(handler) and handler.stream in streams:
                 handler.setStream(streams[handler.stream])
             continue
-        console = getattr(handler, "console", None)  # of rich's
+        console = getattr(handler, "console", None)  # rich's
         if getattr(console, "file", None) in streams:
             console.file = streams[console.file]  # type: ignore[union-attr]
 
 
 def _disconnect(stream: IO[Any]) -> None:
-    """Have what is still written to a stream, such as the end of a compressed file, go nowhere.
+    """Redirect a stream to the null device, for late writes such as the end of a compressed file.
 
     The file behind it is shared with the template and with other workers.
     """
@@ -139,7 +139,7 @@ def _last_written_at(handler: logging.FileHandler) -> int:
 
 
 def _connect_again(handler: Any) -> None:
-    # The way differs between versions of Python; the constructor is the same in all.
+    # How to connect differs between versions of Python; the constructor does not.
     made = logging.handlers.SysLogHandler(
         address=handler.address,
         facility=handler.facility,

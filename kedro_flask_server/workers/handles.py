@@ -24,22 +24,26 @@ from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings
 from kedro_flask_server.workers.report import ReportReader, open_report_pipe
 
 LOOK_EVERY_S = 1.0
-"""How often is looked whether processes are there that have not said that they ended."""
+"""How often to look for processes that have ended without a report."""
 
 _END_TIMEOUT_S = 5.0
 
 
 class SuspensionAwareTimeout:
-    """How long something may be late; while this process itself is paused, that does not count."""
+    """A timeout that does not count the time while this process is suspended."""
 
     def __init__(self, seconds: float) -> None:
-        """Begin to be patient for some seconds."""
+        """Begin with a timeout in seconds."""
         self._seconds = seconds
         self._late_s = 0.0
         self._looked_at = time.monotonic()
 
     def is_over(self, is_late: bool) -> bool:
-        """Return whether it has been late for too long. To be called at each look."""
+        """Return whether the timeout is over. Must be called at each look.
+
+        Args:
+            is_late: Whether the event is still overdue; if not, the timeout starts again.
+        """
         now = time.monotonic()
         passed_s = min(now - self._looked_at, LOOK_EVERY_S)
         self._looked_at = now
@@ -55,16 +59,16 @@ class WorkerHandle:
     """A worker process, seen from the server.
 
     Attributes:
-        channel: To it.
-        reports: From it: what its runs tell, which is read now and then, or when it says so.
-        output: A descriptor: what it writes past Python.
-        pid: Its process; None until it says so.
-        is_ready: Whether it has the project, and can take a run.
-        end: How it ended, if its template has not said so.
-        has_printed: Whether there is something to read from `output`, when it was last waited.
-        is_silent: Whether nothing more will come from `output`.
-        in_flight: Descriptors of this process that are on their way to the worker.
-        asked_for_at: When its template was told to start it; monotonic, in seconds.
+        channel: The channel to it.
+        reports: The reports of its runs, read periodically or on request of the worker.
+        output: The descriptor of its output that bypasses Python.
+        pid: Its process id; None until it reports it.
+        is_ready: Whether it has loaded the project, and can execute a run.
+        end: How it ended, unless its template reports that.
+        has_printed: Whether `output` was readable at the last `wait`.
+        is_silent: Whether `output` has reached its end.
+        in_flight: Descriptors of this process that are being sent to the worker.
+        asked_for_at: When its template was asked to start it; monotonic, in seconds.
     """
 
     number: int
@@ -82,7 +86,7 @@ class WorkerHandle:
 
     @property
     def has_ended(self) -> bool:
-        """Whether its process is no more, whatever its template says."""
+        """Whether its process has ended, whatever its template reports."""
         if self.pid is None:
             return False
         try:
@@ -91,13 +95,13 @@ class WorkerHandle:
             return True
 
     def wait(self, seconds: float) -> bool:
-        """Wait for a word of it, or for what it writes past Python.
+        """Wait for a message or for output that bypasses Python.
 
         Args:
             seconds: How long to wait at most.
 
         Returns:
-            Whether there is something.
+            Whether there is something to read.
         """
         poll = select.poll()
         poll.register(self.channel, select.POLLIN)
@@ -108,7 +112,7 @@ class WorkerHandle:
         return bool(ready)
 
     def read_output(self) -> bytes:
-        """Return what it has written past Python and is there, up to some kilobytes."""
+        """Return the available output that bypasses Python, up to some kilobytes."""
         found = b""
         try:
             while not self.is_silent and len(found) < MAX_PRINTED_BYTES:
@@ -120,24 +124,24 @@ class WorkerHandle:
         return found
 
     def messages(self) -> list[Message]:
-        """Return what it has said and is there.
+        """Return the available messages.
 
         Raises:
-            EOFError: If nothing more will come.
+            EOFError: If the connection has ended.
         """
         return self.channel.receive_now() or []
 
     def has_arrived(self) -> None:
-        """Close this process's copies of what was on its way to the worker.
+        """Close this process's copies of descriptors that were sent to the worker.
 
-        Until then they are kept: macOS loses descriptors that no process holds.
+        They stay open until it has received them: macOS loses descriptors that no process holds.
         """
         in_flight, self.in_flight = self.in_flight, []
         for descriptor in in_flight:
             os.close(descriptor)
 
     def close(self) -> None:
-        """Let go of it. One that lives ends itself, and all that it has started."""
+        """Close the connections. A live worker then ends itself and its descendants."""
         self.has_arrived()
         self.channel.close()
         self.reports.close()
@@ -148,17 +152,17 @@ class WorkerHandle:
 
 @dataclass(eq=False, slots=True)
 class TemplateHandle:
-    """The process from which workers come.
+    """The process that starts workers, seen from the server.
 
     Attributes:
-        control: To it.
-        process: It.
-        origin: What names it and its server in the environment of all that it starts.
-        is_ready: Whether it starts workers.
+        control: The channel to it.
+        process: The process.
+        origin: The value that names it and its server in the environment of its descendants.
+        is_ready: Whether it can start workers.
         is_loaded: Whether it could load the project's pipelines.
-        pipelines: Their names; None where it could not.
-        start_method: ``fork`` or ``spawn``: how it starts workers.
-        modules: What it has imported beside the project.
+        pipelines: Their names; None if they could not be loaded.
+        start_method: How it starts workers: ``fork`` or ``spawn``.
+        modules: The modules that it has imported beside the project.
     """
 
     control: Channel
@@ -173,14 +177,14 @@ class TemplateHandle:
 
     @classmethod
     def start(cls, settings: WorkerSettings, secrets: set[str]) -> TemplateHandle:
-        """Start one.
+        """Start a template.
 
         Args:
-            settings: What it has to know.
-            secrets: The names of environment variables that it does not get.
+            settings: Its settings.
+            secrets: The names of environment variables to withhold from it.
 
         Raises:
-            OSError: If the system gives no more processes or descriptors.
+            OSError: If the system refuses another process or descriptor.
         """
         ours, theirs = socket.socketpair()
         with theirs:
@@ -191,21 +195,21 @@ class TemplateHandle:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether somebody has paused it (SIGSTOP)."""
+        """Whether it is suspended (SIGSTOP)."""
         with suppress(psutil.NoSuchProcess):
             return psutil.Process(self.process.pid).status() == psutil.STATUS_STOPPED
         return False
 
     def start_worker(self, number: int) -> WorkerHandle:
-        """Have a worker started, which says itself when it is ready.
+        """Have a worker started, which reports when it is ready.
 
         Raises:
-            OSError: If the system gives no more descriptors.
+            OSError: If the system refuses another descriptor.
         """
         ours, theirs = socket.socketpair()
-        reports, telling = open_report_pipe()
-        output, writing = os.pipe()
-        in_flight = [theirs.detach(), telling, writing]
+        reports, reports_end = open_report_pipe()
+        output, output_end = os.pipe()
+        in_flight = [theirs.detach(), reports_end, output_end]
         worker = WorkerHandle(number, self, Channel(ours), reports, output, in_flight=in_flight)
         os.set_blocking(output, False)
         with self._sending, suppress(OSError):
@@ -213,48 +217,48 @@ class TemplateHandle:
         return worker
 
     def stop(self, worker: WorkerHandle, grace_s: float) -> None:
-        """Have a worker and all that it has started stopped, and killed after a grace.
+        """Stop a worker and all its processes; kill them after a grace period in seconds.
 
         Raises:
-            OSError: If the template is gone.
+            OSError: If the template has ended.
         """
         with self._sending:
             self.control.send("stop", {"number": worker.number, "grace_s": grace_s})
 
     def renew_lease(self, seconds: float | None) -> None:
-        """Have it end, and with it its workers, after some seconds; after None, never."""
+        """End it and its workers after some seconds; None for never."""
         with self._sending:
             self.control.try_to_send("lease", {"seconds": seconds})
 
     def read(self, params: Sequence[str]) -> None:
-        """Have it read the configuration again, so that the workers to come need not.
+        """Make it read the configuration again, for the workers to come.
 
         Args:
-            params: The runtime parameters that runs have.
+            params: The names of the runtime parameters of runs.
         """
         with self._sending:
             self.control.try_to_send("read", {"params": [*params]})
 
     def retire(self) -> None:
-        """Have it end when the last of its workers has."""
+        """Make it end once its last worker has ended."""
         with self._sending, suppress(OSError):
             self.control.send("retire", {})
 
     def end(self) -> int:
-        """Have it end, and with it its workers, and return its exit code."""
+        """End it and its workers, and return its exit code."""
         self.control.close()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(_END_TIMEOUT_S)
         with suppress(OSError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # what the project started at import, too
+            os.killpg(self.process.pid, signal.SIGKILL)  # including the project's processes
         return self.process.wait()
 
 
 def how_it_ended(body: dict[str, Any]) -> str:
-    """Return how a process ended, for a person.
+    """Return how a process ended, in words for a person.
 
     Args:
-        body: Of the message ``ended``: the exit code, negative for a signal; or a reason.
+        body: The body of the message ``ended``: an exit code, negative for a signal, or a reason.
     """
     code = body.get("code")
     if not isinstance(code, int):

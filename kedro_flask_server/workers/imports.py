@@ -1,4 +1,4 @@
-"""What a run imports that may be imported ahead of the next ones."""
+"""The imports of a run that a template may do ahead of the next runs."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from kedro_flask_server.origins import (
 )
 from kedro_flask_server.workers.audit import Audit
 
-# What a module may look at when it is imported.
+# Audit events of changes that a module may read on import.
 _SETTING = ("os.putenv", "os.unsetenv", "os.chdir")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Imported:
-    """What a run has imported, in that order.
+    """The imports of a run, in order.
 
     Attributes:
-        early: Modules of installed distributions that could as well have been imported before it.
-        late: Those that have been imported after the run had set something.
-        has_set: Whether it has set something, such as an environment variable.
+        early: Modules of installed distributions that can be imported ahead of the run.
+        late: Modules imported after the run had changed its environment.
+        has_set: Whether the run has changed its environment, such as a variable.
     """
 
     early: list[str]
@@ -38,33 +38,33 @@ class Imported:
 
 
 class Imports:
-    """Waiters the imports of a run."""
+    """Records the imports of runs."""
 
     def __init__(self, audit: Audit) -> None:
-        """Prepare.
+        """Prepare; `watch` begins to record.
 
         Args:
-            audit: Tells of what the run sets.
+            audit: Reports changes by the run.
         """
         self._audit = audit
-        # To list them in a worker would copy the memory of each name.
+        # Listing them in a worker would copy the memory of each name.
         self._before = frozenset(sys.modules)
         self._path: list[str] = []
         self._imported_when_set: int | None = None
 
     def watch(self) -> None:
-        """Begin, before a run."""
+        """Begin to record, before a run."""
         self._path = [*sys.path]
         self._imported_when_set = None
-        self._audit.calls |= dict.fromkeys(_SETTING, self._hear_setting)
+        self._audit.calls |= dict.fromkeys(_SETTING, self._on_setting)
 
-    def _hear_setting(self, _: tuple[Any, ...]) -> None:
-        # What a library sets while it is imported is as much part of that ahead of a run.
+    def _on_setting(self, _: tuple[Any, ...]) -> None:
+        # Changes by a library during its import happen ahead of the run, too.
         if self._imported_when_set is None and is_asked_for_by_own_code(otherwise=True):
             self._imported_when_set = len(self.names())
 
     def found(self) -> Imported:
-        """Return what the runs of this process have imported."""
+        """Return the imports of the runs of this process."""
         new = self.names()
         count = 0 if sys.path != self._path else self._imported_when_set
         early = new if count is None else new[:count]
@@ -76,22 +76,22 @@ class Imports:
         )
 
     def names(self) -> list[str]:
-        """Return the modules that are imported beside those of the template, in that order."""
-        with suppress(RuntimeError):  # a thread that the run has left imports
+        """Return the modules imported since the template, in order."""
+        with suppress(RuntimeError):  # a leftover thread of the run is importing
             new = [*takewhile(lambda name: name not in self._before, reversed(sys.modules))]
             return new[::-1]
         return []
 
 
 def import_ahead(names: Sequence[str]) -> str | None:
-    """Import modules of installed distributions, in this order, and nothing of the project's.
+    """Import modules of installed distributions in order, but none of the project.
 
     Args:
         names: The modules.
 
     Returns:
-        None; or a module of the project's own that one of them would have imported. That one is
-        as if its import had failed, so that no run may be executed in this process.
+        None; or a module of the project that one of them would have imported. Its import counts as
+        failed, so this process must not execute a run.
     """
     with InstalledOnly() as installed:
         for name in names:

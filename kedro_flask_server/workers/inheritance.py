@@ -1,4 +1,4 @@
-"""What a worker has from the template that it is forked from."""
+"""What a worker inherits from the template that it is forked from."""
 
 from __future__ import annotations
 
@@ -18,38 +18,38 @@ from kedro_flask_server.workers.output import Output
 
 
 class Files:
-    """Files that importing the project has opened, which a worker's end has to write.
+    """Files opened by importing the project, which a worker must flush at its end.
 
-    They are out of the garbage collector's sight there (`gc.freeze`).
+    The garbage collector does not see them there (`gc.freeze`).
     """
 
     def __init__(self) -> None:
-        """Take those that are open, and write what they hold back: no worker is to write it."""
-        base = io.IOBase.__mro__[1]  # of C: the look at each object is quick
+        """Record the open files, and flush them, as no worker may write what is buffered here."""
+        base = io.IOBase.__mro__[1]  # a C class: a fast test for each object
         self._files: list[Any] = [
             weakref.ref(each) for each in gc.get_objects() if issubclass(type(each), base)
         ]
         self.flush()
 
     def flush(self) -> None:
-        """Write what is not written."""
+        """Flush all files."""
         for reference in self._files:
-            with suppress(Exception):  # closed, read only, detached, full, ...
+            with suppress(Exception):  # closed, read-only, detached, disk full, ...
                 reference().flush()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inheritance:
-    """What a template has for the workers that it forks.
+    """What a template passes to the workers that it forks.
 
     Attributes:
-        project: The project, loaded if that could be.
-        outputs: What stands in for ``sys.stdout`` and ``sys.stderr``.
+        project: The project, loaded if possible.
+        outputs: The replacements of ``sys.stdout`` and ``sys.stderr``.
         generators: The random generators.
         handlers: The log handlers.
-        files: The files that are open.
-        end: How they end.
-        imports: Waiters what is imported beside the modules that it has.
+        files: The open files.
+        end: The end of a worker.
+        imports: Records imports of modules that the template has not imported.
     """
 
     project: KedroProject

@@ -1,4 +1,4 @@
-"""How SIGTERM stops a run in a worker process: by an exception in its main thread."""
+"""Interrupts a run in a worker process on SIGTERM, by an exception in its main thread."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kedro_flask_server.model.stop import RunInterrupted, StopRequest
 
 
 class Interruption(StopRequest):
-    """A request to stop that comes as SIGTERM.
+    """A stop request that arrives as SIGTERM.
 
-    While the project's code runs, it raises `RunInterrupted` where that code is, so that what it
-    has begun is undone (``finally``, context managers, Kedro's ``on_pipeline_error``).
+    While the project's code runs, it raises `RunInterrupted` there, so that cleanup code runs
+    (``finally``, context managers, Kedro's ``on_pipeline_error``).
     """
 
     def __init__(self) -> None:
-        """Begin to listen. To be called in the main thread."""
+        """Install the signal handler. Must be called in the main thread."""
         super().__init__()
         self._is_enforced = False
         self._holds = 0
@@ -30,7 +30,7 @@ class Interruption(StopRequest):
 
     @classmethod
     def is_left_to_parents(cls) -> None:
-        """Have the processes that are forked from this one end when SIGTERM comes."""
+        """Restore the default action of SIGTERM in processes forked from this one."""
         os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -48,14 +48,14 @@ class Interruption(StopRequest):
             self._is_enforced = False
 
     def hold(self) -> bool:
-        """In the main thread, wait with the exception until `release`, which must follow.
+        """In the main thread, defer the exception until `release`, which must follow.
 
         Returns:
             Whether this is the main thread, and the run was not asked to stop before.
         """
         if threading.get_ident() != self._main_thread:
             return False
-        was_asked = self.reason is not None  # before: a signal may come between the two
+        was_asked = self.reason is not None  # read first: a signal may arrive in between
         self._holds += 1
         return not was_asked
 
@@ -63,7 +63,7 @@ class Interruption(StopRequest):
         """End what `hold` began.
 
         Args:
-            raises: What it returned: whether the exception is raised that has had to wait.
+            raises: The result of `hold`: whether to raise a deferred exception.
         """
         if threading.get_ident() == self._main_thread:
             self._holds -= 1

@@ -1,4 +1,4 @@
-"""How a process is ended with all that it has started, where its parent is not there to do it."""
+"""Killing a process with its descendants, where its parent is not there to do it."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from contextlib import suppress
 
 _TASKS = "/proc/self/task"
 
-# What is killed may start more until it is dead.
+# Processes may start more until they are dead.
 _ROUNDS = 20
 
 _PR_SET_PDEATHSIG = 1
 
-# How long to wait until what was killed is gone.
+# How long to wait for the end of killed processes.
 _GONE_WITHIN_S = 2.0
 
 ORIGIN_VARIABLE = "_KEDRO_FLASK_SERVER_ORIGIN"
-"""In the environment of a template, and of all that it starts: its server's process, and itself."""
+"""The environment variable that names the server's process and the template, for all their
+descendants."""
 
 
 def be_signalled_with_parent(parent: int, number: signal.Signals) -> None:
     """Have the kernel send a signal to this process when its parent ends (Linux, prctl(2)).
 
-    SIGKILL needs nothing of this process, which may hold Python's lock, or be stopped. The end
-    counts of the parent's thread that has forked it, and not of the parent.
+    SIGKILL works even if this process holds the GIL or is stopped. What counts is the end of the
+    parent's thread that has forked this process.
 
     Args:
-        parent: The parent's process id. Where that has ended by now, so does this process.
+        parent: The parent's process id. If it has ended already, this process is killed.
         number: The signal.
     """
     if sys.platform == "linux":
@@ -41,9 +42,9 @@ def be_signalled_with_parent(parent: int, number: signal.Signals) -> None:
 
 
 def end_children_with_this() -> None:
-    """Have the kernel kill the processes that this thread forks when this process ends.
+    """Have the kernel kill the processes forked by this thread when this process ends.
 
-    One that another thread forks may outlive that thread, and is left alone.
+    Processes forked by other threads are exempt: they may outlive their thread.
     """
     pid, thread = os.getpid(), threading.get_ident()
 
@@ -55,10 +56,10 @@ def end_children_with_this() -> None:
 
 
 def kill_what_is_left(origin: str) -> None:
-    """Kill the processes that a server or a template here has left behind, and wait for their end.
+    """Kill the processes left behind by a server or a template, and wait for their end.
 
     Args:
-        origin: With what `ORIGIN_VARIABLE` begins in their environment, up to a blank.
+        origin: The beginning of `ORIGIN_VARIABLE` in their environment, up to a blank.
     """
     import psutil
 
@@ -76,10 +77,10 @@ def kill_what_is_left(origin: str) -> None:
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process, its group and its descendants, those that have left the group included.
+    """Kill a process, its group and its descendants, including those that have left the group.
 
     Args:
-        pid: A worker, which is the parent of descendants that lose theirs; or this process.
+        pid: A worker, which is the subreaper of its descendants; or this process.
     """
     if pid != os.getpid():
         with suppress(OSError):
@@ -97,8 +98,8 @@ def kill_tree(pid: int) -> None:
 
 
 def _kill_descendants(pid: int) -> bool:
-    """Kill those that are there, and return whether there were any."""
-    import psutil  # which takes a template as long as all else that it needs here
+    """Kill the current descendants, and return whether there were any."""
+    import psutil  # imported late: it would take the template as long as all its other imports
 
     found = []
     with suppress(psutil.Error):
@@ -113,18 +114,18 @@ def _kill_descendants(pid: int) -> bool:
 
 
 def children_of_this() -> list[int]:
-    """Return the children of this process, those that have ended included."""
+    """Return the children of this process, including zombies."""
     try:
         tasks = [*map(int, os.listdir(_TASKS))]  # noqa: PTH208  as below
         return [int(pid) for task in tasks for pid in _content_of(f"{_TASKS}/{task}/children")]
-    except OSError:  # no Linux, a kernel without CONFIG_PROC_CHILDREN, or a thread that has ended
+    except OSError:  # not Linux, a kernel without CONFIG_PROC_CHILDREN, or a thread that has ended
         import psutil
 
         return [child.pid for child in psutil.Process().children()]
 
 
 def _content_of(path: str) -> list[bytes]:
-    """Return the words in a file, without the parts of Python whose memory each fork copies."""
+    """Return the words in a file, avoiding Python's I/O classes, whose memory each fork copies."""
     found = b""
     file = os.open(path, os.O_RDONLY)
     try:

@@ -1,4 +1,4 @@
-"""The worker processes of a server: started before they are needed, and replaced."""
+"""The pool of a server's worker processes: started ahead, and replaced."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kedro_flask_server.workers.supervisor import WorkerSupervisor
 
 logger = logging.getLogger(__name__)
 
-# After as many workers that failed, a run does not wait for another.
+# A run gives up waiting for a worker after so many further failures.
 _MAX_FAILURES = 3
 
 
@@ -25,10 +25,10 @@ class NoWorkerError(Exception):
 
 
 class WorkerPool(WorkerSupervisor):
-    """Keeps as many workers as runs may execute, and one more, and gives them to runs."""
+    """Keeps one worker more than runs may execute at a time, and hands workers to runs."""
 
     def faults(self) -> dict[str, str]:
-        """Return why runs get no worker: what is at fault, and how."""
+        """Return why runs get no worker: the faulty component, and its fault."""
         with self._changed:
             template, backoff = self._templates.current, self._backoff
             if not self._thread.is_alive():
@@ -42,25 +42,25 @@ class WorkerPool(WorkerSupervisor):
 
     @property
     def pipelines(self) -> list[str] | None:
-        """The names of the project's pipelines; None where they are not known now."""
+        """The names of the project's pipelines; None while they are not known."""
         template = self._templates.current
         return None if template is None else template.pipelines
 
     def resize(self, more: int) -> None:
-        """Have more workers."""
+        """Increase the number of workers."""
         with self._changed:
             self._size += more
         self._kick()
 
     def acquire(self, stop: StopRequest) -> WorkerHandle | None:
-        """Return a worker that is ready, as soon as there is one.
+        """Return a ready worker, as soon as there is one.
 
         Args:
-            stop: Ends the waiting; `wake` makes that known.
+            stop: Ends the wait; call `wake` after a request to stop.
 
         Returns:
-            A worker, which must be given to `return_worker` or `discard`; None where there is no
-            need of one any more.
+            A worker, which must be passed to `return_worker` or `discard`; None if the run was
+            asked to stop.
 
         Raises:
             NoWorkerError: If workers cannot be started.
@@ -81,12 +81,12 @@ class WorkerPool(WorkerSupervisor):
         return None
 
     def wake(self) -> None:
-        """Have those that wait for a worker see whether they still need one."""
+        """Make the threads that wait for a worker check their stop requests."""
         with self._changed:
             self._changed.notify_all()
 
     def return_worker(self, worker: WorkerHandle) -> None:
-        """Take a worker back that can execute another run."""
+        """Return a worker that can execute another run to the pool."""
         if not self.is_current(worker):
             self.discard(worker)
             return
@@ -95,7 +95,7 @@ class WorkerPool(WorkerSupervisor):
             self._changed.notify_all()
 
     def discard(self, worker: WorkerHandle) -> None:
-        """Forget a worker that has ended, or is to end, and start another."""
+        """Remove a worker that has ended or is about to, and start another."""
         with self._changed:
             self._workers.discard(worker)
             worker.close()
@@ -104,15 +104,20 @@ class WorkerPool(WorkerSupervisor):
         self._kick()
 
     def stop(self, worker: WorkerHandle, grace_s: float) -> None:
-        """Have a worker and all that it has started stopped, and killed after a grace."""
-        with suppress(OSError):  # its template has gone, and with it the worker
+        """Stop a worker and all its processes; kill them after a grace period.
+
+        Args:
+            worker: The worker.
+            grace_s: The grace period, in seconds.
+        """
+        with suppress(OSError):  # the template is gone, and the worker with it
             worker.template.stop(worker, grace_s)
 
     def renew_lease(self, seconds: float | None) -> None:
-        """Have all workers end unless this is called again in time.
+        """End all workers unless the lease is renewed in time.
 
         Args:
-            seconds: After how long; None for never.
+            seconds: How long the lease lasts; None for ever.
         """
         with self._changed:
             self._templates.renew_lease(seconds)
@@ -124,13 +129,13 @@ class WorkerPool(WorkerSupervisor):
         imported: Imported | None = None,
         read_with: Sequence[str] | None = None,
     ) -> None:
-        """Take down what a worker has found; where others need not find it again, renew them.
+        """Record what a worker has found, and renew the template where later runs benefit.
 
         Args:
-            is_loaded: Whether it could load the pipelines.
+            is_loaded: Whether the worker could load the pipelines.
             imported: What its run has imported.
-            read_with: With which runtime parameters it has read a configuration that its template
-                does not know.
+            read_with: The runtime parameters with which it has read a configuration that its
+                template has not cached; None if it has not.
         """
         with self._changed:
             template = self._templates.current

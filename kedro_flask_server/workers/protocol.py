@@ -1,20 +1,20 @@
-"""How the server, the template and the workers speak: JSON, a line each, over a socket.
+"""The protocol between server, template and workers: JSON, one message a line, over a socket.
 
 =========  ====================  =========================================================
 from       to                    messages
 =========  ====================  =========================================================
 server     template              ``start`` with three descriptors, ``stop``, ``retire``,
                                  ``lease``, ``read``
-template   server                ``ready``: also what is secret, and the project's names
+template   server                ``ready``: with the known secrets and the project's names
 server     worker                ``run``, ``snapshot``
 worker     server                ``ready``; ``told``: there is much to read in the pipe
 worker     server, by a pipe     ``started``, ``expect``, ``event``, ``log``, ``left_out``,
-                                 ``secrets``, ``outcome``, ``snapshot``: what its runs tell and come
-                                 to, which is read from time to time (`report`)
-template   server                ``ended``, on the worker's channel, after all that it has said
+                                 ``secrets``, ``outcome``, ``snapshot``: reports and results of
+                                 its runs, which are read periodically (`report`)
+template   server                ``ended``, on the worker's channel, after the worker's messages
 =========  ====================  =========================================================
 
-No pickle: what a run's code may write must not be executed by the server.
+No pickle: the server must not execute what a run's code may write.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ Message = tuple[str, dict[str, Any]]
 _CHUNK_BYTES = 1 << 16
 _MAX_DESCRIPTORS = 16
 
-# Above every message that is meant: texts are bounded, and so are requests.
+# More than any message needs: texts and requests are bounded.
 _MAX_LINE_BYTES = 1 << 27
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    """What the template and the workers have to know.
+    """The settings of the template and the workers.
 
     Attributes:
         project_path: The project's folder.
         env: The configuration environment; None for the project's default.
-        conf_source: Where the configuration is; None for the project's own folder.
-        resolves_params: Whether OmegaConf resolves what runtime parameters hold.
-        start_method: ``auto``, ``fork`` or ``spawn``: how the template starts workers.
+        conf_source: The configuration source; None for the project's own folder.
+        resolves_params: Whether OmegaConf resolves interpolations in runtime parameters.
+        start_method: How the template starts workers: ``auto``, ``fork`` or ``spawn``.
         max_runs: How many runs a worker executes before it ends.
-        max_rss_mb: With how much memory (resident, in MB) it ends after a run; None for any.
-        log_format: How log records are written.
-        memory_limit_mb: How much memory (MB) it may take; None for any.
+        max_rss_mb: The resident memory (MB) above which it ends after a run; None for no limit.
+        log_format: The format of log records.
+        memory_limit_mb: The memory (MB) that it may allocate; None for no limit.
         python_path: ``sys.path`` of the server.
-        modules: What the template imports beside the project: what runs have imported before.
+        modules: Modules that earlier runs imported, and the template imports ahead.
     """
 
     project_path: str
@@ -70,35 +70,35 @@ class WorkerSettings:
 
 
 class Channel:
-    """One end of a conversation. One thread receives; who sends sees to it that one does."""
+    """One end of a connection. One thread receives; senders must serialize among themselves."""
 
     def __init__(self, connection: socket.socket) -> None:
-        """Speak over a connected socket, which belongs to the channel from then on."""
+        """Use a connected socket, which the channel owns from then on."""
         self._socket = connection
         self._received = bytearray()
         self.descriptors: list[int] = []
-        """The file descriptors that came with the messages and are not taken yet."""
+        """The file descriptors that came with messages and are not claimed yet."""
 
     @classmethod
     def of(cls, descriptor: int) -> Channel:
-        """Speak over a socket that was handed to this process."""
+        """Return the channel of a socket that this process has inherited."""
         os.set_inheritable(descriptor, False)
         return cls(socket.socket(fileno=descriptor))
 
     def fileno(self) -> int:
-        """Return the socket's descriptor, -1 once it is closed."""
+        """Return the socket's descriptor; -1 once it is closed."""
         return self._socket.fileno()
 
     def send(self, kind: str, body: Mapping[str, Any], *, descriptors: Sequence[int] = ()) -> None:
-        """Send a message; wait for room if there is none.
+        """Send a message, blocking while the socket's buffer is full.
 
         Args:
-            kind: What message it is.
-            body: What it says.
-            descriptors: File descriptors that go with it.
+            kind: The kind of message.
+            body: Its content.
+            descriptors: File descriptors to send with it.
 
         Raises:
-            OSError: If the other end is gone.
+            OSError: If the other end is closed.
         """
         line = line_of(kind, body)
         if descriptors:
@@ -107,10 +107,10 @@ class Channel:
         self._socket.sendall(line)
 
     def try_to_send(self, kind: str, body: Mapping[str, Any]) -> bool:
-        """Send a short message, whatever was sent before it, if that needs no waiting.
+        """Send a short message without blocking.
 
         Returns:
-            Whether it is sent, or the other end gone.
+            False if the buffer is full; True if it was sent or the other end is closed.
         """
         try:
             self._socket.send(line_of(kind, body), socket.MSG_DONTWAIT)
@@ -121,12 +121,12 @@ class Channel:
         return True
 
     def receive(self) -> list[Message]:
-        """Wait until something has come, and return the messages that are whole.
+        """Wait for data, and return the complete messages.
 
-        What is no message is left out: a run's code can write to this channel, too.
+        Lines that are not messages are ignored: a run's code can write to this channel, too.
 
         Raises:
-            EOFError: If nothing more will come, or what comes has no end.
+            EOFError: If the other end is closed, or a line exceeds the limit.
         """
         try:
             data, found, _, _ = socket.recv_fds(self._socket, _CHUNK_BYTES, _MAX_DESCRIPTORS)
@@ -138,10 +138,10 @@ class Channel:
         return self._messages_with(data)
 
     def receive_now(self) -> list[Message] | None:
-        """Return the messages that are whole by now, as `receive` does; no descriptors come.
+        """Return the complete messages, as `receive` does, without blocking or descriptors.
 
         Returns:
-            The messages; None where nothing has come.
+            The messages; None if no data has arrived.
 
         Raises:
             EOFError: As for `receive`.
@@ -164,7 +164,7 @@ class Channel:
         return messages_in([line for line in lines if line])
 
     def hang_up(self) -> None:
-        """End the conversation, whichever process holds the other end. From any thread."""
+        """Shut the connection down, whichever process holds the other end. Thread-safe."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -183,26 +183,26 @@ def start_program(
     *descriptors: int,
     environ: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a program of this package, in a session of its own, out of the terminal's reach.
+    """Start a program of this package, in its own session and without a controlling terminal.
 
     Args:
         program: ``template`` or ``worker``.
-        settings: What it has to know.
-        descriptors: Those that it gets, which its arguments name.
+        settings: Its settings.
+        descriptors: The descriptors that it inherits, and its arguments name.
         environ: Its environment; None for this process's.
 
     Returns:
         The process.
 
     Raises:
-        OSError: If the system gives no more processes.
+        OSError: If the system refuses another process.
     """
     command = _command(program, os.getpid(), *descriptors)
     process = subprocess.Popen(  # it is this program
         command, stdin=subprocess.PIPE, pass_fds=descriptors, start_new_session=True, env=environ
     )
     assert process.stdin is not None  # noqa: S101
-    with suppress(OSError), process.stdin:  # one that has ended already shows where it is missed
+    with suppress(OSError), process.stdin:  # its absence is found elsewhere
         process.stdin.write(json.dumps(asdict(settings)).encode())
     return process
 
@@ -210,12 +210,12 @@ def start_program(
 def replace_program(
     program: str, settings: WorkerSettings, *descriptors: int, environ: Mapping[str, str]
 ) -> NoReturn:
-    """Have this process, as it is known to others, execute another program of this package.
+    """Replace the program of this process, which keeps its id, by another of this package.
 
     Args:
         program: ``starter``.
-        settings: What it has to know, short enough for a pipe.
-        descriptors: Those that it keeps, which its arguments name.
+        settings: Its settings, short enough for a pipe.
+        descriptors: The descriptors that it keeps, and its arguments name.
         environ: Its environment.
     """
     for descriptor in descriptors:
@@ -240,18 +240,18 @@ def _command(program: str, parent: int, *descriptors: int) -> list[str]:
 
 
 def line_of(kind: str, body: Mapping[str, Any]) -> bytes:
-    """Return a message as it is sent."""
-    # The first line feed ends a line that its writer did not come to end.
+    """Return the encoded message."""
+    # The leading line feed ends a line whose writer died before it was complete.
     return b"\n" + json.dumps([kind, body]).encode() + b"\n"
 
 
 def messages_in(lines: Sequence[bytes | bytearray]) -> list[Message]:
-    """Return the messages among some lines, which are not empty."""
+    """Return the messages among non-empty lines."""
     found: list[Any] = []
     with suppress(ValueError, RecursionError):
         if all(line.startswith(b'["') and line.endswith(b"}]") for line in lines):
-            found = json.loads(b"[%s]" % b",".join(lines))  # which is faster than one by one
-    if len(found) != len(lines):  # some are no messages, and must not make others part of them
+            found = json.loads(b"[%s]" % b",".join(lines))  # faster than one by one
+    if len(found) != len(lines):  # some are not messages, and must not be joined with others
         found = [*map(_parsed_alone, lines)]
     return [(each[0], each[1]) for each in found if _is_message(each)]
 

@@ -11,21 +11,21 @@ from kedro_flask_server.workers.imports import Imported
 
 logger = logging.getLogger(__name__)
 
-# As many modules take their time in each run that imports them by itself.
+# The number of new modules that makes a renewal worth its cost.
 _WORTH_IMPORTING = 10
 _MAX_RENEWALS = 3
 
-# Of a run's parameters, those of which a template hears.
+# Bounds of the parameter names that are sent to a template.
 _MAX_PARAMS = 100
 _MAX_PARAM_CHARS = 100
 _READ_EVERY_S = 0.5
 
 
 class Renewal:
-    """What the runs of a server have imported, and what follows for its template."""
+    """The imports of a server's runs, and when they require another template."""
 
     def __init__(self) -> None:
-        """Begin with no run."""
+        """Begin without any runs."""
         self._imported: dict[str, None] = {}
         self._imported_late: set[str] = set()
         self._left = _MAX_RENEWALS
@@ -37,11 +37,11 @@ class Renewal:
         return [name for name in self._imported if name not in self._imported_late]
 
     def give_up(self) -> None:
-        """Import nothing more ahead of the runs."""
+        """Stop importing ahead of the runs."""
         self._left = 0
 
     def have_read(self, template: TemplateHandle, param_names: Sequence[str]) -> None:
-        """Have a template read a configuration that a run had to read, so that others need not.
+        """Make a template cache a configuration that a run had to read, at most twice a second.
 
         Args:
             template: The template.
@@ -56,12 +56,12 @@ class Renewal:
     def is_due(
         self, template: TemplateHandle, *, is_loaded: bool, imported: Imported | None
     ) -> bool:
-        """Record what a run has imported, and return whether the template is to be renewed.
+        """Record a run's imports, and return whether the template must be renewed.
 
         Args:
-            template: The template that the run's worker came from.
+            template: The template that the run's worker was forked from.
             is_loaded: Whether the worker could load the pipelines.
-            imported: What the run has imported.
+            imported: The run's imports.
         """
         if imported is not None:
             if self._has_to_do_without(imported, template):
@@ -77,9 +77,10 @@ class Renewal:
         return False
 
     def _has_to_do_without(self, imported: Imported, template: TemplateHandle) -> bool:
-        """Return whether a run has set something for modules that the template has imported ahead.
+        """Return whether a run needs to change its environment before its imports.
 
-        Of what is imported already, a run that sets something before it imports that says nothing.
+        Modules that the template has imported ahead have then seen the wrong one. A run that
+        changes its environment first does not report modules that are already imported.
         """
         self._imported_late.update(imported.late)
         is_hidden = imported.has_set and not imported.late

@@ -1,13 +1,13 @@
-"""What a run in a worker process tells, on its way to the server: both ends.
+"""The pipe that carries the reports of a run from its worker to the server: both ends.
 
-It goes through a pipe. A write of up to ``PIPE_BUF`` bytes is whole there, however many write
-(pipe(7)): threads and forked processes need no lock, and what was written before a crash is there
-after it. A message that is longer goes in parts, which the server joins.
+A write of up to ``PIPE_BUF`` bytes is atomic (pipe(7)): threads and forked processes need no lock,
+and what was written before a crash is still there after it. A longer message is sent in parts,
+which the server joins.
 
-The server reads from time to time, because to wake for each message costs more than the message.
-So that no writer waits for that time, each wakes the server when it has written some kilobytes, or
-finds the pipe full. While a run goes on, what it tells is handled beside it: a chain of 100 nodes
-takes 61 ms, not 66, when the server is woken every 16 KiB instead of every 256.
+The server reads periodically, because a wake-up per message costs more than the message. So that
+writers do not wait, each wakes the server after some kilobytes, or when the pipe is full. Handling
+reports competes with the run: a chain of 100 nodes takes 61 ms, not 66, if the server is woken
+every 16 KiB instead of every 256.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from kedro_flask_server.model.report import node_of_thread, record_bytes, size_b
 from kedro_flask_server.workers.interruption import Interruption
 from kedro_flask_server.workers.protocol import Message, line_of, messages_in
 
-# What a burst of some thousand lines takes, for which the server need not be quick.
+# Room for a burst of some thousand lines.
 _PIPE_BYTES = 1 << 20
 
-# Where the system does not tell: less, it may be, and then a writer finds the pipe full.
+# Where the system does not report the size. If it is smaller, writers find the pipe full.
 _USUAL_PIPE_BYTES = 1 << 16
 
 _CHUNK_BYTES = 1 << 16
 
 _WAKE_EVERY_BYTES = 1 << 14
 
-# A part says who writes, which message it belongs to, and how many parts are still to come.
+# The header of a part names the writer, the message, and the number of parts to come.
 _PART = b"+"
 _MAX_PART_BYTES = select.PIPE_BUF - 64
 
-# Of messages that have not come to their end: their writers may have died.
+# Limit of incomplete messages, whose writers may have died.
 _MAX_PARTS_BYTES = 1 << 27
 
 
@@ -52,31 +52,31 @@ def open_report_pipe() -> tuple[ReportReader, int]:
     """Return the server's end of a new pipe, and the descriptor of the worker's.
 
     Raises:
-        OSError: If the system gives no more descriptors.
+        OSError: If the system refuses another descriptor.
     """
     reading, writing = os.pipe()
     for descriptor in (reading, writing):
         os.set_blocking(descriptor, False)
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        with suppress(OSError):  # a user's pipes may take so much memory together, and no more
+        with suppress(OSError):  # the memory of a user's pipes is limited
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return ReportReader(reading), writing
 
 
 class PipeReport:
-    """Tells the server, from every thread, and from every process forked here.
+    """Sends reports to the server, from every thread and every process forked here.
 
-    What is told is in the kernel's hands when the call returns, so that a crash loses none of it.
+    A report is in the pipe when the call returns, so that a crash does not lose it.
     """
 
     is_shared = True
 
     def __init__(self, pipe: int, wake: Callable[[], object]) -> None:
-        """Tell through a pipe.
+        """Write to a pipe.
 
         Args:
             pipe: The descriptor of its writing end.
-            wake: Has the server read it.
+            wake: Makes the server read it.
         """
         os.set_inheritable(pipe, False)
         self._pipe = pipe
@@ -87,46 +87,46 @@ class PipeReport:
         self._room_bytes = 0
         self._dropped = _Dropped()
         self.stop: Interruption | None = None
-        """Whose interruption waits until a message is whole, where it has to wait or has parts."""
-        os.register_at_fork(after_in_child=self._count_anew)
+        """Deferred while a message in parts, or one that has to wait, is incomplete."""
+        os.register_at_fork(after_in_child=self._reset_dropped)
 
     def begin(self, *, max_log_bytes: int) -> None:
-        """Begin to tell of another run.
+        """Begin the report of another run.
 
         Args:
-            max_log_bytes: How many bytes of log are told; the rest is counted.
+            max_log_bytes: The size of log to send; the rest is only counted.
         """
         self._room_bytes = max_log_bytes
-        self._count_anew()
+        self._reset_dropped()
 
-    def _count_anew(self) -> None:
+    def _reset_dropped(self) -> None:
         self._dropped = _Dropped()
 
     def expect(self, nodes: int) -> None:
-        """Say how many nodes the run has."""
+        """Report the number of nodes in the run."""
         self.send("expect", {"nodes": nodes})
 
     def emit(self, kind: EventType, data: dict[str, Any]) -> None:
-        """Say what has happened."""
+        """Report an event."""
         self.send("event", {"type": kind.value, "time": time.time(), "data": data})
 
     def log(self, level: str, logger: str, message: str) -> None:
         """Add to the run's log."""
         node = node_of_thread()
         if self._has_room(record_bytes(level, logger, node), message):
-            self._send_records(_said_by(level, logger, node), json.dumps(message))
+            self._send_records(_record_fields(level, logger, node), json.dumps(message))
 
     def log_output(self, lines: Sequence[str]) -> None:
-        """Add lines that were printed together to the run's log."""
+        """Add printed lines to the run's log, with one time for all."""
         node = node_of_thread()
         overhead = record_bytes("INFO", OUTPUT, node)
         kept = [json.dumps(line) for line in lines if self._has_room(overhead, line)]
         if kept:
-            self._send_records(_said_by("INFO", OUTPUT, node), ", ".join(kept))
+            self._send_records(_record_fields("INFO", OUTPUT, node), ", ".join(kept))
 
-    def _send_records(self, said_by: str, messages: str) -> None:
-        # To have it put together by `line_of` takes as long as all the rest.
-        text = f'\n["log", {{"time": {time.time()!r}, {said_by}, "messages": [{messages}]}}]\n'
+    def _send_records(self, fields: str, messages: str) -> None:
+        # As slow through `line_of` as everything else together.
+        text = f'\n["log", {{"time": {time.time()!r}, {fields}, "messages": [{messages}]}}]\n'
         self._send_line(text.encode())
 
     def _has_room(self, overhead_bytes: int, message: str) -> bool:
@@ -140,22 +140,22 @@ class PipeReport:
 
     @property
     def is_full(self) -> bool:
-        """Whether what is logged from now on is left out: need not be made safe, nor told."""
+        """Whether further log records are dropped, so need not be redacted or sent."""
         return self._room_bytes < 0
 
     def drop(self, lines: int, size: int) -> None:
-        """Count what is not told for want of room; say so now and then, for a run may crash."""
+        """Count dropped log lines; report the count from time to time, as a run may crash."""
         if self._dropped.add(lines, size):
             self.report_dropped()
 
     def report_dropped(self) -> None:
-        """Say how much of the log was not told by this process, if anything was not."""
+        """Report how much of the log this process has dropped, if any."""
         found = self._dropped
         if found.lines or found.size:
             self.send("left_out", {"by": os.getpid(), "lines": found.lines, "bytes": found.size})
 
     def send(self, kind: str, body: dict[str, Any]) -> None:
-        """Send a message, whole, however many send; where the server is gone, do nothing."""
+        """Send a message atomically, whatever the number of senders; a closed pipe is ignored."""
         self._send_line(line_of(kind, body))
 
     def _send_line(self, line: bytes) -> None:
@@ -166,7 +166,7 @@ class PipeReport:
                 self._write(line)
         except BlockingIOError:
             self._write_all([line])
-        except OSError:  # so is this process, in a moment
+        except OSError:  # the server is gone, and this process is about to end
             pass
 
     def _parts_of(self, line: bytes) -> Iterator[bytes]:
@@ -209,28 +209,28 @@ class PipeReport:
 
 
 @lru_cache(1024)
-def _said_by(level: str, logger: str, node: str | None) -> str:
+def _record_fields(level: str, logger: str, node: str | None) -> str:
     return json.dumps({"level": level, "logger": logger, "node": node})[1:-1]
 
 
 @dataclass(slots=True)
 class _Dropped:
-    """What a process has left out of its run's log."""
+    """The counts of what a process has dropped from its run's log."""
 
     lines: int = 0
     size: int = 0
-    _say_at: int = 0
-    # To be taken twice: a finalizer that runs in here may log.
+    _report_at: int = 0
+    # Reentrant: a finalizer that runs in here may log.
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def add(self, lines: int, size: int) -> bool:
-        """Add to it, and return whether that is to be told: it has doubled since the last time."""
+        """Add to the counts; return whether to report them, as the size has doubled since."""
         with self._lock:
             self.lines += lines
             self.size += size
-            if self.size < self._say_at:
+            if self.size < self._report_at:
                 return False
-            self._say_at = 2 * self.size + 1  # lines may be empty
+            self._report_at = 2 * self.size + 1  # lines may be empty
             return True
 
 
@@ -241,7 +241,7 @@ class ReportReader:
         """Read from a pipe.
 
         Args:
-            pipe: The descriptor of its reading end, which this owns.
+            pipe: The descriptor of its reading end, which this object owns.
         """
         self._pipe = pipe
         self._capacity_bytes = _capacity_of(pipe)
@@ -250,12 +250,12 @@ class ReportReader:
         self._parts_bytes = 0
 
     def read(self) -> list[Message]:
-        """Return what was told up to the moment of the call.
+        """Return what was reported before the call.
 
-        What is no message is left out: a run's code can write to this pipe, too.
+        Lines that are not messages are ignored: a run's code can write to this pipe, too.
         """
         size = len(self._received)
-        with suppress(OSError):  # there is no more, or it is closed
+        with suppress(OSError):  # empty or closed
             while len(self._received) - size < self._capacity_bytes:
                 data = os.read(self._pipe, _CHUNK_BYTES)
                 if not data:
@@ -264,13 +264,13 @@ class ReportReader:
         if len(self._received) == size:
             return []
         *lines, self._received = self._received.split(b"\n")
-        if len(self._received) > select.PIPE_BUF:  # nothing of ours
+        if len(self._received) > select.PIPE_BUF:  # not written by this package
             self._received.clear()
         whole = (self._joined(line) if line.startswith(_PART) else line for line in lines if line)
         return messages_in([line for line in whole if line])
 
     def _joined(self, part: bytearray) -> bytes | None:
-        """Return a message whose last part has come."""
+        """Return a message once its last part has come."""
         who, _, rest = bytes(part[len(_PART) :]).partition(b" ")
         left, _, piece = rest.partition(b" ")
         self._parts_bytes += len(piece)

@@ -1,4 +1,4 @@
-"""The thread that starts worker processes, and finds out which are ready or have ended."""
+"""The thread that starts worker processes, and detects which are ready or have ended."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from kedro_flask_server.workers.templates import Templates
 
 logger = logging.getLogger(__name__)
 
-# What else a server opens: connections above all.
+# Everything else that a server opens, above all connections.
 _OTHER_DESCRIPTORS = 5_000
 
 
 class WorkerSupervisor:
-    """Keeps as many workers as are wanted, and their template."""
+    """Maintains a number of workers, and their template."""
 
     def __init__(
         self,
@@ -43,13 +43,13 @@ class WorkerSupervisor:
         secrets: set[str],
         template: TemplateHandle | None = None,
     ) -> None:
-        """Prepare; `start` begins.
+        """Prepare; `start` starts the workers.
 
         Args:
-            settings: What the workers run, and how.
-            size: How many workers there are, at most.
-            secrets: The names of environment variables that workers do not get.
-            template: The process that they come from, if it was started with these settings.
+            settings: The settings of the workers.
+            size: The maximum number of workers.
+            secrets: The names of environment variables that are withheld from workers.
+            template: The template, if it was started ahead with these settings.
         """
         self._size = size
         self._numbers = count(1)
@@ -73,11 +73,11 @@ class WorkerSupervisor:
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Return whether its thread is at work."""
+        """Return whether its thread is running."""
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """End all workers and the template, and wait until they have."""
+        """End all workers and the template, and wait for them."""
         with self._changed:
             self._is_closing = True
             self._changed.notify_all()
@@ -119,9 +119,9 @@ class WorkerSupervisor:
                 self._look_at_templates()
 
     def _look_at_templates(self) -> None:
-        """Find templates that have ended, or do not do what they are told; not all say so."""
+        """Detect templates that have ended or do not respond, which not all report."""
         for template in self._templates.all():
-            if template.process.poll() is not None:  # its forks hold its channel
+            if template.process.poll() is not None:  # its forks hold its channel open
                 self._lose(template)
         current = self._templates.current
         awaited = [each for each in self._idle if not each.is_ready]
@@ -135,7 +135,7 @@ class WorkerSupervisor:
                     os.read(self._wake, 4096)
             elif isinstance(source, TemplateHandle):
                 self._attend_to_template(source)
-            elif source in self._idle:  # otherwise a run has it by now
+            elif source in self._idle:  # otherwise a run has acquired it
                 self._attend_to_worker(source)
             self._changed.notify_all()
 
@@ -165,7 +165,7 @@ class WorkerSupervisor:
 
     def _attend_to_worker(self, worker: WorkerHandle) -> None:
         try:
-            # A run may have had it meanwhile, and have read what there was.
+            # A run may have used it meanwhile, and read its messages.
             for kind, body in worker.messages():
                 if kind == "ready":
                     worker.is_ready, worker.pid = True, body.get("pid")
@@ -195,13 +195,13 @@ class WorkerSupervisor:
             return
         if is_current:
             self._fail(f"The process that starts them ended: {how}")
-        # Only a template says how its workers end, and ends what they leave behind.
+        # Only a template reports how its workers end, and kills their leftovers.
         kill_what_is_left(template.origin)
         for worker in [each for each in self._workers if each.template is template]:
             if worker.pid is not None:
                 kill_tree(worker.pid)
             worker.end = f"so did the process that had started it: {how}"
-            worker.channel.hang_up()  # it is not alone in holding the other end
+            worker.channel.hang_up()  # other processes may hold the other end, too
             if worker in self._idle:
                 self._idle.remove(worker)
                 self._workers.discard(worker)
@@ -225,17 +225,17 @@ class WorkerSupervisor:
             self._fail(f"They cannot be started: {error}.")
 
     def is_current(self, worker: WorkerHandle) -> bool:
-        """Return whether a worker comes from the template from which others would come now."""
+        """Return whether a worker belongs to the current template."""
         return worker.template is self._templates.current
 
     def kill_template(self, template: TemplateHandle) -> None:
-        """End a template, and all its workers: it does not do what it is told."""
+        """Kill a template that does not respond, and all its workers."""
         logger.error("The process that starts the workers does not answer, and is ended")
         template.process.kill()
 
 
 def _learn(body: dict[str, Any]) -> None:
-    """Take down what a template has found out: secrets, and the project's names."""
+    """Record what a template has found: secrets, and the project's names."""
     is_loaded = bool(body.get("is_loaded"))
     SECRETS.learn_names(body.get("names", ()), are_pipelines_known=is_loaded)
     SECRETS.learn(body.get("secrets", ()), is_lasting=True)

@@ -1,7 +1,7 @@
-"""The template: a process that has the project loaded, and from which the workers are forked.
+"""The template: a process that has loaded the project, and from which workers are forked.
 
-It has one thread and executes no run, so it can be forked at any moment; it is the workers'
-parent, so it knows how they end, and ends them when the server does, whatever they do.
+It has one thread and executes no run, so it can be forked at any moment. As the parent of the
+workers, it observes their ends, and kills them when the server ends.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from typing import TYPE_CHECKING
 from kedro_flask_server.workers.killing import be_signalled_with_parent, children_of_this
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings, start_program
 
-if TYPE_CHECKING:  # one that forks no worker has no use for Kedro
+if TYPE_CHECKING:  # without a project it does not need Kedro
     from kedro_flask_server.workers.inheritance import Inheritance
 
-# How often it looks whether what it has killed is gone.
+# How often to check whether killed processes are gone.
 _LOOK_EVERY_S = 0.002
 
-# How long it waits for that.
+# How long to wait for that.
 _GONE_WITHIN_S = 2.0
 
-# How late it may be with the end of its lease.
+# How long after its lease it may end at the latest.
 _LATE_S = 0.3
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -47,7 +47,7 @@ class _Child:
 
 
 class TemplateProcess:
-    """Starts workers, stops them, and says how they ended."""
+    """Starts and stops workers, and reports their ends."""
 
     def __init__(
         self,
@@ -55,13 +55,12 @@ class TemplateProcess:
         settings: WorkerSettings,
         inheritance: Inheritance | None = None,
     ) -> None:
-        """Prepare.
+        """Prepare; `serve` begins.
 
         Args:
-            control: To the server.
-            settings: Those of the workers.
-            inheritance: What workers have that are forked from this process; None where each
-                starts by itself.
+            control: The channel to the server.
+            settings: The settings of the workers.
+            inheritance: What forked workers inherit; None where workers are not forked.
         """
         self._control = control
         self._pid = os.getpid()
@@ -79,7 +78,7 @@ class TemplateProcess:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
 
     def serve(self) -> None:
-        """Do what the server says, until it is gone or its lease is over; then end all workers."""
+        """Execute the server's orders until it ends or the lease is over; then kill all workers."""
         watched = [self._control.fileno(), self._wake]
         try:
             while not (self._is_retired and not self._children):
@@ -88,26 +87,26 @@ class TemplateProcess:
                     with suppress(BlockingIOError):
                         os.read(self._wake, 4096)
                 if self._control.fileno() in ready:
-                    self._obey()
+                    self._execute_orders()
                 if time.monotonic() > self._lease_ends_at:
                     break
                 self._kill_overdue()
                 self._reap()
-                self._tell_of_ends()
+                self._report_ends()
         except EOFError:
             pass
         finally:
             self._end_all()
 
     def _pause_s(self) -> float | None:
-        """Return how long to sleep if nothing happens."""
+        """Return how long to sleep if nothing happens, in seconds."""
         if any(child.ended_at is not None for child in self._children.values()):
             return _LOOK_EVERY_S
         times = [child.kill_at for child in self._children.values() if child.kill_at is not None]
         next_at = min([*times, self._lease_ends_at])
         return None if next_at == math.inf else max(0.0, next_at - time.monotonic())
 
-    def _obey(self) -> None:
+    def _execute_orders(self) -> None:
         for kind, body in self._control.receive():
             if kind == "start":
                 channel, reports, output = self._control.descriptors[:3]
@@ -124,18 +123,18 @@ class TemplateProcess:
 
     def _limit(self, seconds: float | None) -> None:
         self._lease_ends_at = math.inf if seconds is None else time.monotonic() + seconds
-        # Should this process be busy or blocked by then, the kernel ends it, and its workers.
+        # If this process is busy or blocked by then, the kernel ends it, and its workers.
         after_s = 0.0 if seconds is None else max(0.0, seconds) + _LATE_S
         signal.setitimer(signal.ITIMER_REAL, after_s)
 
     def _start(self, number: int, channel: Channel, reports: int, output: int) -> None:
         try:
             pid = self._spawn_or_fork(channel, reports, output)
-        except OSError as error:  # no more processes, or no memory
+        except OSError as error:  # no more processes or memory
             channel.try_to_send("ended", {"reason": str(error)})
             channel.close()
         else:
-            with suppress(OSError):  # it has done so itself
+            with suppress(OSError):  # the worker has done so itself
                 os.setpgid(pid, pid)
             self._children[number] = _Child(pid, channel)
         os.close(reports)
@@ -144,7 +143,7 @@ class TemplateProcess:
     def _spawn_or_fork(self, channel: Channel, reports: int, output: int) -> int:
         if self._inheritance is None:
             process = start_program("worker", self._settings, channel.fileno(), reports, output)
-            process.returncode = 0  # it is waited for here
+            process.returncode = 0  # otherwise Popen would wait for it
             return process.pid
         return self._fork(self._inheritance, channel, reports, output)
 
@@ -198,13 +197,13 @@ class TemplateProcess:
                 self._signal(child, signal.SIGKILL)
 
     def _signal(self, child: _Child, number: signal.Signals) -> bool:
-        """Send a signal to a worker's group, and return whether there still is somebody in it."""
+        """Send a signal to a worker's group, and return whether the group still has members."""
         with suppress(OSError):
             if child.code is None and os.getpgid(child.pid) != child.pid:  # it has left its group
                 os.kill(child.pid, number)
         try:
             os.killpg(child.pid, number)
-        except OSError:  # none, or none of this user, or (macOS) none alive
+        except OSError:  # no members, none of this user, or (macOS) none alive
             return False
         return True
 
@@ -222,7 +221,7 @@ class TemplateProcess:
                 by_pid[pid].ended_at = time.monotonic()
                 by_pid[pid].kill_at = None
 
-    def _tell_of_ends(self) -> None:
+    def _report_ends(self) -> None:
         for number, child in [*self._children.items()]:
             if child.ended_at is None or not self._is_gone(child, child.ended_at):
                 continue
@@ -231,16 +230,16 @@ class TemplateProcess:
                 del self._children[number]
 
     def _is_gone(self, child: _Child, ended_at: float) -> bool:
-        """End what a worker that has ended has left, and return whether nothing is left."""
+        """Kill the leftovers of a worker that has ended, and return whether all are gone."""
         is_left = self._signal(child, signal.SIGKILL)
         is_left = self._kill_strays() or is_left
         return not is_left or time.monotonic() - ended_at > _GONE_WITHIN_S
 
     def _kill_strays(self) -> bool:
-        """End the processes that have left the group of a worker which has ended.
+        """Kill processes that have left the group of a worker which has ended.
 
-        Workers are subreapers, and so is this process (prctl(2)): what has lost its parents, and
-        is no longer a worker's, is a child of this process then.
+        Workers and this process are subreapers (prctl(2)): an orphan that no longer belongs to a
+        worker is a child of this process.
 
         Returns:
             Whether there were any.
@@ -260,10 +259,10 @@ class TemplateProcess:
                     self._signal(child, signal.SIGKILL)
             time.sleep(_LOOK_EVERY_S)
             self._reap()
-            self._tell_of_ends()
+            self._report_ends()
 
 
 def become_subreaper() -> None:
-    """Become the parent of descendants that lose theirs (Linux, prctl(2))."""
+    """Adopt orphaned descendants (Linux, prctl(2))."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)

@@ -17,12 +17,12 @@ from kedro_flask_server.workers.protocol import WorkerSettings
 
 logger = logging.getLogger(__name__)
 
-# How late a template may be with a worker, which takes milliseconds, and how long stopped.
+# How long a template may be late with a worker, which takes milliseconds, or be suspended.
 _LATE_S = 10.0
 
 
 class Templates:
-    """Starts templates, and replaces one by another. The pool's lock is held in each call."""
+    """Starts and replaces templates. Callers hold the lock of the pool."""
 
     def __init__(
         self, settings: WorkerSettings, secrets: set[str], current: TemplateHandle | None
@@ -30,8 +30,8 @@ class Templates:
         """Begin, with a template that was started ahead if there is one.
 
         Args:
-            settings: What their workers run, and how.
-            secrets: The names of environment variables that they do not get.
+            settings: The settings of the workers.
+            secrets: The names of environment variables that are withheld from them.
             current: The template that was started with these settings.
         """
         self._settings = settings
@@ -43,24 +43,24 @@ class Templates:
         self.next: TemplateHandle | None = None
 
     def all(self) -> list[TemplateHandle]:
-        """Return all of them."""
+        """Return all templates."""
         return [*self._retired, *filter(None, (self.current, self.next))]
 
     def start(self) -> TemplateHandle:
-        """Return the current template, started if there is none.
+        """Return the current template, and start it if there is none.
 
         Raises:
-            OSError: If the system gives no more processes or descriptors.
+            OSError: If the system refuses another process or descriptor.
         """
         if self.current is None:
             self.current = TemplateHandle.start(self._settings, self._secrets)
         return self.current
 
     def start_next(self, modules: Sequence[str]) -> None:
-        """Start a template that replaces the current one when it is ready.
+        """Start a template that replaces the current one once it is ready.
 
         Args:
-            modules: What it imports ahead of the runs.
+            modules: The modules to import ahead of the runs.
         """
         settings = replace(self._settings, modules=[*modules])
         try:
@@ -72,10 +72,10 @@ class Templates:
         """Replace the current template by the next, which is ready.
 
         Returns:
-            Whether that is done: not where it cannot fork for what it has imported.
+            False if the next was discarded, because its imports prevent forking.
         """
         template, self.next = self.next, None
-        assert template is not None  # noqa: S101  as the caller has seen
+        assert template is not None  # noqa: S101  checked by the caller
         current = self.current
         if current is not None:
             if current.is_loaded and template.start_method != current.start_method:
@@ -97,19 +97,19 @@ class Templates:
             self.current = None
 
     def renew_lease(self, seconds: float | None) -> None:
-        """Have all workers end unless this is called again in time, as `WorkerPool` says."""
+        """Renew the lease of all workers, as for `WorkerPool`."""
         self._ends_at = None if seconds is None else time.monotonic() + seconds
         for template in self.all():
-            if template.is_ready:  # one that is not reads nothing
+            if template.is_ready:  # before that, it reads nothing
                 template.renew_lease(seconds)
 
     def limit(self, template: TemplateHandle) -> None:
-        """Have the workers of a template that has become ready end with the lease."""
+        """Pass the lease to a template that has become ready."""
         if self._ends_at is not None:
             template.renew_lease(self._ends_at - time.monotonic())
 
     def is_silent(self, awaited: Sequence[WorkerHandle]) -> bool:
-        """Return whether the current template has not done for long what it was told to.
+        """Return whether the current template has not responded for long.
 
         Args:
             awaited: The workers that are not ready.

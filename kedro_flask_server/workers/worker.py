@@ -1,4 +1,4 @@
-"""A worker process: takes a run, executes it, and tells what happens."""
+"""A worker process: executes runs and reports on them."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ from kedro_flask_server.workers.report import PipeReport
 
 _MB = 1_000_000
 
-# Of processes for which there is no memory, Linux kills one with a higher score first.
+# Out of memory, Linux kills processes with a higher score first.
 _OUT_OF_MEMORY_SCORE = "500"
 
 
-# How long the end of a run waits for who reads the server's output.
+# How long the end of a run waits for the reader of the server's output.
 _SETTLE_S = 0.2
 
 
@@ -62,14 +62,14 @@ class WorkerProcess:
 
         Args:
             project: The project, bootstrapped.
-            settings: How many runs, and how much memory.
-            outputs: What stands in for ``sys.stdout`` and ``sys.stderr``.
-            end: How it ends.
-            channel: To the server.
-            reports: The descriptor of the pipe for what its runs tell.
-            output: The descriptor for what is written past Python.
+            settings: The limits on runs and memory.
+            outputs: The replacements of ``sys.stdout`` and ``sys.stderr``.
+            end: The end of the process.
+            channel: The channel to the server.
+            reports: The descriptor of the pipe for the reports of its runs.
+            output: The descriptor for output that bypasses Python.
             handlers: The log handlers.
-            inheritance: What it has from the template; None for a program of its own.
+            inheritance: What it has inherited from the template; None if it was not forked.
         """
         self._project = project
         self._settings = settings
@@ -80,7 +80,7 @@ class WorkerProcess:
         self._pid = os.getpid()
         self._handlers = handlers
         self._inheritance = inheritance
-        # To list them in a fork would copy the memory of each name.
+        # Listing them in a fork would copy the memory of each name.
         self._modules = frozenset(sys.modules) if inheritance is None else frozenset()
         self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self._announced: set[str] = set()
@@ -97,7 +97,7 @@ class WorkerProcess:
         _limit_memory(settings.memory_limit_mb)
 
     def work(self) -> None:
-        """Execute runs until there have been as many as may be, then end the process."""
+        """Execute runs up to the limit, then end the process."""
         threading.Thread(target=self._listen, name="kedro-worker-orders", daemon=True).start()
         self._send("ready", {"pid": os.getpid()})
         SECRETS.announce = self._announce
@@ -105,10 +105,10 @@ class WorkerProcess:
         self._end.begin()
         while True:
             kind, body = self._orders.get()
-            if self._interruption.reason is not None:  # told to end while it had nothing to do
+            if self._interruption.reason is not None:  # asked to stop while idle
                 os._exit(0)
             self._report.send("started", {})
-            # Of a run before, nothing is left here; to the server each run says what it holds.
+            # Secrets of earlier runs are forgotten; each run announces its own to the server.
             SECRETS.forget(before=time.time())
             self._announced.clear()
             self._handlers.renew()
@@ -125,19 +125,19 @@ class WorkerProcess:
             self._report.send("secrets", {"values": new, "is_certain": is_certain})
 
     def _send(self, kind: str, body: dict[str, Any]) -> None:
-        with suppress(OSError):  # the server is gone: so is this process, in a moment
+        with suppress(OSError):  # the server is gone, and this process is about to end
             self._channel.send(kind, body)
 
     def _wake_server(self) -> None:
         self._channel.try_to_send("told", {})
 
     def _finish(self, kind: str, body: dict[str, Any]) -> None:
-        """Send what an order comes to, after all that was told of it."""
+        """Send the result of an order, after all reports on it."""
         self._report.send(kind, body)
         self._wake_server()
 
     def _listen(self) -> None:
-        """Take orders; when the server is gone, end this process and all that it started."""
+        """Receive orders; kill this process and its descendants once the server is gone."""
         while True:
             try:
                 for message in self._channel.receive():
@@ -156,7 +156,7 @@ class WorkerProcess:
             outcome = self._project.execute(
                 body["run_id"], RunRequest(**body["request"]), self._interruption, self._report
             )
-            if os.getpid() != self._pid:  # a node has forked, and its child has come back here
+            if os.getpid() != self._pid:  # the child of a node that has forked returned here
                 os._exit(0)
             is_last = (
                 may_be_last
@@ -174,12 +174,15 @@ class WorkerProcess:
             output.report = None
         self._report.report_dropped()
         unwritten = sum(output.settle(_SETTLE_S if is_last else 0) for output in self._outputs)
-        told = {**self._told(outcome, is_last=is_last), "unwritten": unwritten if is_last else 0}
-        self._finish("outcome", told)
+        sent = {
+            **self._report_of(outcome, is_last=is_last),
+            "unwritten": unwritten if is_last else 0,
+        }
+        self._finish("outcome", sent)
         if is_last:
             self._end.end()
 
-    def _told(self, outcome: RunOutcome, *, is_last: bool) -> dict[str, Any]:
+    def _report_of(self, outcome: RunOutcome, *, is_last: bool) -> dict[str, Any]:
         return {
             **asdict(outcome),
             "is_last": is_last,
@@ -216,14 +219,14 @@ class WorkerProcess:
 
 
 def _memory_bytes() -> int:
-    """Return how much memory this process has (resident)."""
+    """Return the resident memory of this process."""
     import psutil  # imported by the template where it is needed
 
     return int(psutil.Process().memory_info().rss)
 
 
 def _redirect(outputs: tuple[Output, Output], output: int) -> None:
-    """Have what is written past Python, and by the programs that a run starts, go to the server."""
+    """Redirect output that bypasses Python, and that of child processes, to the server."""
     for each in outputs:
         each.redirect(output)
     os.close(output)
@@ -233,7 +236,7 @@ def _redirect(outputs: tuple[Output, Output], output: int) -> None:
 
 
 def _has_children() -> bool:
-    """Return whether the run has left processes, which end with this one."""
+    """Return whether the run has left child processes, which end with this one."""
     of_python = resource_tracker._resource_tracker._pid  # type: ignore[attr-defined]
     return any(pid != of_python for pid in children_of_this())
 
