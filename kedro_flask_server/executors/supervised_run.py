@@ -55,7 +55,13 @@ class SupervisedRun:
     """A run that a worker executes, and the worker's reports."""
 
     def __init__(
-        self, run_id: str, request: RunRequest, report: RunReport, safe: Callable[[str], str]
+        self,
+        run_id: str,
+        request: RunRequest,
+        report: RunReport,
+        safe: Callable[[str], str],
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; `follow` gives the run to a worker.
 
@@ -64,6 +70,7 @@ class SupervisedRun:
             request: What to run.
             report: Records its events and its log.
             safe: Returns text that may be stored and shown.
+            clock: Returns the time, in seconds, as `time.monotonic` does.
         """
         self.stop = StopRequest()
         self.lock = threading.Lock()
@@ -78,8 +85,9 @@ class SupervisedRun:
         self._request = request
         self._report = report
         self._safe = safe
-        self._started_at = time.monotonic()
-        # The number of node events at the last two reads.
+        self._clock = clock
+        self._started_at = self._clock()
+        # How many events of nodes there were at the last two looks.
         self._node_events = 0
         self._looks = (0, 0)
         self._reported: RunOutcome | None = None
@@ -89,8 +97,8 @@ class SupervisedRun:
 
     @property
     def duration_ms(self) -> float:
-        """How long it has executed, in milliseconds."""
-        return round((time.monotonic() - self._started_at) * 1000, 2)
+        """How long it has taken, in milliseconds."""
+        return round((self._clock() - self._started_at) * 1000, 2)
 
     @property
     def param_names(self) -> list[str]:
@@ -105,7 +113,7 @@ class SupervisedRun:
             kill_template: Kills its template, if that is late with reporting the end.
         """
         self._is_over = False
-        timeout, look_at = SuspensionAwareTimeout(PATIENCE_S), 0.0
+        timeout, look_at = SuspensionAwareTimeout(PATIENCE_S, clock=self._clock), 0.0
         try:
             order = {"run_id": self._run_id, "request": self._request.given()}
             worker.channel.send("run", {**order, "max_log_bytes": self._report.max_log_bytes})
@@ -117,9 +125,9 @@ class SupervisedRun:
                 self._handle_all(worker.reports.read(), printed)
                 for message in messages:
                     self._handle(message)
-                is_late = self.ends_at is not None and time.monotonic() > self.ends_at
-                if is_quiet and time.monotonic() > look_at:
-                    look_at = time.monotonic() + LOOK_EVERY_S
+                is_late = self.ends_at is not None and self._clock() > self.ends_at
+                if is_quiet and self._clock() > look_at:
+                    look_at = self._clock() + LOOK_EVERY_S
                     is_late = is_late or worker.has_ended
                 if timeout.is_over(is_late) and not self._is_over:
                     kill_template(worker.template)
@@ -190,7 +198,7 @@ class SupervisedRun:
         self.may_be_followed_by_another = not body["is_last"]
         self._is_over = self.may_be_followed_by_another
         if body["is_last"] and self.ends_at is None:
-            self.ends_at = time.monotonic()
+            self.ends_at = self._clock()
 
     def _handle_output(self, data: bytes) -> None:
         if self._report.is_full:  # a program's endless output costs next to nothing

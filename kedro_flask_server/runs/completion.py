@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timezone
 
@@ -31,6 +32,8 @@ class Completion:
         lease: ServerLease,
         recorder: Recorder,
         waiters: Waiters,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Take what it needs.
 
@@ -40,12 +43,14 @@ class Completion:
             lease: Notes that the store cannot be reached.
             recorder: Has their events that are not stored yet.
             waiters: Who waits for them.
+            clock: That by which `executions` says since when an end is not stored.
         """
         self._store = store
         self._executions = executions
         self._lease = lease
         self._recorder = recorder
         self._waiters = waiters
+        self._clock = clock
 
     def record(self, execution: Execution, outcome: RunOutcome) -> bool:
         """Store how a run ended, and free its slot; where that cannot be done now, keep the end.
@@ -105,5 +110,5 @@ class Completion:
         for each in self._executions.unrecorded():
             # Where one cannot be stored, nor could the others, and each would take seconds.
             can_store = can_store and self.record(each.execution, each.outcome)
-            if not can_store and time.monotonic() - each.since > _UNRECORDABLE_AFTER_S:
+            if not can_store and self._clock() - each.since > _UNRECORDABLE_AFTER_S:
                 self._waiters.wake(each.execution.run_id, is_unrecordable=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from kedro_flask_server.model.run import Run, RunOutcome
@@ -49,15 +50,19 @@ class UnrecordedEnd:
 class Executions:
     """The runs that execute here, those whose end is not stored yet, and the slots. Thread-safe."""
 
-    def __init__(self, slots: int, lease: ServerLease) -> None:
+    def __init__(
+        self, slots: int, lease: ServerLease, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """Begin with free slots.
 
         Args:
             slots: How many runs may execute at a time.
             lease: Has to know whether runs execute.
+            clock: Returns the time, in seconds, as `time.monotonic` does.
         """
         self._slots = slots
         self._lease = lease
+        self._clock = clock
         self._changed = threading.Condition()
         self._reserved = 0
         self._executing: dict[str, Execution] = {}
@@ -100,7 +105,7 @@ class Executions:
 
     def keep_unrecorded(self, execution: Execution, outcome: RunOutcome) -> None:
         """Keep the end of a run that could not be stored."""
-        end = UnrecordedEnd(execution=execution, outcome=outcome, since=time.monotonic())
+        end = UnrecordedEnd(execution=execution, outcome=outcome, since=self._clock())
         with self._changed:
             self._unrecorded.setdefault(execution.run_id, end)
 

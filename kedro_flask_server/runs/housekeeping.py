@@ -56,6 +56,7 @@ class Housekeeper:
         completion: Completion,
         waiters: Waiters,
         tasks: Sequence[MaintenanceTask] = (),
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; `start` begins.
 
@@ -68,6 +69,7 @@ class Housekeeper:
             completion: Tries again to store their ends.
             waiters: The requests that wait for runs.
             tasks: The periodic work of other parts.
+            clock: Returns the time, in seconds, as `time.monotonic` does.
         """
         self._store = store
         self._lease = lease
@@ -77,6 +79,7 @@ class Housekeeper:
         self._waiters = waiters
         self._config = config
         self._tasks = tasks
+        self._clock = clock
         self._stopped = threading.Event()
         self._due_at: dict[Callable[[], object], float] = {}
         self._thread = BackgroundThread(self._work, name="kedro-housekeeper")
@@ -117,7 +120,7 @@ class Housekeeper:
 
     def _every(self, seconds: float, work: Callable[[], object]) -> None:
         """Do work when it is due; where it returns True, there is more of it now."""
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._due_at.get(work, 0.0):
             self._due_at[work] = now + seconds
             if work() is True:

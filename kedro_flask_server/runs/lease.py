@@ -43,6 +43,7 @@ class ServerLease:
         renew_lease: Callable[[float | None], None],
         in_hand: Callable[[], Collection[str]] = tuple,
         on_return: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; `register` registers the server.
 
@@ -53,12 +54,14 @@ class ServerLease:
                 again within as many seconds; after None, never.
             in_hand: Returns the runs that execute here, or that a client waits for here.
             on_return: Called when this server is registered again.
+            clock: Returns the time, in seconds, as `time.monotonic` does.
         """
         self._store = store
         self._lease_s = lease_s
         self._renew_runs = renew_lease
         self._in_hand = in_hand
         self._on_return = on_return
+        self._clock = clock
         self._renew_after_s = lease_s / 4
         self._generation = 0
         self._reap_from = 0.0
@@ -84,7 +87,7 @@ class ServerLease:
         server = ServerProcess.this()
         self._store.open()
         self._generation = self._store.generation
-        asked_at = time.monotonic()
+        asked_at = self._clock()
         self._store.servers.register(server, self._lease_s)
         self._server = server
         self._hold_from(asked_at)
@@ -100,7 +103,7 @@ class ServerLease:
             self.register()
             return
         self._store.open()  # a file that was replaced is opened again
-        asked_at = time.monotonic()
+        asked_at = self._clock()
         is_same = self._store.generation == self._generation
         if is_same and self.fault is None and asked_at - self._renewed_at < self._renew_after_s:
             return
@@ -122,7 +125,7 @@ class ServerLease:
             self._server = None
             self.register()
             return
-        asked_at = time.monotonic()
+        asked_at = self._clock()
         lost = self._store.servers.register_again(server, self._lease_s, in_hand)
         logger.error(
             "The store does not know this server any more, because its database was deleted, "
@@ -133,7 +136,7 @@ class ServerLease:
         self._generation = generation
         self._hold_from(asked_at)
         self._on_return()
-        self._reap_from = time.monotonic() + _RETURN_WITHIN_S
+        self._reap_from = self._clock() + _RETURN_WITHIN_S
 
     def reap_dead_servers(self) -> None:
         """Record what became of the runs of servers that are dead.
@@ -142,7 +145,7 @@ class ServerLease:
             StoreUnavailableError: If that cannot be done now.
         """
         this = self._server
-        if this is None or time.monotonic() < self._reap_from:
+        if this is None or self._clock() < self._reap_from:
             return
 
         def is_dead(server: ServerProcess, is_lease_over: bool) -> bool:
@@ -203,7 +206,7 @@ class ServerLease:
         self.fault = None
 
     def _remaining_s(self) -> float:
-        return self._renewed_at + _USABLE * self._lease_s - time.monotonic()
+        return self._renewed_at + _USABLE * self._lease_s - self._clock()
 
     def _set_timer(self) -> None:
         if self._store.is_local or not hasattr(signal, "setitimer"):

@@ -25,7 +25,13 @@ class Waiting:
     """The waits of requests for the end of runs."""
 
     def __init__(
-        self, store: RunStore, executions: Executions, lifecycle: Lifecycle, *, slots: int
+        self,
+        store: RunStore,
+        executions: Executions,
+        lifecycle: Lifecycle,
+        *,
+        slots: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with free slots.
 
@@ -35,10 +41,12 @@ class Waiting:
             lifecycle: Says whether this server stops.
             slots: How many clients that send runs may wait at a time; as many more that only
                 look at runs, so that these never take the slots of those.
+            clock: Returns the time, in seconds, as `time.monotonic` does.
         """
         self._store = store
         self._executions = executions
         self._lifecycle = lifecycle
+        self._clock = clock
         self._submitter_slots = threading.BoundedSemaphore(slots)
         self._watcher_slots = threading.BoundedSemaphore(slots)
 
@@ -72,11 +80,11 @@ class Waiting:
             is_left = lifecycle.is_stopping and run.status is RunStatus.QUEUED
             if run.status.is_final or is_left or waiter.is_unrecordable or lifecycle.is_stopped:
                 return run
-            remaining_s = ends_at - time.monotonic()
+            remaining_s = ends_at - self._clock()
             if remaining_s <= 0 or is_gone():
                 return run
             has_news = waiter.wait(min(remaining_s, _LOOK_FOR_CLIENT_EVERY_S))
-            if waiter.ended is None and (has_news or time.monotonic() >= ends_at):
+            if waiter.ended is None and (has_news or self._clock() >= ends_at):
                 run = self._get_again(run, waiter)
 
     def wait_for_admitted(

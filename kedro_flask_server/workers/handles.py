@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,19 +32,21 @@ _END_TIMEOUT_S = 5.0
 class SuspensionAwareTimeout:
     """A timeout that does not count the time while this process is suspended."""
 
-    def __init__(self, seconds: float) -> None:
-        """Begin with a timeout in seconds."""
-        self._seconds = seconds
-        self._late_s = 0.0
-        self._looked_at = time.monotonic()
-
-    def is_over(self, is_late: bool) -> bool:
-        """Return whether the timeout is over. Must be called at each look.
+    def __init__(self, seconds: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin to be patient for some seconds.
 
         Args:
-            is_late: Whether the event is still overdue; if not, the timeout starts again.
+            seconds: How many.
+            clock: Returns the time, in seconds, as `time.monotonic` does.
         """
-        now = time.monotonic()
+        self._clock = clock
+        self._seconds = seconds
+        self._late_s = 0.0
+        self._looked_at = self._clock()
+
+    def is_over(self, is_late: bool) -> bool:
+        """Return whether it has been late for too long. To be called at each look."""
+        now = self._clock()
         passed_s = min(now - self._looked_at, LOOK_EVERY_S)
         self._looked_at = now
         self._late_s = self._late_s + passed_s if is_late else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from kedro_flask_server.workers.handles import TemplateHandle
 from kedro_flask_server.workers.imports import Imported
@@ -24,8 +24,13 @@ _READ_EVERY_S = 0.5
 class Renewal:
     """The imports of a server's runs, and when they require another template."""
 
-    def __init__(self) -> None:
-        """Begin without any runs."""
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin with no run.
+
+        Args:
+            clock: Returns the time, in seconds, as `time.monotonic` does.
+        """
+        self._clock = clock
         self._imported: dict[str, None] = {}
         self._imported_late: set[str] = set()
         self._left = _MAX_RENEWALS
@@ -47,7 +52,7 @@ class Renewal:
             template: The template.
             param_names: The names of the run's parameters.
         """
-        now = time.monotonic()
+        now = self._clock()
         if now >= self._read_at and template.start_method == "fork":
             self._read_at = now + _READ_EVERY_S
             short = [name for name in param_names if len(name) <= _MAX_PARAM_CHARS]

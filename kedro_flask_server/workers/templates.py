@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from kedro_flask_server.workers.handles import (
@@ -25,7 +25,12 @@ class Templates:
     """Starts and replaces templates. Callers hold the lock of the pool."""
 
     def __init__(
-        self, settings: WorkerSettings, secrets: set[str], current: TemplateHandle | None
+        self,
+        settings: WorkerSettings,
+        secrets: set[str],
+        current: TemplateHandle | None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin, with a template that was started ahead if there is one.
 
@@ -33,12 +38,14 @@ class Templates:
             settings: The settings of the workers.
             secrets: The names of environment variables that are withheld from them.
             current: The template that was started with these settings.
+            clock: Returns the time, in seconds, as `time.monotonic` does.
         """
         self._settings = settings
         self._secrets = secrets
+        self._clock = clock
         self._retired: list[TemplateHandle] = []
         self._ends_at: float | None = None
-        self._timeout = SuspensionAwareTimeout(_LATE_S)
+        self._timeout = SuspensionAwareTimeout(_LATE_S, clock=clock)
         self.current = current
         self.next: TemplateHandle | None = None
 
@@ -97,8 +104,8 @@ class Templates:
             self.current = None
 
     def renew_lease(self, seconds: float | None) -> None:
-        """Renew the lease of all workers, as for `WorkerPool`."""
-        self._ends_at = None if seconds is None else time.monotonic() + seconds
+        """Have all workers end unless this is called again in time, as `WorkerPool` says."""
+        self._ends_at = None if seconds is None else self._clock() + seconds
         for template in self.all():
             if template.is_ready:  # before that, it reads nothing
                 template.renew_lease(seconds)
@@ -106,7 +113,7 @@ class Templates:
     def limit(self, template: TemplateHandle) -> None:
         """Pass the lease to a template that has become ready."""
         if self._ends_at is not None:
-            template.renew_lease(self._ends_at - time.monotonic())
+            template.renew_lease(self._ends_at - self._clock())
 
     def is_silent(self, awaited: Sequence[WorkerHandle]) -> bool:
         """Return whether the current template has not responded for long.
@@ -117,7 +124,7 @@ class Templates:
         current = self.current
         if current is None:
             return False
-        latest = time.monotonic() - LOOK_EVERY_S
+        latest = self._clock() - LOOK_EVERY_S
         is_awaited = current.start_method == "fork" and any(
             each.template is current and each.asked_for_at < latest for each in awaited
         )
