@@ -16,9 +16,9 @@ from kedro_flask_server.model.run import (
     RunPage,
     RunPart,
     RunRequest,
-    Snapshot,
     Submitter,
 )
+from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.redaction import redact_request, redact_snapshot
 from kedro_flask_server.runs.service import RunService
 

@@ -18,8 +18,8 @@ from kedro_flask_server.errors import (
     StoreUnavailableError,
     UnauthorizedError,
 )
+from kedro_flask_server.model.audit import AuditRecord
 from kedro_flask_server.model.caller import ALL_SCOPES, ApiKey, Caller
-from kedro_flask_server.model.run import AuditRecord
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.store.api_keys import AccessStore
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kedro.framework.startup import ProjectMetadata
 
-    from kedro_flask_server.model.run import AuditRecord
+    from kedro_flask_server.model.audit import AuditRecord
     from kedro_flask_server.store.api_keys import AccessStore
 
 _NUMBER = click.IntRange(1, 2**31 - 1)
@@ -176,7 +176,7 @@ def _errors_told() -> Iterator[None]:
 
 
 def _record(what: str, name: str, time: datetime) -> AuditRecord:
-    from kedro_flask_server.model.run import AuditRecord
+    from kedro_flask_server.model.audit import AuditRecord
 
     try:
         who = getpass.getuser()

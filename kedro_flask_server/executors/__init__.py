@@ -6,7 +6,8 @@ from concurrent.futures import Future
 from typing import Protocol
 
 from kedro_flask_server.model.report import RunReport
-from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, Snapshot, StopReason
+from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, StopReason
+from kedro_flask_server.model.snapshot import Snapshot
 
 
 class Executor(Protocol):

@@ -17,13 +17,8 @@ from kedro_flask_server.executors.supervised_run import (
 )
 from kedro_flask_server.executors.threads import start_threads
 from kedro_flask_server.model.report import RunReport
-from kedro_flask_server.model.run import (
-    ErrorDetail,
-    RunOutcome,
-    RunRequest,
-    Snapshot,
-    StopReason,
-)
+from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, StopReason
+from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.workers.handles import (
     LOOK_EVERY_S,

@@ -11,13 +11,7 @@ from typing import Any
 
 from kedro_flask_server.model.event import EventType
 from kedro_flask_server.model.report import NODE_EVENTS, RunReport
-from kedro_flask_server.model.run import (
-    ErrorDetail,
-    RunOutcome,
-    RunRequest,
-    RunStatus,
-    StopReason,
-)
+from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, RunStatus, StopReason
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.text import PrintedLines, shown_line

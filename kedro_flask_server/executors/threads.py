@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from kedro_flask_server.errors import NOT_LOADED, ServerSettingsError
 from kedro_flask_server.logs import LogWriter
 from kedro_flask_server.model.report import RunReport
-from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, Snapshot, StopReason
+from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, StopReason
+from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.project import KedroProject
 

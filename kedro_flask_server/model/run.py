@@ -132,21 +132,6 @@ class Progress:
     total: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Snapshot:
-    """A description of a project.
-
-    Attributes:
-        content: All fields of ``kedro.inspection``'s snapshot, as plain data.
-        fingerprint: A short text that identifies its sources; None where there is none.
-        sources: The Python files whose lines it mentions.
-    """
-
-    content: Mapping[str, Any]
-    fingerprint: str | None = None
-    sources: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOutcome:
     """The outcome of a run.
@@ -189,26 +174,6 @@ class Submitter:
 
 ANONYMOUS = Submitter()
 """The submitter of a run whose caller is not known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditRecord:
-    """An entry of the audit log: an action, or a refusal.
-
-    Attributes:
-        time: When it happened.
-        who: The caller's name; ``""`` where it is not known.
-        what: ``run.submitted``, ``run.cancelled``, ``key.created``, ``key.revoked`` or
-            ``request.refused``.
-        subject: The run, the key, or the request.
-        address: The caller's address, where it is known.
-    """
-
-    time: datetime
-    who: str
-    what: str
-    subject: str
-    address: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

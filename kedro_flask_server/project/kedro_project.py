@@ -16,7 +16,8 @@ from kedro.framework.startup import ProjectMetadata, bootstrap_project
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.logs import logs_of
 from kedro_flask_server.model.report import Report
-from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, Snapshot
+from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest
+from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.project import kedro_patches, warmup
 from kedro_flask_server.project.configuration import read_ahead

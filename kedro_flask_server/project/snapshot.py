@@ -13,7 +13,7 @@ from kedro.framework.cli.utils import _split_params
 from kedro.framework.startup import ProjectMetadata
 from kedro.inspection import get_project_snapshot
 
-from kedro_flask_server.model.run import Snapshot
+from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.project.configuration.caching_loader import recording_uncached
 from kedro_flask_server.project.configuration.files import bytes_in, listing_of, stamps_in
 from kedro_flask_server.project.configuration.selected import SelectedConfiguration

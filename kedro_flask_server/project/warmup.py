@@ -21,7 +21,8 @@ from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
 from kedro_flask_server.model.report import RunReport
-from kedro_flask_server.model.run import ErrorDetail, Snapshot
+from kedro_flask_server.model.run import ErrorDetail
+from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.origins import InstalledOnly, OwnModuleError, is_installed_module
 from kedro_flask_server.project.configuration.isolated_loader import isolated

@@ -19,9 +19,9 @@ from kedro_flask_server.model.run import (
     Run,
     RunRequest,
     RunStatus,
-    Snapshot,
     Submitter,
 )
+from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.runs.admission import Admission
 from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.history import RunHistory

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 
 from kedro_flask_server.bounded_cache import BoundedCache
 from kedro_flask_server.executors import Executor
-from kedro_flask_server.model.run import ErrorDetail, Snapshot
+from kedro_flask_server.model.run import ErrorDetail
+from kedro_flask_server.model.snapshot import Snapshot
 
 # Each with parameters of its own.
 _MAX_SNAPSHOTS = 16

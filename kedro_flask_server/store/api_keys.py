@@ -11,8 +11,8 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from kedro_flask_server.errors import ApiKeyExistsError, UnknownApiKeyError
+from kedro_flask_server.model.audit import AuditRecord
 from kedro_flask_server.model.caller import ApiKey, Scope
-from kedro_flask_server.model.run import AuditRecord
 from kedro_flask_server.store.audit import AuditTrail
 from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.rows import from_ms, to_ms

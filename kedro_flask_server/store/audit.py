@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, String, delete, func, select
 
-from kedro_flask_server.model.run import AuditRecord
+from kedro_flask_server.model.audit import AuditRecord
 from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.rows import ascii_name, from_ms, to_ms
 from kedro_flask_server.store.schema import audit

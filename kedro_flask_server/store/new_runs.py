@@ -12,16 +12,9 @@ from sqlalchemy import Connection, func, select, update
 from sqlalchemy.exc import IntegrityError
 
 from kedro_flask_server.errors import KeyReusedError, QuotaError, ServerBusyError
+from kedro_flask_server.model.audit import AuditRecord
 from kedro_flask_server.model.event import EventType
-from kedro_flask_server.model.run import (
-    ACTIVE,
-    ANONYMOUS,
-    AuditRecord,
-    Run,
-    RunRequest,
-    RunStatus,
-    Submitter,
-)
+from kedro_flask_server.model.run import ACTIVE, ANONYMOUS, Run, RunRequest, RunStatus, Submitter
 from kedro_flask_server.model.run_id import run_id_at, time_of
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.store import rows

@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import bindparam, select, update
 
+from kedro_flask_server.model.audit import AuditRecord
 from kedro_flask_server.model.event import EventType
 from kedro_flask_server.model.run import (
     ACTIVE,
     ANONYMOUS,
-    AuditRecord,
     ErrorDetail,
     Run,
     RunOutcome,

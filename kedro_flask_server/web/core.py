@@ -24,7 +24,7 @@ from kedro_flask_server.web.preferences import Preferences
 from kedro_flask_server.web.runs import accept_run, capped
 from kedro_flask_server.web.schemas.requests import RunRequestSchema
 from kedro_flask_server.web.schemas.responses import RunFailureSchema, RunSuccessSchema
-from kedro_flask_server.web.snapshots import SnapshotAnswers
+from kedro_flask_server.web.snapshot_answers import SnapshotAnswers
 
 IDEMPOTENT_REPLAYED = "Idempotent-Replayed"
 """The header that says that an answer is that of an earlier request with the same key."""

@@ -18,8 +18,8 @@ from kedro_flask_server.errors import (
     UnauthorizedError,
     UnknownApiKeyError,
 )
+from kedro_flask_server.model.audit import AuditRecord
 from kedro_flask_server.model.caller import ApiKey, Scope
-from kedro_flask_server.model.run import AuditRecord
 from kedro_flask_server.store import Database, locate
 from kedro_flask_server.store.api_keys import AccessStore
 

@@ -12,7 +12,7 @@ import pytest
 
 from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import KeyInUseError, ServerBusyError, UnknownRunError
-from kedro_flask_server.model.run import NOBODY, Run, RunRequest, RunStatus, Submitter
+from kedro_flask_server.model.run import ANONYMOUS, Run, RunRequest, RunStatus, Submitter
 from kedro_flask_server.runs.admission import Admission
 from kedro_flask_server.runs.waiters import Waiters
 from kedro_flask_server.store import AddedRun, ClaimedRun, NewRun
@@ -72,7 +72,7 @@ def admitting(store: FakeStore, dispatcher: FakeDispatcher) -> Callable[..., Run
 
     def admit_one(**given: object) -> Run:
         with waiters.waiter() as waiter:
-            options = {"key": None, "submitter": NOBODY, "server_id": HERE, "is_held": False}
+            options = {"key": None, "submitter": ANONYMOUS, "server_id": HERE, "is_held": False}
             return admission.admit(RunRequest(), **({"waiter": waiter} | options | given))
 
     return admit_one
@@ -135,7 +135,12 @@ def test_request_waits_for_its_run_before_that_is_stored(store, dispatcher) -> N
     admission = Admission(store, dispatcher, ServerConfig(project_path=Path()))
     with waiters.waiter() as waiter:
         admission.admit(
-            RunRequest(), key=None, submitter=NOBODY, server_id=HERE, waiter=waiter, is_held=False
+            RunRequest(),
+            key=None,
+            submitter=ANONYMOUS,
+            server_id=HERE,
+            waiter=waiter,
+            is_held=False,
         )
     assert attached == [True]
 
@@ -236,7 +241,7 @@ def test_key_is_let_through_when_the_store_has_it_already(slow) -> None:
 def test_key_is_its_submitters_alone(slow) -> None:
     store, admit = slow
     with first_in_progress(store, admit):
-        assert isinstance(admit(key="k", submitter=NOBODY), Run)
+        assert isinstance(admit(key="k", submitter=ANONYMOUS), Run)
         assert isinstance(admit(key="other", submitter=ALICE), Run)
 
 

@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from kedro_flask_server.model.run import ErrorDetail, Snapshot
+from kedro_flask_server.model.run import ErrorDetail
+from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.runs.snapshots import Snapshots
 
 LONG_S = 10.0

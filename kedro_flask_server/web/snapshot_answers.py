@@ -10,7 +10,8 @@ from flask import Response, current_app, jsonify, request
 
 from kedro_flask_server.access.authorized_runs import AuthorizedRuns
 from kedro_flask_server.bounded_cache import BoundedCache
-from kedro_flask_server.model.run import ErrorDetail, Snapshot
+from kedro_flask_server.model.run import ErrorDetail
+from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.web.schemas.responses import ErrorDetailSchema
 

@@ -14,13 +14,14 @@ from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import ServerStoppingError
 from kedro_flask_server.executors.threads import ThreadExecutor
 from kedro_flask_server.model.caller import Caller, Scope
-from kedro_flask_server.model.run import ErrorDetail, Snapshot
+from kedro_flask_server.model.run import ErrorDetail
+from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.project.snapshot import fingerprint_of
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.runs.factory import create_run_service
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.store import Database, RunStore, locate
-from kedro_flask_server.web.snapshots import SnapshotAnswers
+from kedro_flask_server.web.snapshot_answers import SnapshotAnswers
 
 SOURCE = {"filepath": "nodes.py", "line_start": 1, "line_end": 2}
 

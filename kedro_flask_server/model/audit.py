@@ -1,0 +1,26 @@
+"""The audit log: who did what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRecord:
+    """An entry of the audit log: an action, or a refusal.
+
+    Attributes:
+        time: When it happened.
+        who: The caller's name; ``""`` where it is not known.
+        what: ``run.submitted``, ``run.cancelled``, ``key.created``, ``key.revoked`` or
+            ``request.refused``.
+        subject: The run, the key, or the request.
+        address: The caller's address, where it is known.
+    """
+
+    time: datetime
+    who: str
+    what: str
+    subject: str
+    address: str = ""
