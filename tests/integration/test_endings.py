@@ -70,16 +70,15 @@ def unended(folder: Path) -> Path:
 def test_run_leaves_what_kedro_run_does(
     expected: dict[str, bytes | str], tmp_path: Path, method: str
 ) -> None:
-    # Some versions of Python 3.12 end gzip's own buffer first, and lose the end of such a file.
-    whole = {name for name, content in expected.items() if isinstance(content, bytes)}
-    assert "list.gz" in whole or sys.version_info[:2] == (3, 12)
+    # Python 3.12 loses what gzip has still to write, and all that ends after it.
+    is_lossy = sys.version_info[:2] == (3, 12)
     project = unended(tmp_path)
     with kedro_flask_server(project, KEDRO_SERVER_WORKER_START_METHOD=method) as server:
         assert server.run()["status"] == "success"
         left = left_in(project)
     assert left_in(project) == left
-    assert left.keys() == expected.keys()
-    assert {name: left[name] for name in whole} == {name: expected[name] for name in whole}
+    assert left["list.gz"] == b"list"
+    assert left.keys() >= expected.keys() if is_lossy else left == expected
 
 
 _HANGING = """
