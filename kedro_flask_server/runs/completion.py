@@ -1,4 +1,4 @@
-"""Stores how runs ended, as soon as that can be done."""
+"""Stores the ends of runs as soon as possible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNRECORDABLE_AFTER_S = 3.0
 
 
 class Completion:
-    """Stores the ends of runs, and keeps those that cannot be stored now."""
+    """Stores the ends of runs, and holds those that cannot be stored now."""
 
     def __init__(
         self,
@@ -32,14 +32,14 @@ class Completion:
         recorder: Recorder,
         waiters: Waiters,
     ) -> None:
-        """Take what it needs.
+        """Prepare.
 
         Args:
-            store: Where the ends go.
-            executions: Has the runs that execute here.
-            lease: Notes that the store cannot be reached.
-            recorder: Has their events that are not stored yet.
-            waiters: Who waits for them.
+            store: Stores the ends.
+            executions: The runs that execute here.
+            lease: Records that the store cannot be reached.
+            recorder: Holds their pending events.
+            waiters: The requests that wait for them.
         """
         self._store = store
         self._executions = executions
@@ -48,11 +48,11 @@ class Completion:
         self._waiters = waiters
 
     def record(self, execution: Execution, outcome: RunOutcome) -> bool:
-        """Store how a run ended, and free its slot; where that cannot be done now, keep the end.
+        """Store the end of a run, and free its slot; hold the end if it cannot be stored now.
 
         Args:
             execution: The run.
-            outcome: How it ended.
+            outcome: Its outcome.
 
         Returns:
             Whether it is stored.
@@ -62,7 +62,7 @@ class Completion:
         try:
             ended = self._store.finish(execution.run, outcome, pending)
             ended = ended or self._end_without_row(execution, outcome)
-        except Exception as error:  # the slot must be free again, and the run have its end
+        except Exception as error:  # the slot must be freed and the run must end, whatever happens
             self._recorder.restore(run_id, pending)
             self._log_failure(run_id, error)
             self._executions.keep_unrecorded(execution, outcome)
@@ -81,7 +81,7 @@ class Completion:
             logger.error("The end of run %s could not be stored", run_id, exc_info=error)
 
     def _end_without_row(self, execution: Execution, outcome: RunOutcome) -> Run | None:
-        """Return a run as it ended whose row is gone; None where it has another end there."""
+        """Return an ended run whose row is gone; None if the row has another end."""
         run_id = execution.run_id
         if self._store.get(run_id) is not None:
             logger.warning("Run %s has another end in the store", run_id)
@@ -100,10 +100,10 @@ class Completion:
         )
 
     def retry(self) -> None:
-        """Try again to store the ends that could not be stored."""
+        """Retry to store the ends that could not be stored."""
         can_store = True
         for each in self._executions.unrecorded():
-            # Where one cannot be stored, nor could the others, and each would take seconds.
+            # If one cannot be stored, the others cannot either, and each would take seconds.
             can_store = can_store and self.record(each.execution, each.outcome)
             if not can_store and time.monotonic() - each.since > _UNRECORDABLE_AFTER_S:
                 self._waiters.wake(each.execution.run_id, is_unrecordable=True)
