@@ -1,4 +1,4 @@
-"""``kedro server keys`` and ``kedro server audit``: who may use a project's server, and who did."""
+"""``kedro server keys`` and ``kedro server audit``: API keys and the audit log."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def _change(metadata: ProjectMetadata, env: str | None, what: Any) -> Any:
 
 
 def _record_in_audit(metadata: ProjectMetadata, env: str | None, record: AuditRecord) -> None:
-    """Add a record for a key of a file, which counts whether or not the database is there."""
+    """Record an action on a key of a file, which is valid even without the database."""
     try:
         _change(metadata, env, lambda store: store.flush([record]))
     except click.ClickException as error:
