@@ -80,7 +80,7 @@ class AuthorizedRuns:
         run = self._runs.run(
             request, key=key, timeout_s=timeout_s, submitter=self._submitter, is_gone=is_gone
         )
-        return self._told(run) if run.status.is_final else self._shown(run)
+        return self._with_visible_error(run) if run.status.is_final else self._shown(run)
 
     def _refuse_others_pipelines(self, request: RunRequest) -> None:
         if not self.caller.may_run(request.pipelines):
@@ -168,9 +168,11 @@ class AuthorizedRuns:
 
     def _shown(self, run: Run) -> Run:
         """Return a run as the caller may see it; the request of a queued run would be verbatim."""
-        return self._told(replace(run, request=RunRequest(**redact_request(run.request.given()))))
+        return self._with_visible_error(
+            replace(run, request=RunRequest(**redact_request(run.request.given())))
+        )
 
-    def _told(self, run: Run) -> Run:
+    def _with_visible_error(self, run: Run) -> Run:
         """Return a run with as much of its error as the caller may see."""
         if run.error is None or self.caller.sees_messages:
             return run

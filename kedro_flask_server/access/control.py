@@ -220,7 +220,7 @@ class AccessControl:
         return self.limited(key.caller)
 
     def limited(self, caller: Caller) -> Caller:
-        """Return a caller, limited to what the settings expose of errors."""
+        """Return a caller, without error messages unless the settings expose them."""
         return caller if self._exposes_messages else replace(caller, sees_messages=False)
 
     def anonymous(self, *, may_look: bool = True, is_proxied: bool = False) -> Caller:

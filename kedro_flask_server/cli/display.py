@@ -244,7 +244,7 @@ def show_run(run: Run) -> None:
         "finished": run.finished_at,
         "cancel requested": run.cancel_requested_at,
     }
-    said = {
+    shown_fields = {
         "run": run.run_id,
         "status": str(run.status),
         "position": str(run.position or ""),
@@ -256,9 +256,9 @@ def show_run(run: Run) -> None:
         "submitted by": run.submitted_by or "",
     }
     if run.error:
-        said["node"] = run.error.node or ""
-        said["error"] = f"{run.error.type}: {run.error.message}"
-    for name, value in said.items():
+        shown_fields["node"] = run.error.node or ""
+        shown_fields["error"] = f"{run.error.type}: {run.error.message}"
+    for name, value in shown_fields.items():
         if value:
             click.echo(f"{name + ':':<18}{visible(value)}".replace("\n", "\n    "))
     if run.error and run.error.traceback:

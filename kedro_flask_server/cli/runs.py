@@ -197,7 +197,7 @@ def runs(
 @_as_json
 @_url
 def show(url: str | None, run_id: str, as_json: bool) -> None:
-    """Show a run: how it is, what was asked for, and why it failed."""
+    """Show a run: its status, its request, and its error."""
     with _client(url) as client:
         from kedro_flask_server.cli.display import show_run
 

@@ -26,7 +26,7 @@ _MIN_READINGS = 8
 # Bound of the clock differences between servers that share a store.
 _MARGIN_S = 60.0
 
-# Bound, even if a run keeps all that was learnt since it began: some hundred megabytes.
+# Limit, even if a run prevents forgetting since it began: some hundred megabytes.
 _MAX_RECENT = 200_000
 
 # Limit of a project's names; later ones are not known to be names.

@@ -16,7 +16,7 @@ _AUTHORITY_ENDS = re.compile(r"[/?#]")
 
 _ANCHOR = re.compile(r"[\w.~:/!%+,;-]{1,120}")
 _WORDS = re.compile(r"[^A-Za-z0-9]+")
-# A longer word of an anchor with both letters and digits is generated.
+# Longer words with letters and digits in an anchor are taken to be generated.
 _MAX_MIXED_CHARS = 12
 _MAX_WORD_CHARS = 40
 

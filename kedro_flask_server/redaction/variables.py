@@ -1,4 +1,4 @@
-"""Decides what of an environment variable is secret.
+"""Finds the secrets in environment variables.
 
 A secret name is only a guess. A value that is insignificant alone is not secret: a path, a number,
 a common word. This does not apply to credentials, which are certain.

@@ -31,7 +31,7 @@ _MINUTE_MS = 60_000
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
-# A well-kept clock is corrected by less.
+# Time synchronization corrects a clock by less.
 _JUMP_MS = 5 * _MINUTE_MS
 
 # How many rows one step changes or deletes, so that no lock is held for long.

@@ -172,18 +172,18 @@ class RunStore(RunQueries):
             return None
 
     def _finish_at_once(
-        self, run: Run, outcome: RunOutcome, told: PendingEvents, *, error: str | None, kept: str
+        self, run: Run, outcome: RunOutcome, pending: PendingEvents, *, error: str | None, kept: str
     ) -> Run | None:
         """Record the end of a run in one round trip; None if the row does not allow it."""
         if self._statements is None:
             return None
         if rows.pipeline_names(run.request) != rows.pipeline_names(RunRequest(**json.loads(kept))):
             return None  # whose pipelines must be redacted, too
-        progress = told.progress
+        progress = pending.progress
         ended = self._statements.finish(
-            rows_of(run.run_id, told.events),
+            rows_of(run.run_id, pending.events),
             run_id=run.run_id,
-            owner=told.server_id,
+            owner=pending.server_id,
             status=outcome.status.value,
             duration_ms=outcome.duration_ms,
             started_at=rows.to_ms(run.started_at or run.created_at),
@@ -191,10 +191,10 @@ class RunStore(RunQueries):
             request=kept,
             nodes_done=None if progress is None else progress.done,
             nodes_total=None if progress is None else progress.total,
-            last_id=told.events[-1].id if told.events else told.last_id,
+            last_id=pending.events[-1].id if pending.events else pending.last_id,
             what=json.dumps(ended_with(outcome, progress)),
         )
-        return None if ended is None else _ended(run, outcome, told, (kept, *ended))
+        return None if ended is None else _ended(run, outcome, pending, (kept, *ended))
 
     def request_cancel(self, run_id: str, by: Submitter = ANONYMOUS) -> Run | None:
         """Cancel a queued run; request the cancellation of a running one.
@@ -266,7 +266,7 @@ def _cancellation(who: Submitter, run_id: str) -> AuditRecord:
 
 
 def _ended(
-    run: Run, outcome: RunOutcome, told: PendingEvents, stored: tuple[str, int, int | None]
+    run: Run, outcome: RunOutcome, pending: PendingEvents, stored: tuple[str, int, int | None]
 ) -> Run:
     """Return an ended run, with the request, end and requested cancellation that are stored."""
     kept, finished_at, asked_at = stored
@@ -277,6 +277,6 @@ def _ended(
         request=RunRequest(**json.loads(kept)),
         finished_at=rows.from_ms(finished_at),
         duration_ms=outcome.duration_ms,
-        progress=told.progress or run.progress,
+        progress=pending.progress or run.progress,
         error=outcome.error,
     )
