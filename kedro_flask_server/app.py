@@ -1,4 +1,4 @@
-"""The application factory: puts a project, its runs and their HTTP together."""
+"""The application factory: combines a project, its runs and their HTTP interface."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ BLUEPRINTS = (
     create_events_blueprint,
     create_docs_blueprint,
 )
-"""What makes the server's own blueprints; a project's come after them."""
+"""The factories of the server's own blueprints; a project's come after them."""
 
 STATE_DIR = ".kedro_server"
-"""The folder of a project in which its server keeps its runs."""
+"""The folder of a project for the data of its server."""
 
 
 def create_http_server(
@@ -62,27 +62,26 @@ def create_http_server(
 ) -> Flask:
     """Return a WSGI application that serves a Kedro project.
 
-    It bootstraps the project and, where runs execute in threads, loads its pipelines; it starts
-    no thread and no process and handles no request, so that routes, blueprints and middleware can
-    be added to what it returns, and a server can fork after it. A project whose pipelines cannot
-    be loaded is served all the same: `/run` and `/snapshot` say why, and every request tries
-    again.
+    It bootstraps the project and, if runs execute in threads, loads its pipelines; it starts no
+    thread or process and handles no request, so that routes, blueprints and middleware can be added
+    to the result, and a server can fork after it. A project whose pipelines cannot be loaded is
+    served nevertheless: `/run` and `/snapshot` report why, and every request tries again.
 
     Args:
         project_path: The project's folder; by default ``KEDRO_PROJECT_PATH``.
-        env: Kedro's configuration environment; by default ``KEDRO_SERVER_ENV``, then
-            ``KEDRO_ENV``, then the project's own default.
-        conf_source: The configuration's folder or archive; by default
-            ``KEDRO_SERVER_CONF_SOURCE``, then the project's own.
+        env: Kedro's configuration environment; by default ``KEDRO_SERVER_ENV``, then ``KEDRO_ENV``,
+            then the project's own default.
+        conf_source: The configuration's folder or archive; by default ``KEDRO_SERVER_CONF_SOURCE``,
+            then the project's own.
         **settings: Any other setting of `kedro_flask_server.config.settings.ServerConfig`.
 
     Returns:
         The application.
 
     Raises:
-        ServerSettingsError: If the project is missing or cannot be opened, a setting is unknown
-            or has a value that is not allowed, or a blueprint of ``SERVER_BLUEPRINTS`` cannot
-            be imported.
+        ServerSettingsError: If the project is missing or cannot be opened, a setting is unknown or
+            has a value that is not allowed, or a blueprint of ``SERVER_BLUEPRINTS`` cannot be
+            imported.
     """
     arguments = {"env": env, "conf_source": conf_source, **settings}
     return build_app(open_project(project_path, arguments))
@@ -169,7 +168,7 @@ def _create_executor(
 def _protect(
     app: Flask, config: ServerConfig, access: AccessControl, authenticator: Authenticator | None
 ) -> EarlyRefusal:
-    """Put the middleware and the authentication before an application."""
+    """Add the middleware and the authentication to an application."""
 
     def behind_middleware(wsgi: WSGI) -> WSGI:
         middleware = HostOriginMiddleware(
@@ -188,7 +187,7 @@ def _protect(
 
 
 def open_access_store(project_path: str | Path | None, *, env: str | None) -> AccessStore:
-    """Return the keys and the audit of a project's server, which need not run.
+    """Return the API keys and the audit log of a project's server, which need not run.
 
     Args:
         project_path: As for `create_http_server`.

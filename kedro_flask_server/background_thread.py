@@ -1,4 +1,4 @@
-"""Threads of the server that work as long as it does."""
+"""Threads that run as long as the server."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from collections.abc import Callable
 
 
 class BackgroundThread:
-    """A thread that is made when it starts.
+    """A thread that is created when it starts.
 
-    One that is made before the process forks, as it does under ``gunicorn --preload``, cannot be
-    started after it (Python 3.13.0).
+    One that is created before the process forks, as under ``gunicorn --preload``, cannot be started
+    afterwards (Python 3.13.0).
     """
 
     def __init__(self, work: Callable[[], None], *, name: str) -> None:
         """Prepare.
 
         Args:
-            work: What it does; it ends when that returns.
-            name: Its name.
+            work: The function to run; the thread ends when it returns.
+            name: The name of the thread.
         """
         self._work = work
         self._name = name
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start it, once."""
+        """Start the thread, once."""
         self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
         self._thread.start()
 
     def is_alive(self) -> bool:
-        """Return whether it is at work."""
+        """Return whether it is running."""
         return self._thread is not None and self._thread.is_alive()
 
     def join(self) -> None:

@@ -1,4 +1,4 @@
-"""Opens a project with its settings: what comes before a server, and before all that it imports."""
+"""Opens a project with its settings, before a server and its imports."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def open_project(project_path: str | Path | None, arguments: Mapping[str, object
 
     Args:
         project_path: The project's folder; by default ``KEDRO_PROJECT_PATH``.
-        arguments: Settings that count before all others.
+        arguments: Settings that override all others.
 
     Raises:
-        ServerSettingsError: If the project is missing or cannot be opened, or a setting is
-            unknown or has a value that is not allowed.
+        ServerSettingsError: If the project is missing or cannot be opened, or a setting is unknown
+            or has a value that is not allowed.
     """
     path = resolve_project_path(project_path, os.environ)
     project = KedroProject.bootstrap(path)
@@ -52,7 +52,7 @@ def open_project(project_path: str | Path | None, arguments: Mapping[str, object
         environ=os.environ,
         project_settings=project.setting("SERVER", {}),
     )
-    # What workers do not get, either (`secret_variables`).
+    # Withheld from workers, too (`secret_variables`).
     SECRETS.learn(_secrets_of_server(config), is_lasting=True)
     project.configure(
         env=config.env,
@@ -70,8 +70,8 @@ def _secrets_of_server(config: ServerConfig) -> Iterator[str]:
 
 
 def worker_settings(opened: OpenedProject) -> WorkerSettings:
-    """Return what the worker processes of a server have to know."""
-    from kedro_flask_server.workers.protocol import WorkerSettings  # needs what Windows has not
+    """Return the settings of a server's worker processes."""
+    from kedro_flask_server.workers.protocol import WorkerSettings  # needs what Windows lacks
 
     config = opened.config
     return WorkerSettings(
@@ -89,21 +89,21 @@ def worker_settings(opened: OpenedProject) -> WorkerSettings:
 
 
 def _absolute(path: str) -> str:
-    """Return a path that means the same in the project's folder, where the workers are.
+    """Return a path that is also valid in the project's folder, where the workers run.
 
-    What is no path of this machine, such as a URL, or what an import hook takes, stays.
+    What is not a local path, such as a URL or the argument of an import hook, stays.
     """
     is_relative = not path or (not Path(path).is_absolute() and Path(path).exists())
     return str(Path.cwd() / path) if is_relative else path
 
 
 def start_template(opened: OpenedProject) -> TemplateHandle | None:
-    """Start the process that the workers come from, while the server is still being made.
+    """Start the template of the workers ahead, while the server is being created.
 
     It ends by itself if this process does.
 
     Returns:
-        The process; None where runs execute in threads, or where there can be none now.
+        The template; None if runs execute in threads, or if it cannot be started now.
     """
     if opened.config.executor != PROCESSES.name:
         return None
@@ -111,5 +111,5 @@ def start_template(opened: OpenedProject) -> TemplateHandle | None:
 
     try:
         return TemplateHandle.start(worker_settings(opened), secret_variables())
-    except OSError:  # it is tried again when the server starts, which says why
+    except OSError:  # retried when the server starts, which reports why
         return None

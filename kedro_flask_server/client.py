@@ -1,4 +1,4 @@
-"""A client in Python: sends runs to a server, waits for them and follows them.
+"""A Python client: submits runs to a server, waits for them and follows them.
 
 It needs the extra ``client``: ``pip install 'kedro-flask-server[client]'``.
 
@@ -50,13 +50,13 @@ __all__ = [
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 
-# What passes: too many requests, a proxy whose server is away, a server that is busy or stopping.
+# Transient errors: too many requests, a proxy without its server, a busy or stopping server.
 _PASSING = (429, 502, 503, 504)
 
-# How long the server is asked to wait for a run's end, at a time.
+# How long each request asks the server to wait for a run's end.
 _WAIT_S = 20
 
-# A stream that is silent for three of the server's heartbeats is dead.
+# A stream without data for three of the server's heartbeats is dead.
 _SILENCE_S = 45.0
 
 _PAUSE_S = 0.25
@@ -66,19 +66,19 @@ _EVENTS_PAGE = 1_000
 
 
 class ClientError(Exception):
-    """Base class of the errors that the client raises."""
+    """Base class of the client's errors."""
 
 
 class ServerUnreachableError(ClientError):
-    """Raised when no server answers, or one that is busy or stopping remains so."""
+    """Raised when no server responds, or it stays busy or stopping."""
 
 
 class RequestRefusedError(ClientError):
     """Raised when the server refuses a request.
 
     Attributes:
-        status: HTTP's status code.
-        detail: What the server says: a text, or a list of what is wrong with the request.
+        status: The HTTP status code.
+        detail: The server's reason: a text, or a list of errors in the request.
     """
 
     def __init__(self, status: int, detail: Any) -> None:
@@ -88,7 +88,7 @@ class RequestRefusedError(ClientError):
 
 
 class RunFailedError(ClientError):
-    """Raised when a run that was to succeed has ended otherwise.
+    """Raised when a run that should succeed has ended otherwise.
 
     Attributes:
         run: The run, with its error.
@@ -103,9 +103,9 @@ class RunFailedError(ClientError):
 class Client:
     """A connection to a server; close it, or use it in a ``with`` statement.
 
-    What can safely be sent again is, where the server is away or busy: everything but what has
-    been refused. A run is sent with an idempotency key of its own, so that it never runs twice.
-    Every method may raise `ServerUnreachableError` and `RequestRefusedError`.
+    Requests are retried while the server is away or busy, except those that it refuses. A run is
+    submitted with an idempotency key of its own, so that it never runs twice. Every method may
+    raise `ServerUnreachableError` and `RequestRefusedError`.
     """
 
     def __init__(
@@ -122,12 +122,12 @@ class Client:
             url: The server's address; by default ``KEDRO_SERVER_URL``, then
                 ``http://127.0.0.1:8000``.
             api_key: Sent as ``Authorization: Bearer``; by default ``KEDRO_SERVER_API_KEY``.
-            timeout_s: How many seconds an answer may take.
-            retry_s: For how many seconds a request is sent again; where no server listens, the
-                first time, it is sent once.
+            timeout_s: How many seconds a response may take.
+            retry_s: For how many seconds a request is retried; if no server listens, the first
+                request is sent only once.
 
         Raises:
-            ValueError: If the address is none, or the key cannot be one.
+            ValueError: If the address is not valid, or the key cannot be one.
         """
         self.url = url or os.environ.get("KEDRO_SERVER_URL") or DEFAULT_URL
         key = api_key or os.environ.get("KEDRO_SERVER_API_KEY") or ""
@@ -165,18 +165,18 @@ class Client:
         *,
         timeout_s: float | None = None,
     ) -> Run:
-        """Send a run and wait until it has succeeded.
+        """Submit a run and wait until it has succeeded.
 
         Args:
             request: What to run, as for `submit`.
-            timeout_s: How many seconds to wait at most; None for any time.
+            timeout_s: How many seconds to wait at most; None for no limit.
 
         Returns:
             The run.
 
         Raises:
             RunFailedError: If it has ended otherwise.
-            TimeoutError: If it has not ended by then; it goes on.
+            TimeoutError: If it has not ended by then; it continues.
             TypeError: As for `submit`.
         """
         run = self.wait(self.submit(request).run_id, timeout_s=timeout_s)
@@ -190,19 +190,19 @@ class Client:
         *,
         idempotency_key: str | None = None,
     ) -> Run:
-        """Send a run, and do not wait for it.
+        """Submit a run without waiting for it.
 
         Args:
             request: What to run, as a `RunRequest` or a mapping of its fields; by default the
                 default pipeline.
-            idempotency_key: The same key and request again are the same run; by default a new
-                one.
+            idempotency_key: The same key and request again return the same run; by default a new
+                key.
 
         Returns:
             The run, which the server has stored.
 
         Raises:
-            TypeError: If the request is neither, or has a field that no run has.
+            TypeError: If the request is neither, or has an unknown field.
         """
         headers = {
             "Content-Type": "application/json",
@@ -211,21 +211,21 @@ class Client:
         }
         content = json.dumps(_request_of(request).given()).encode()
         answer = self._ask("POST", "/run", headers=headers, content=content)
-        # A run with a key that was sent before may have ended: then the answer is Kedro's.
+        # A run with an earlier key may have ended: then the response is Kedro's.
         return _load_run(answer) if "created_at" in answer else self.get(str(answer.get("run_id")))
 
     def wait(self, run_id: str, *, timeout_s: float | None = None) -> Run:
-        """Wait for a run's end, whatever it is.
+        """Wait for a run's end, whatever its outcome.
 
         Args:
             run_id: The run.
-            timeout_s: How many seconds to wait at most; None for any time.
+            timeout_s: How many seconds to wait at most; None for no limit.
 
         Returns:
             The run, which has ended.
 
         Raises:
-            TimeoutError: If it has not ended by then; it goes on.
+            TimeoutError: If it has not ended by then; it continues.
         """
         ends_at = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         while True:
@@ -246,7 +246,7 @@ class Client:
 
         Args:
             run_id: The run.
-            wait_s: How many seconds to wait for its end, where the server can.
+            wait_s: How many seconds to wait for its end, if the server has a free waiting slot.
         """
         headers = {"Prefer": f"wait={wait_s}"} if wait_s else {}
         answer = self._ask("GET", _path(run_id), headers=headers, timeout=self._timeout_s + wait_s)
@@ -261,17 +261,17 @@ class Client:
         until: datetime | None = None,
         include: Iterable[str] = (),
     ) -> Iterator[Run]:
-        """Return the server's runs, the newest first, page by page as they are asked for.
+        """Return the server's runs, the newest first, fetching pages on demand.
 
-        A list is of summaries: a run's request says its pipelines alone, the first of them where
-        there are many, and its error has no traceback. `get` returns the whole run.
+        A list contains summaries: a run's request has the pipelines alone, only the first if there
+        are many, and its error no traceback. `get` returns the whole run.
 
         Args:
-            status: Those in this state, or in any of these.
-            pipeline: Those of this pipeline.
-            since: Those taken in at this time or later.
-            until: Those taken in at this time or earlier.
-            include: What is to be there all the same: ``request``, ``traceback``, or both.
+            status: Runs in this state, or in any of these.
+            pipeline: Runs of this pipeline.
+            since: Runs admitted at this time or later.
+            until: Runs admitted at this time or earlier.
+            include: What to add to the summaries: ``request``, ``traceback``, or both.
         """
         statuses = [status] if isinstance(status, str) else status
         wanted: dict[str, Any] = {"status": [str(each) for each in statuses], "limit": _RUNS_PAGE}
@@ -288,7 +288,7 @@ class Client:
             wanted["cursor"] = page["next"]
 
     def cancel(self, run_id: str) -> Run:
-        """Ask for a run to be cancelled.
+        """Request the cancellation of a run.
 
         Returns:
             The run, which has ended or will.
@@ -299,11 +299,11 @@ class Client:
         return _load_run(self._ask("POST", _path(run_id, "cancel")))
 
     def events(self, run_id: str, *, after: int = 0) -> Iterator[Event]:
-        """Return what has happened in a run up to now.
+        """Return the events of a run so far.
 
         Args:
             run_id: The run.
-            after: The id of the last event that is known.
+            after: The id of the last known event.
         """
         while True:
             wanted = {"after": after, "limit": _EVENTS_PAGE}
@@ -314,15 +314,14 @@ class Client:
             after = page["next"]
 
     def follow(self, run_id: str, *, after: int = 0, only_logs: bool = False) -> Iterator[Event]:
-        """Return what happens in a run, as it happens, until it has ended.
+        """Return the events of a run, as they happen, until it has ended.
 
-        A connection that breaks, and a server that is started again, leave no gap and repeat
-        nothing.
+        A broken connection or a restarted server causes neither gaps nor repetitions.
 
         Args:
             run_id: The run.
-            after: The id of the last event that is known.
-            only_logs: Whether to return its log records alone.
+            after: The id of the last known event.
+            only_logs: Whether to return log records alone.
         """
         path = _path(run_id, "logs" if only_logs else "events")
         patience = _Patience(self._retry_s)
@@ -348,11 +347,11 @@ class Client:
             except (httpx.TransportError, _TryAgain) as error:
                 patience.wait(error, has_answered=self._has_answered)
             else:
-                if after == seen:  # it is not to be asked as fast as it can end a stream
+                if after == seen:  # so that a server which ends streams at once is not flooded
                     time.sleep(1.0)
 
     def log(self, run_id: str) -> str:
-        """Return a run's log up to now, a record a line."""
+        """Return a run's log so far, a line for each record."""
         return self._send("GET", _path(run_id, "logs"), headers={"Accept": "text/plain"}).text
 
     def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
@@ -379,10 +378,10 @@ class Client:
                 patience.wait(error, has_answered=self._has_answered)
 
     def _passes(self, response: httpx.Response) -> bool:
-        """Return whether an answer is to try again later.
+        """Return whether the server asks to try again later.
 
         Raises:
-            RequestRefusedError: If it is a refusal.
+            RequestRefusedError: If it refuses.
         """
         status = response.status_code
         if status in _PASSING or (status == httpx.codes.CONFLICT and _retry_after(response)):
@@ -398,8 +397,8 @@ class Client:
         raise RequestRefusedError(status, detail)
 
 
-class _TryAgain(Exception):  # noqa: N818  what it says is no error
-    """Raised where the server's answer is to ask again."""
+class _TryAgain(Exception):  # noqa: N818  not an error
+    """Raised when the server asks to try again."""
 
     def __init__(self, response: httpx.Response) -> None:
         text = bounded(response.text, 500)
@@ -410,17 +409,17 @@ class _TryAgain(Exception):  # noqa: N818  what it says is no error
 
 
 class _Patience:
-    """How long, and how often, a request is sent again."""
+    """The retries of a request: their pauses and their limit."""
 
     def __init__(self, retry_s: float) -> None:
         self._ends_at = time.monotonic() + retry_s
         self._pause_s = _PAUSE_S
 
     def wait(self, fault: Exception, *, has_answered: bool) -> None:
-        """Wait until it is worth trying again.
+        """Wait until the next retry.
 
         Raises:
-            ServerUnreachableError: If it is not.
+            ServerUnreachableError: If the time for retries is over.
         """
         pause_s = self._pause_s
         if isinstance(fault, _TryAgain):
@@ -527,7 +526,7 @@ def _load_event(data: Mapping[str, Any]) -> Event:
 
 
 def _known(kind: Any, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those fields that a class has: a newer server may tell more."""
+    """Return the fields that a class has: a newer server may send more."""
     names = {field.name for field in fields(kind)}
     return {name: value for name, value in data.items() if name in names}
 

@@ -1,4 +1,4 @@
-"""How much memory the system gives this process, and all in its control group, together.
+"""The memory limit of this process's control group.
 
 https://docs.kernel.org/admin-guide/cgroup-v2.html#memory, and for version 1
 https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
@@ -13,13 +13,13 @@ from pathlib import Path
 
 _MB = 1_000_000
 
-# About what the server, the template with the project and the worker that waits take.
+# About the memory of the server, the template with the project and an idle worker.
 _SERVER_SHARE_MB = 500
 
-# About what a run of Kedro's with nothing in it takes.
+# About the memory of an empty Kedro run.
 _LEAST_FOR_A_RUN_MB = 100
 
-# Version 1 has no word for "no limit" but a number that no machine reaches.
+# Version 1 has no value for "no limit", but a number beyond any machine.
 _NO_LIMIT_BYTES = 1 << 60
 
 
@@ -28,8 +28,8 @@ class MemoryLimit:
     """The limit of a control group.
 
     Attributes:
-        limit_bytes: How much memory all its processes may take together; None for any.
-        ends_all: Whether the kernel ends all of them where memory runs out (memory.oom.group).
+        limit_bytes: The memory that all its processes may take together; None for no limit.
+        ends_all: Whether the kernel kills all of them when memory runs out (memory.oom.group).
     """
 
     limit_bytes: int | None = None
@@ -37,15 +37,15 @@ class MemoryLimit:
 
     @classmethod
     def of_this_process(cls, root: Path = Path("/")) -> MemoryLimit:
-        """Read what holds for this process: by its own control group, and those around it.
+        """Read the limit of this process: that of its own control group, and of its ancestors.
 
         Args:
-            root: Where the file systems ``proc`` and ``sys`` are.
+            root: The parent of the file systems ``proc`` and ``sys``.
         """
         limits, ends_all = [], False
         for group in _groups(root):
             for name in ("memory.max", "memory.limit_in_bytes"):
-                with suppress(OSError, ValueError):  # the other version's; "max" is no limit
+                with suppress(OSError, ValueError):  # files of the other version; "max" is no limit
                     limits.append(int((group / name).read_text()))
             with suppress(OSError):
                 ends_all = (group / "memory.oom.group").read_text().strip() == "1" or ends_all
@@ -53,12 +53,12 @@ class MemoryLimit:
         return cls(limit_bytes=min(found, default=None), ends_all=ends_all)
 
     def warning(self, *, workers: int, worker_memory_limit_mb: int | None) -> str | None:
-        """Return a line for those who start a server with processes here; None for nothing.
+        """Return a warning for servers with worker processes here; None if there is none.
 
         Args:
             workers: How many runs execute at a time.
-            worker_memory_limit_mb: The setting, which is not chosen here: it counts what a process
-                has reserved, too, which for some libraries is many times what they use.
+            worker_memory_limit_mb: The setting, for which no value is suggested: it counts reserved
+                memory, too, which for some libraries is many times what they use.
         """
         if not self.ends_all and (self.limit_bytes is None or worker_memory_limit_mb is not None):
             return None
@@ -82,7 +82,7 @@ class MemoryLimit:
 
 
 def _groups(root: Path) -> Iterator[Path]:
-    """Return the folders of this process' memory control group, and of those around it."""
+    """Return the folders of this process's memory control group and its ancestors."""
     with suppress(OSError):
         for line in (root / "proc/self/cgroup").read_text().splitlines():
             number, controllers, path = line.split(":", 2)
@@ -91,7 +91,7 @@ def _groups(root: Path) -> Iterator[Path]:
                 top /= "memory"
             elif number != "0":
                 continue
-            # In a container, the path may be the host's, and the top this process' own group.
+            # In a container, the path may be the host's, and the root this process's own group.
             parts = [part for part in path.split("/") if part]
             for depth in range(0 if ".." in parts else len(parts), -1, -1):
                 yield top.joinpath(*parts[:depth])

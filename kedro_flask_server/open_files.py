@@ -1,4 +1,4 @@
-"""How many files and sockets this process may have open."""
+"""The limit of files and sockets that this process may have open."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import sys
 
 
 def allow_descriptors(count: int) -> int:
-    """Let this process open as many files and sockets, if the system's hard limit does.
+    """Raise the limit of open files and sockets, as far as the system's hard limit allows.
 
     Args:
-        count: How many.
+        count: How many to allow.
 
     Returns:
-        How many it may open now, up to `count`.
+        How many are allowed now, up to `count`.
     """
     if sys.platform == "win32":
         return count

@@ -1,4 +1,4 @@
-"""Where code comes from: installed, or the project's own, wherever that lies."""
+"""The origin of code: installed, or the project's own, wherever that is."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import FrameType, ModuleType, TracebackType
 
 _INSTALLED = {"site-packages", "dist-packages"}
 
-# Importing is done by modules that are part of the interpreter's executable.
+# The modules that do imports are part of the interpreter's executable.
 _IMPORTING = "<frozen importlib._bootstrap>"
 
 
@@ -21,8 +21,8 @@ _IMPORTING = "<frozen importlib._bootstrap>"
 def is_installed(path: str) -> bool:
     """Return whether a file belongs to Python, to an installed distribution or to this package.
 
-    What is found otherwise is the project's own: its source folder, an editable install, a folder
-    on ``PYTHONPATH``. A virtual environment inside the project is none of that.
+    Everything else is the project's own: its source folder, an editable install, a folder on
+    ``PYTHONPATH``; but not a virtual environment inside the project.
 
     Args:
         path: The file of a module or of code.
@@ -36,7 +36,7 @@ def is_installed(path: str) -> bool:
 @cache
 def _folders() -> tuple[str, ...]:
     paths = sysconfig.get_paths()
-    found = [os.path.dirname(__file__)]  # noqa: PTH120  a text, as all paths here
+    found = [os.path.dirname(__file__)]  # noqa: PTH120  a string, as all paths here
     found += [paths[name] for name in ("stdlib", "platstdlib")]
     return tuple(os.path.join(os.path.realpath(each), "") for each in found)  # noqa: PTH118
 
@@ -44,7 +44,7 @@ def _folders() -> tuple[str, ...]:
 def is_installed_module(module: ModuleType | ModuleSpec) -> bool:
     """Return whether a module is Python's, an installed distribution's or this package's.
 
-    A package without a file of its own executes nothing, and may have folders of both.
+    A namespace package executes nothing, and may have folders of both.
     """
     spec = module if isinstance(module, ModuleSpec) else getattr(module, "__spec__", None)
     if spec is None:
@@ -56,19 +56,20 @@ def is_installed_module(module: ModuleType | ModuleSpec) -> bool:
 
 
 def is_asked_for_by_own_code(*, otherwise: bool) -> bool:
-    """Return whether what is being done is done for the project's own code.
+    """Return whether the project's own code requests the current operation.
 
-    It is not if it is part of importing an installed module, whichever code imports that.
+    It does not if the operation is part of importing an installed module, whichever code imports
+    that.
 
     Args:
-        otherwise: What to return where neither is so.
+        otherwise: What to return if neither is so.
     """
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if name == _IMPORTING:
             return False
-        # What was compiled from a text comes from who had it executed.
+        # Code compiled from a string has the origin of its caller.
         if not (name.startswith("<") or is_installed(name)):
             return True
         frame = frame.f_back
@@ -78,12 +79,12 @@ def is_asked_for_by_own_code(*, otherwise: bool) -> bool:
 class OwnModuleError(BaseException):
     """Raised by an import that would execute the project's own code.
 
-    No exception that libraries catch: one that does without a module would stay without it.
+    Not an exception that libraries catch: they would continue without an optional module.
     """
 
 
 class InstalledOnly:
-    """Within, modules of the project's own are not imported, whatever imports them.
+    """Within, the project's own modules cannot be imported, whatever imports them.
 
     Those that are imported already can be used.
     """
@@ -91,10 +92,10 @@ class InstalledOnly:
     def __init__(self) -> None:
         """Prepare."""
         self.refused: str | None = None
-        """The name of a module that was not imported."""
+        """The name of a module whose import was refused."""
 
     def __enter__(self) -> InstalledOnly:
-        """Begin."""
+        """Install the finder."""
         sys.meta_path.insert(0, self)
         return self
 
@@ -104,7 +105,7 @@ class InstalledOnly:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End."""
+        """Remove the finder."""
         sys.meta_path.remove(self)
 
     def find_spec(

@@ -1,7 +1,7 @@
-"""Text from elsewhere (exceptions, log records), made safe to keep, log and send.
+"""Makes text from elsewhere (exceptions, log records) safe to store, log and send.
 
-A node's exception can carry megabytes, or characters that no encoding can write. Whatever
-the server passes on goes through here first.
+A node's exception can contain megabytes, or characters that no encoding can represent. Whatever the
+server passes on goes through here first.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ LITERAL_DOLLAR = "\ufdd0"
 Unicode leaves to programs (https://www.unicode.org/faq/private_use.html#noncharacters)."""
 
 MAX_MESSAGE_CHARS = 8_192
-"""How much of an exception's message is returned and logged, in characters."""
+"""The limit of an exception's message, in characters."""
 
 MAX_TRACEBACK_CHARS = 16_384
-"""How much of a traceback is kept, in characters: its end, which says most."""
+"""The limit of a traceback, in characters: its end, which is most useful."""
 
 MAX_PRINTED_BYTES = 65_536
-"""How much of a line that a program prints is looked at, in bytes."""
+"""The limit of a printed line, in bytes."""
 
-# Control characters but for tab and line feed, among them those that terminals obey, and those
-# that end a line or turn the direction of writing in Unicode.
+# Control characters except tab and line feed, including those that terminals execute, those that
+# end a line and those that change the direction of writing in Unicode.
 _INVISIBLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
-# A URL that the cut went through: what would identify its credentials may be gone.
+# A URL that was cut, perhaps before what would identify its credentials.
 _CUT_URL = re.compile(r"://[^\s'\"<>)\]]*\Z")
 
 
 def bounded(text: str, max_chars: int = MAX_MESSAGE_CHARS) -> str:
-    """Return `text` cut to about `max_chars` characters, saying so where it was cut.
+    """Return `text` cut to about `max_chars` characters, with a note where it was cut.
 
-    A URL at the cut loses all that follows its scheme, so that a password whose ``@`` was cut
-    off cannot slip past the redaction that looks for it.
+    A URL at the cut loses all that follows its scheme, so that a password whose ``@`` was cut off
+    cannot slip past redaction.
 
     Args:
         text: Any text.
-        max_chars: How many characters are kept.
+        max_chars: How many characters to keep.
 
     Returns:
         The text itself, or its beginning and a note of its full length.
@@ -51,11 +51,11 @@ def bounded(text: str, max_chars: int = MAX_MESSAGE_CHARS) -> str:
 
 
 def bounded_end(text: str, max_chars: int) -> str:
-    """Return the end of `text`, about `max_chars` characters, saying so where it was cut.
+    """Return the end of `text`, about `max_chars` characters, with a note where it was cut.
 
     Args:
-        text: Any text that may be shown whole, credentials in it replaced.
-        max_chars: How many characters are kept.
+        text: Any text, already redacted.
+        max_chars: How many characters to keep.
     """
     if len(text) <= max_chars:
         return text
@@ -79,19 +79,18 @@ def printable(text: str) -> str:
 def visible(text: str) -> str:
     r"""Return `text` with its control characters written as escapes, such as ``\x1b``.
 
-    What is left are tabs and line feeds, so that a terminal shows the text and obeys nothing
-    in it.
+    Only tabs and line feeds remain, so that a terminal displays the text and executes nothing.
 
     Args:
         text: Any text.
     """
-    if text.isprintable():  # which is found out in no time, and true of most
+    if text.isprintable():  # a fast test, true of most texts
         return text
     return _INVISIBLE.sub(_escape, text.replace("\r\n", "\n"))
 
 
 def in_one_line(text: str) -> str:
-    r"""Return `text` with its line feeds written as ``\n``, so that it can look like no other line.
+    r"""Return `text` with its line feeds written as ``\n``, so that it cannot forge another line.
 
     Args:
         text: Any text; line feeds at its end are dropped.
@@ -100,32 +99,32 @@ def in_one_line(text: str) -> str:
 
 
 def shown_line(line: bytes | bytearray, safe: Callable[[str], str]) -> str:
-    """Return a line that a program has printed, as a terminal shows it in the end.
+    """Return a printed line as a terminal finally displays it.
 
     Args:
-        line: The line, without its end. Of one that was drawn again and again, as progress bars
-            are, the last state counts.
-        safe: Returns text that may be kept and shown.
+        line: The line, without its end. If it was redrawn, as progress bars are, the last state is
+            used.
+        safe: Returns text that may be stored and shown.
     """
     states = [each for each in line.decode("utf-8", "replace").split("\r") if each.strip()]
     return visible(safe(states[-1] if states else ""))
 
 
 class PrintedLines:
-    """Cuts what a program prints into lines, in bounded memory however long one gets.
+    """Splits printed output into lines, in bounded memory.
 
-    Of a line of more than `MAX_PRINTED_BYTES` the rest is skipped, never given as another line: a
-    secret that the cut goes through would not be known in either. What follows a carriage return
-    begins the line again, so that of a progress bar that draws for hours each state is whole.
+    The rest of a line of more than `MAX_PRINTED_BYTES` is skipped, not returned as another line: a
+    secret across the cut would not be recognised in either. A carriage return begins the line
+    again, so that each state of a long-lived progress bar is complete.
     """
 
     def __init__(self) -> None:
-        """Begin with nothing."""
+        """Begin without output."""
         self._unended = bytearray()
         self._skipped: int | None = None
 
     def feed(self, data: bytes) -> list[bytes | bytearray]:
-        """Return the lines that are whole with some more, without their ends."""
+        """Return the lines that more output completes, without their ends."""
         lines: list[bytes | bytearray] = []
         if self._skipped is not None:
             data = self._skip(data, lines)
@@ -154,9 +153,9 @@ class PrintedLines:
         return begun
 
     def _skip(self, data: bytes, lines: list[bytes | bytearray]) -> bytes:
-        """Return what follows a line that is too long; add to `lines` how much of it is missing."""
+        """Return what follows a line that is too long; append the skipped size to `lines`."""
         ends = [found for found in (data.find(b"\n"), data.find(b"\r")) if found >= 0]
-        assert self._skipped is not None  # noqa: S101  it is called where it is not
+        assert self._skipped is not None  # noqa: S101  checked by the caller
         if not ends:
             self._skipped += len(data)
             return b""
@@ -175,9 +174,9 @@ def _escape(found: re.Match[str]) -> str:
 
 
 def rfc3339(moment: datetime) -> str:
-    """Return a UTC time as RFC 3339 writes it, to the millisecond.
+    """Return a UTC time in the format of RFC 3339, to the millisecond.
 
     Args:
-        moment: The time, with its zone.
+        moment: An aware time.
     """
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

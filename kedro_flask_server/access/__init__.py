@@ -1,1 +1,1 @@
-"""Who may do what: callers, their keys, and the record of what they did. No Flask in here."""
+"""Access control: callers, their API keys, and the audit log. No Flask in here."""

@@ -1,4 +1,4 @@
-"""API keys: how they are made, recognised and kept in a file."""
+"""API keys: their creation, hashes, and files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kedro_flask_server.errors import ApiKeyExistsError, ServerSettingsError
 from kedro_flask_server.model.caller import ApiKey, Scope
 
 PREFIX = "kfs_"
-"""What every key begins with, so that people and secret scanners recognise one."""
+"""The prefix of every key, by which people and secret scanners recognise it."""
 
 _SECRET_BYTES = 32
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
@@ -31,7 +31,7 @@ def create_secret() -> str:
 
 
 def hash_secret(secret: bytes) -> str:
-    """Return what is kept of a key: its SHA-256, in hexadecimal.
+    """Return the hash of a key to store: its SHA-256, in hexadecimal.
 
     A slow hash, as for passwords, would gain nothing: 256 random bits cannot be guessed.
     """
@@ -47,7 +47,7 @@ def parse_period(text: str) -> timedelta:
     """Return a period such as ``12h``, ``90d`` or ``4w``.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not valid.
     """
     found = _PERIOD.fullmatch(text)
     if found is None:
@@ -72,11 +72,11 @@ def dump_entry(key: ApiKey) -> str:
 
 
 def add_to_file(path: Path, key: ApiKey) -> None:
-    """Add a key to an ``api_keys_file``; one that is not there yet is made for its owner alone.
+    """Add a key to an ``api_keys_file``; a new file is readable by its owner alone.
 
     Raises:
         ApiKeyExistsError: If the file has a key of that name.
-        ServerSettingsError: If it is no list of keys, or cannot be written.
+        ServerSettingsError: If it is not a list of keys, or cannot be written.
     """
     added = entry = dump_entry(key)
     try:
@@ -86,9 +86,9 @@ def add_to_file(path: Path, key: ApiKey) -> None:
                 raise ApiKeyExistsError(key.name)
             if not text.endswith("\n"):
                 text, added = text + "\n", "\n" + entry
-            yaml.safe_load(text + entry)  # fails after a list in brackets
+            yaml.safe_load(text + entry)  # appending fails after a list in brackets
         path.touch(0o600)
-        with path.open("a", encoding="utf-8") as file:  # what is there is not written again
+        with path.open("a", encoding="utf-8") as file:  # existing content is not rewritten
             file.write(added)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise ServerSettingsError(
@@ -103,7 +103,7 @@ class KeyFile:
         """Read a file.
 
         Raises:
-            ServerSettingsError: If it cannot be read, or is not what it should be.
+            ServerSettingsError: If it cannot be read, or is not valid.
         """
         self._path = path
         self._fault_told = ""
@@ -114,8 +114,8 @@ class KeyFile:
         """Read the file again if it has changed; one that cannot be read changes nothing.
 
         Raises:
-            ServerSettingsError: If it cannot be read now, which is said once. What it held before
-                still counts.
+            ServerSettingsError: If it cannot be read now, raised once for each change. Its earlier
+                keys stay valid.
         """
         state = self._look()
         if state == self._state:
@@ -131,7 +131,7 @@ class KeyFile:
 
     def _look(self) -> object:
         try:
-            found = self._path.stat()  # of what a link names: that is how mounted secrets change
+            found = self._path.stat()  # of a link's target: that is how mounted secrets change
         except OSError:
             return None
         return found.st_mtime_ns, found.st_size, found.st_ino

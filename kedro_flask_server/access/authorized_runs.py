@@ -1,4 +1,4 @@
-"""The runs, as far as a caller may have to do with them."""
+"""The runs, limited to what a caller may see and do."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ _NOT_SHOWN = "The message is not shown (setting expose_error_messages)."
 
 
 class AuthorizedRuns:
-    """What `RunService` does, for one caller: what they may not see is not there for them."""
+    """`RunService` for one caller, hiding what the caller may not see."""
 
     def __init__(self, runs: RunService, caller: Caller, *, address: str = "") -> None:
         """Prepare.
 
         Args:
-            runs: Has the runs.
-            caller: Who asks.
-            address: Where from.
+            runs: The run service.
+            caller: The caller.
+            address: The caller's address.
         """
         self._runs = runs
         self.caller = caller
@@ -50,11 +50,11 @@ class AuthorizedRuns:
     def submit(
         self, request: RunRequest, *, key: str | None, wait_s: float, is_gone: Callable[[], bool]
     ) -> Run:
-        """Take in a run, as `RunService.submit` does.
+        """Admit a run, as `RunService.submit` does.
 
         Raises:
-            ForbiddenError: If it is of pipelines that the caller may not run.
-            QuotaError: If the caller has as many runs as they may.
+            ForbiddenError: If the caller may not run its pipelines.
+            QuotaError: If the caller has reached a quota.
         """
         self._refuse_others_pipelines(request)
         run = self._runs.submit(
@@ -70,7 +70,7 @@ class AuthorizedRuns:
         timeout_s: float | None,
         is_gone: Callable[[], bool],
     ) -> Run:
-        """Take in a run and wait for its end, as `RunService.run` does.
+        """Admit a run and wait for its end, as `RunService.run` does.
 
         Raises:
             ForbiddenError: As for `submit`.
@@ -80,7 +80,7 @@ class AuthorizedRuns:
         run = self._runs.run(
             request, key=key, timeout_s=timeout_s, submitter=self._submitter, is_gone=is_gone
         )
-        return self._told(run) if run.status.is_final else self._shown(run)
+        return self._with_visible_error(run) if run.status.is_final else self._shown(run)
 
     def _refuse_others_pipelines(self, request: RunRequest) -> None:
         if not self.caller.may_run(request.pipelines):
@@ -91,7 +91,7 @@ class AuthorizedRuns:
         """Return a run.
 
         Raises:
-            UnknownRunError: If there is none that the caller may see.
+            UnknownRunError: If there is no such run that the caller may see.
         """
         run = self._runs.get(run_id)
         if not self.caller.may_see(run):
@@ -117,8 +117,7 @@ class AuthorizedRuns:
             wanted = replace(wanted, submitted_by=self.caller.name)
         wanted = replace(wanted, within=self.caller.pipelines)
         page = self._runs.page(wanted, limit=limit, cursor=cursor, include=include)
-        # The filter lets through what the caller may see; where all of a request is known, that is
-        # seen from it once more.
+        # The filter selects what the caller may see; a complete request is checked once more.
         is_whole = RunPart.REQUEST in include
         seen = [run for run in page.runs if not is_whole or self.caller.may_see(run)]
         return RunPage(runs=[self._shown(run) for run in seen], next=page.next)
@@ -127,7 +126,7 @@ class AuthorizedRuns:
         """Cancel a run, as `RunService.cancel` does.
 
         Raises:
-            ForbiddenError: If it is another's.
+            ForbiddenError: If it belongs to another caller.
         """
         if not self.caller.may_cancel(self.get(run_id)):
             raise ForbiddenError("Another's run is cancelled by a key with the scope admin alone.")
@@ -142,7 +141,7 @@ class AuthorizedRuns:
         kind: EventType | None = None,
         wait_s: float = 0,
     ) -> EventPage:
-        """Return what has happened in a run, as `RunService.events` does."""
+        """Return a page of a run's events, as `RunService.events` does."""
         if not self._sees_all and self._seen != run_id:
             self.get(run_id)
             self._seen = run_id
@@ -153,14 +152,14 @@ class AuthorizedRuns:
         return EventPage(events=events, next=page.next)
 
     def snapshot(self, params: str | None = None) -> Snapshot | ErrorDetail:
-        """Describe the project; `describe` says what the caller may see of it."""
+        """Describe the project; `describe` limits that to what the caller may see."""
         snapshot = self._runs.snapshot(params)
         if isinstance(snapshot, ErrorDetail) and not self.caller.sees_messages:
             return _without_message(snapshot)
         return snapshot
 
     def describe(self, snapshot: Snapshot) -> dict[str, Any]:
-        """Return what a snapshot has of the caller's pipelines."""
+        """Return the parts of a snapshot that belong to the caller's pipelines."""
         content = snapshot.content
         if self.caller.pipelines is not None:
             content = _of_pipelines(content, self.caller.pipelines)
@@ -168,10 +167,12 @@ class AuthorizedRuns:
         return shown
 
     def _shown(self, run: Run) -> Run:
-        """Return a run as the caller may see it; one that is queued has its request verbatim."""
-        return self._told(replace(run, request=RunRequest(**redact_request(run.request.given()))))
+        """Return a run as the caller may see it; the request of a queued run would be verbatim."""
+        return self._with_visible_error(
+            replace(run, request=RunRequest(**redact_request(run.request.given())))
+        )
 
-    def _told(self, run: Run) -> Run:
+    def _with_visible_error(self, run: Run) -> Run:
         """Return a run with as much of its error as the caller may see."""
         if run.error is None or self.caller.sees_messages:
             return run
@@ -191,7 +192,7 @@ def _silent(event: Event) -> Event:
 
 
 def _of_pipelines(snapshot: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
-    """Return what a snapshot says of some pipelines, and of what they read and write."""
+    """Return the parts of a snapshot for some pipelines, with their inputs and outputs."""
     pipelines = [each for each in snapshot["pipelines"] if each["name"] in names]
     used = {
         str(name).split("@")[0]

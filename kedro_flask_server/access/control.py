@@ -1,4 +1,4 @@
-"""Decides who a caller is, and notes who was refused."""
+"""Identifies callers, and records refusals."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ from kedro_flask_server.store.api_keys import AccessStore
 
 logger = logging.getLogger(__name__)
 
-# How long a key that is made or revoked elsewhere may go unnoticed.
+# How long keys that are created or revoked elsewhere may go unnoticed.
 _FRESH_FOR_S = 1.0
 
-# How often it is stored when keys were used.
+# How often to store when keys were used.
 _RECORD_USES_EVERY_S = 60.0
 
-# As many refusals are written down at a time; of more, the number.
+# The maximum number of pending refusals; further ones are only counted.
 _MAX_REFUSALS = 100
 
-# The caller is not known yet, and learns no more.
+# The caller is not authenticated, and learns no more.
 _KEYS_UNREAD = "the keys cannot be read now"
 
 WAYS_OUT = (
     "create a key with `kedro server keys create NAME --scope run` (for the same --env), or set "
     "allow_anonymous (--allow-anonymous), which lets all callers in"
 )
-"""What to do about a server that lets no caller in."""
+"""How to fix a server that admits no caller."""
 
 
 class Keyring:
     """All keys: those of the store and those of a file."""
 
     def __init__(self, store: AccessStore, file: KeyFile | None) -> None:
-        """Prepare; the first that asks opens the store.
+        """Prepare; the first use opens the store.
 
         Args:
-            store: Has keys.
-            file: Has more, whether or not the store can be reached.
+            store: The keys of the store.
+            file: The keys of a file, available without the store.
         """
         self._store = store
         self._file = file
@@ -64,14 +64,14 @@ class Keyring:
         self._doubled: set[str] = set()
 
     def find(self, secret: bytes) -> ApiKey | None:
-        """Return the key that this is the secret of, if it counts.
+        """Return the valid key of a secret, if any.
 
         Raises:
             StoreUnavailableError: If it is not in the file, and the store was never read.
         """
         self.refresh()
         sha256 = hash_secret(secret)
-        # Of the hash, a caller can choose nothing but the beginning, by trying.
+        # Not a timing leak: by trial, a caller can choose only the beginning of a hash.
         for key in self._by_hash.get(sha256[:8], ()):
             if hmac.compare_digest(key.sha256.encode(), sha256.encode()):
                 return key if key.counts_at(datetime.now(timezone.utc)) else None
@@ -80,10 +80,10 @@ class Keyring:
         return None
 
     def is_empty(self, *, may_look: bool = True) -> bool:
-        """Return whether there is no key, nor ever was one that was not forgotten.
+        """Return whether there is no key, not even a revoked or expired one.
 
         Args:
-            may_look: Whether to read what may have changed, if it was read before.
+            may_look: Whether to read changes, if keys were read before.
 
         Raises:
             StoreUnavailableError: If the store was never read.
@@ -97,10 +97,10 @@ class Keyring:
         return not self._stored
 
     def refresh(self) -> None:
-        """Read what may have changed; what cannot be read stays as it was."""
+        """Read changed keys; those that cannot be read stay as they were."""
         if time.monotonic() < self._fresh_until:
             return
-        # While one looks, which takes seconds where the database is away, others use what is known.
+        # While one thread reads, for seconds if the database is away, others use what is known.
         if not self._lock.acquire(blocking=self._stored is None and self._error is None):
             return
         try:
@@ -140,7 +140,7 @@ class Keyring:
 
 
 class AccessControl:
-    """Says who callers are: by their key, or by where the server listens."""
+    """Identifies callers: by their key, or by where the server listens."""
 
     def __init__(
         self,
@@ -155,19 +155,19 @@ class AccessControl:
         """Prepare; nothing is opened yet.
 
         Args:
-            store: Has the keys, and takes the audit.
-            key_file: Has more keys.
-            allow_anonymous: Whether callers need not say who they are.
-            has_other_scheme: Whether callers may say so in another way than by a key.
-            is_reached_through_proxy: Whether those who reach it may come from anywhere, although
-                it listens on the loopback interface alone.
-            expose_messages: Whether callers are told more of errors than their types.
+            store: Stores the keys and the audit log.
+            key_file: Further keys.
+            allow_anonymous: Whether callers need not authenticate.
+            has_other_scheme: Whether callers may authenticate by other means than a key.
+            is_reached_through_proxy: Whether clients may come from anywhere, although it listens on
+                the loopback interface alone.
+            expose_messages: Whether callers see more of errors than their types.
         """
         self._store = store
         self._keyring = Keyring(store, key_file)
         self._allows_anonymous = allow_anonymous
         self.has_other_scheme = has_other_scheme
-        """Whether callers may say who they are in another way than by a key."""
+        """Whether callers may authenticate by other means than a key."""
         self._is_reached_through_proxy = is_reached_through_proxy
         self._exposes_messages = expose_messages
         self._is_local = False
@@ -178,13 +178,13 @@ class AccessControl:
         self._write_uses_at = 0.0
 
     def listen(self, *, is_loopback: bool) -> None:
-        """Take down where the server listens.
+        """Record where the server listens.
 
         Args:
-            is_loopback: Whether programs on this machine alone reach it there.
+            is_loopback: Whether only programs on this machine can reach it there.
 
         Raises:
-            ServerSettingsError: If others would reach it, and nothing says who may.
+            ServerSettingsError: If others could reach it, and no authentication is configured.
         """
         self._is_local = is_loopback and not self._is_reached_through_proxy
         if self._allows_anonymous:
@@ -206,10 +206,10 @@ class AccessControl:
             return default
 
     def caller_with(self, secret: bytes) -> Caller:
-        """Return who has a key.
+        """Return the caller with a key.
 
         Raises:
-            UnauthorizedError: If it is no key, or counts no more.
+            UnauthorizedError: If the key is not valid.
             StoreUnavailableError: If the keys cannot be read.
         """
         key = self._keyring.find(secret) if secret.startswith(PREFIX.encode()) else None
@@ -220,18 +220,18 @@ class AccessControl:
         return self.limited(key.caller)
 
     def limited(self, caller: Caller) -> Caller:
-        """Return a caller, who sees no more of errors than the settings allow."""
+        """Return a caller, without error messages unless the settings expose them."""
         return caller if self._exposes_messages else replace(caller, sees_messages=False)
 
     def anonymous(self, *, may_look: bool = True, is_proxied: bool = False) -> Caller:
-        """Return who a caller is that does not say so.
+        """Return the caller of an unauthenticated request.
 
         Args:
-            may_look: Whether to see if a key was made meanwhile.
-            is_proxied: Whether the request came through a proxy, and so perhaps from elsewhere.
+            may_look: Whether to check for keys that were created meanwhile.
+            is_proxied: Whether the request came through a proxy, and perhaps from elsewhere.
 
         Raises:
-            UnauthorizedError: If they have to.
+            UnauthorizedError: If authentication is required.
             StoreUnavailableError: If the keys cannot be read.
         """
         is_open = self._allows_anonymous
@@ -250,12 +250,12 @@ class AccessControl:
         raise UnauthorizedError(f"This server lets no caller in yet: {WAYS_OUT}.")
 
     def record_refusal(self, who: str, request: str, address: str) -> None:
-        """Take down that a request was refused; `flush` stores it.
+        """Record the refusal of a request; `flush` stores it.
 
         Args:
             who: The caller's name; ``""`` where it is not known.
-            request: What was asked for.
-            address: Where from.
+            request: The request.
+            address: The caller's address.
         """
         with self._lock:
             if len(self._refusals) >= _MAX_REFUSALS:
@@ -264,12 +264,12 @@ class AccessControl:
             self._refusals.append(_refused(who, SECRETS.redact(request), address))
 
     def flush(self) -> None:
-        """Store what was taken down.
+        """Store pending records.
 
         Raises:
-            StoreUnavailableError: If that cannot be done now; nothing is lost.
+            StoreUnavailableError: If they cannot be stored now; they stay pending.
         """
-        self._keyring.refresh()  # so that those who ask find it fresh
+        self._keyring.refresh()  # so that later requests find them fresh
         with self._lock:
             is_time_for_uses = self._used_at and time.monotonic() >= self._write_uses_at
             if not self._refusals and not is_time_for_uses:
@@ -291,10 +291,10 @@ class AccessControl:
             raise
 
     def purge(self, before: datetime) -> None:
-        """Delete from the audit what was done before a time.
+        """Delete audit records before a time.
 
         Raises:
-            StoreUnavailableError: If that cannot be done now.
+            StoreUnavailableError: If they cannot be deleted now.
         """
         self._store.purge(before)
 

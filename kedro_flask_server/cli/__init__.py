@@ -1,7 +1,7 @@
 """The ``kedro server`` commands.
 
-Kedro imports this package for every command, ``kedro --help`` included: whatever takes time to
-import is imported where it is needed.
+Kedro imports this package for every command, ``kedro --help`` included: slow imports are deferred
+to where they are needed.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ CLIENT_COMMANDS = (run, runs, show, logs, cancel)
 
 @click.group(name="kedro")
 def commands() -> None:
-    """Hold the commands for Kedro, which lists them with its own of that name."""
+    """Group the commands for Kedro, which merges them into its own group of that name."""
 
 
-# Kedro shows the help of a group that brings commands; this one has nothing to add to it.
+# Kedro shows the help of groups from plugins; this one adds nothing.
 commands.help = None
 
 

@@ -1,4 +1,4 @@
-"""How runs are shown: in a terminal, in lines where there is none, and as JSON for programs."""
+"""Displays runs: in a terminal, as lines without one, and as JSON for programs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from kedro_flask_server.client import Event, Run, RunStatus
 from kedro_flask_server.model.event import EventType, log_line
 from kedro_flask_server.text import bounded, rfc3339, visible
 
-# Of what others have named, in characters.
+# Limit of names from others, in characters.
 _MAX_WIDTH = 200
 
 _COLOURS = {
@@ -54,14 +54,14 @@ class Display(Protocol):
         """Show how the run has ended."""
 
     def pause(self) -> None:
-        """Leave the terminal to a question."""
+        """Hide, to leave the terminal to a question."""
 
     def resume(self) -> None:
-        """Go on after it: the run is being cancelled."""
+        """Show again after the question: the run is being cancelled."""
 
 
 class LineDisplay:
-    """A line for each event, for logs of other programs."""
+    """Shows a line for each event, for logs of other programs."""
 
     def __init__(self, *, has_logs: bool) -> None:
         """Begin.
@@ -88,14 +88,14 @@ class LineDisplay:
         click.echo(_outcome(run), err=run.status is not RunStatus.SUCCESS)
 
     def pause(self) -> None:
-        """Do nothing: there is nothing in the way."""
+        """Do nothing: lines do not interfere."""
 
     def resume(self) -> None:
         """Do nothing."""
 
 
 class JsonDisplay(LineDisplay):
-    """Events as JSON, one a line, if they are asked for; else the run once it has ended."""
+    """Prints events as JSON, one a line, if requested; else the run once it has ended."""
 
     def __init__(
         self, dump_run: Callable[[Run], str], dump_event: Callable[[Event], str] | None
@@ -104,7 +104,7 @@ class JsonDisplay(LineDisplay):
 
         Args:
             dump_run: Returns a run as JSON.
-            dump_event: Returns an event as JSON; None where the run alone is to be shown.
+            dump_event: Returns an event as JSON; None to print only the run.
         """
         super().__init__(has_logs=dump_event is not None)
         self._dump_run = dump_run
@@ -122,7 +122,7 @@ class JsonDisplay(LineDisplay):
 
 
 class TerminalDisplay:
-    """A progress bar with the nodes that execute."""
+    """Shows a progress bar with the nodes that execute."""
 
     def __init__(self, run: Run, *, has_logs: bool) -> None:
         """Begin.
@@ -179,7 +179,7 @@ class TerminalDisplay:
         self._console.print(Text(_outcome(run), style=_COLOURS.get(run.status, "")))
 
     def pause(self) -> None:
-        """Take the bar away for as long as a question is asked."""
+        """Hide the bar while a question is asked."""
         self._progress.stop()
 
     def resume(self) -> None:
@@ -210,7 +210,7 @@ def show_table(found: Sequence[Run]) -> None:
     table = Table(box=None, pad_edge=False)
     for name in ("RUN", "STATUS", "PIPELINES", "NODES", "TOOK"):
         table.add_column(name, no_wrap=True)
-    table.add_column("ERROR")  # gives way where there is little room
+    table.add_column("ERROR")  # shrinks first in a narrow terminal
     for run in found:
         table.add_row(
             run.run_id,
@@ -224,7 +224,7 @@ def show_table(found: Sequence[Run]) -> None:
     if console.is_terminal:
         console.print(table)
         return
-    console.width = 10_000  # what reads it has no width
+    console.width = 10_000  # a pipe has no width
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
@@ -232,7 +232,7 @@ def show_table(found: Sequence[Run]) -> None:
 
 
 def show_run(run: Run) -> None:
-    """Print all that there is to say of a run.
+    """Print all details of a run.
 
     Args:
         run: The run.
@@ -244,7 +244,7 @@ def show_run(run: Run) -> None:
         "finished": run.finished_at,
         "cancel requested": run.cancel_requested_at,
     }
-    said = {
+    shown_fields = {
         "run": run.run_id,
         "status": str(run.status),
         "position": str(run.position or ""),
@@ -256,9 +256,9 @@ def show_run(run: Run) -> None:
         "submitted by": run.submitted_by or "",
     }
     if run.error:
-        said["node"] = run.error.node or ""
-        said["error"] = f"{run.error.type}: {run.error.message}"
-    for name, value in said.items():
+        shown_fields["node"] = run.error.node or ""
+        shown_fields["error"] = f"{run.error.type}: {run.error.message}"
+    for name, value in shown_fields.items():
         if value:
             click.echo(f"{name + ':':<18}{visible(value)}".replace("\n", "\n    "))
     if run.error and run.error.traceback:
@@ -266,7 +266,7 @@ def show_run(run: Run) -> None:
 
 
 def _line(event: Event) -> str:
-    """Return what a line says of an event; nothing where it is not worth one."""
+    """Return the line for an event; empty if it does not deserve one."""
     what = _WORDS.get(event.type)
     if what is None:
         return ""

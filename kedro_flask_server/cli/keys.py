@@ -1,4 +1,4 @@
-"""``kedro server keys`` and ``kedro server audit``: who may use a project's server, and who did."""
+"""``kedro server keys`` and ``kedro server audit``: API keys and the audit log."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _env_option = click.option(
 
 @click.group(name="keys")
 def keys() -> None:
-    """Make, list and revoke the keys for a project's server."""
+    """Create, list and revoke the API keys of a project's server."""
 
 
 def _read_period(_: click.Context, __: click.Parameter, value: str | None) -> timedelta | None:
@@ -73,7 +73,7 @@ def create(
     env: str | None,
     **limits: Any,
 ) -> None:
-    """Make a key and print it: it is shown this once.
+    """Create a key and print it: it is not shown again.
 
     Clients send it as `Authorization: Bearer KEY`, or as the password of HTTP Basic.
     """
@@ -107,7 +107,7 @@ def create(
 @_env_option
 @click.pass_obj
 def list_keys(metadata: ProjectMetadata, /, env: str | None) -> None:
-    """List the keys of the database; what is secret of them is not kept."""
+    """List the keys of the database; their secrets are not stored."""
     found = _change(metadata, env, lambda store: store.keys())
     now = datetime.now(timezone.utc)
     for key in found:
@@ -125,7 +125,7 @@ def list_keys(metadata: ProjectMetadata, /, env: str | None) -> None:
 @_env_option
 @click.pass_obj
 def revoke(metadata: ProjectMetadata, /, name: str, env: str | None) -> None:
-    """Have a key count no more, from the next second on."""
+    """Revoke a key, with effect from the next second on."""
     now = datetime.now(timezone.utc)
     _change(metadata, env, lambda store: store.revoke(name, _record("key.revoked", name, now)))
     click.echo(f"Revoked {name}.")
@@ -136,7 +136,7 @@ def revoke(metadata: ProjectMetadata, /, name: str, env: str | None) -> None:
 @_env_option
 @click.pass_obj
 def audit(metadata: ProjectMetadata, /, limit: int, env: str | None) -> None:
-    """List who did what, the newest first: runs, keys and refused requests."""
+    """List the audit log, the newest first: runs, keys and refused requests."""
     for record in _change(metadata, env, lambda store: store.audit(limit)):
         who, address = record.who or "-", record.address or "-"
         click.echo(f"{_shown(record.time)}  {who}  {address}  {record.what}  {record.subject}")
@@ -158,7 +158,7 @@ def _change(metadata: ProjectMetadata, env: str | None, what: Any) -> Any:
 
 
 def _record_in_audit(metadata: ProjectMetadata, env: str | None, record: AuditRecord) -> None:
-    """Add a record for a key of a file, which counts whether or not the database is there."""
+    """Record an action on a key of a file, which is valid even without the database."""
     try:
         _change(metadata, env, lambda store: store.flush([record]))
     except click.ClickException as error:

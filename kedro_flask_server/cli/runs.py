@@ -1,4 +1,4 @@
-"""The commands that use a server: ``kedro server run`` and those for its runs."""
+"""The client commands: ``kedro server run`` and those for its runs."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from kedro_flask_server.cli.display import Display
     from kedro_flask_server.client import Client, Event, Run
 
-# How a command ends; 2 is click's own, for wrong usage.
+# Exit codes; 2 is click's own, for wrong usage.
 _EXIT_CODES = {"success": 0, "failure": 1, "cancelled": 3, "lost": 4}
 _NOT_SERVED = 5
 _BROKEN = 70  # EX_SOFTWARE of sysexits.h
-_LEFT = 130  # as a shell says of SIGINT
-_NOT_READ = 141  # and of SIGPIPE
+_LEFT = 130  # like a shell after SIGINT
+_NOT_READ = 141  # and after SIGPIPE
 
 _HELP = {"help_option_names": ["-h", "--help"]}
 
@@ -50,7 +50,7 @@ class _NotServedError(click.ClickException):
 
 @contextmanager
 def _client(url: str | None) -> Iterator[Client]:
-    """Return a client, and see to it that no code is that of a run which is not its end."""
+    """Yield a client; errors do not exit with the code of a run's outcome."""
     try:
         from kedro_flask_server.client import Client, ClientError
     except ImportError as error:
@@ -77,16 +77,16 @@ def _client(url: str | None) -> Iterator[Client]:
         sys.exit(_NOT_READ)
     except (click.ClickException, click.exceptions.Exit):
         raise
-    except Exception:  # what is not foreseen is no failed run
+    except Exception:  # an unexpected error is not a failed run
         traceback.print_exc()
         sys.exit(_BROKEN)
 
 
 class _RunCommand(click.Command):
-    """A command with the options of the installed Kedro's ``kedro run`` besides its own."""
+    """A command with its own options and those of the installed Kedro's ``kedro run``."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        logging.disable(logging.INFO)  # Kedro logs a line as it is imported, to standard output
+        logging.disable(logging.INFO)  # Kedro logs to standard output on import
         from kedro.framework.cli.project import run as kedro_run
 
         logging.disable(logging.NOTSET)
@@ -100,23 +100,23 @@ class _RunCommand(click.Command):
             return super().parse_args(ctx, args)
         except (click.UsageError, click.exceptions.Exit, click.Abort):
             raise
-        except Exception as error:  # whatever Kedro finds wrong, it is no failed run
+        except Exception as error:  # an error of Kedro is not a failed run
             message = getattr(error, "message", None) or f"{type(error).__name__}: {error}"
             raise click.UsageError(message, ctx) from error
 
 
-# What a server has once for all runs, and not for each.
+# Settings of a server, the same for all its runs.
 _FIXED = {"env": "--env", "conf_source": "--conf-source"}
 
 
 def _request_of(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a request that say what options of ``kedro run`` say."""
+    """Return the fields of a request from the options of ``kedro run``."""
     for name, option in _FIXED.items():
         if options.pop(name, None):
             raise click.UsageError(
                 f"{option} is the server's, the same for all runs: kedro server start {option} …"
             )
-    options.pop("config", None)  # has set the others
+    options.pop("config", None)  # the others are set by it
     pipeline, pipelines = options.pop("pipeline", None), options.pop("pipelines", None)
     if pipeline and pipelines:
         raise click.UsageError("--pipeline and --pipelines cannot be used together.")
@@ -197,7 +197,7 @@ def runs(
 @_as_json
 @_url
 def show(url: str | None, run_id: str, as_json: bool) -> None:
-    """Show a run: how it is, what was asked for, and why it failed."""
+    """Show a run: its status, its request, and its error."""
     with _client(url) as client:
         from kedro_flask_server.cli.display import show_run
 
@@ -288,7 +288,7 @@ def _program() -> str:
 
 
 def _is_to_cancel() -> bool:
-    """Ask who has pressed Ctrl-C, if there is anybody to ask."""
+    """Ask the user who has pressed Ctrl-C, if there is a terminal."""
     if not sys.stdin.isatty():
         return False
     try:

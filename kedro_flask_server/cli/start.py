@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from kedro_flask_server.logs.console import Consoles
 
-# How long the end waits for what is still to be written.
+# How long to wait at the end for pending output.
 _SETTLE_S = 1.0
 
 
@@ -70,11 +70,11 @@ def start(metadata: ProjectMetadata, /, reload: bool, **settings: Any) -> None:
 
 
 def _serve_within_limits(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
-    """Serve; where the system gives no more threads or processes, end with a line that says so."""
+    """Serve; if the system refuses another thread or process, end with a message."""
     try:
         return _serve(metadata, settings)
     except (BlockingIOError, RuntimeError) as error:
-        # Python has no class of its own for it, whatever asks for a thread.
+        # Python has no class of its own for that error.
         if not isinstance(error, BlockingIOError) and "start new thread" not in str(error):
             raise
         from kedro_flask_server.serving import CUT_OFF, end_process
@@ -85,17 +85,17 @@ def _serve_within_limits(metadata: ProjectMetadata, settings: dict[str, Any]) ->
             "and max_streams.",
             err=True,
         )
-        end_process(CUT_OFF)  # whatever threads there are
+        end_process(CUT_OFF)  # whatever threads still run
 
 
 def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
-    gc.disable()  # until it serves: what is made meanwhile stays
+    gc.disable()  # until it serves: objects made meanwhile stay
     from kedro_flask_server import __version__
     from kedro_flask_server.bootstrap import open_project, start_template
 
     consoles = _take_over_output()
     opened = open_project(metadata.project_path, settings)
-    # It imports the project while this process imports what a server needs.
+    # It imports the project while this process imports the server's modules.
     template = start_template(opened)
 
     from kedro_flask_server.app import build_app
@@ -136,7 +136,7 @@ def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
 
 
 def _take_over_output() -> Consoles | None:
-    """Have this process write its output without waiting for its reader, where that can be."""
+    """Make output independent of its reader, where possible."""
     if os.name != "posix":
         return None
     from kedro_flask_server.logs import notice_of_dropped
@@ -148,7 +148,7 @@ def _take_over_output() -> Consoles | None:
 
 
 def _say(log_format: str, text: str, *, is_fault: bool = False) -> None:
-    """Print what is said to the one who has started the server; where the log is JSON, as JSON."""
+    """Print a message for the user who has started the server; as JSON if the log is JSON."""
     if log_format == "json":
         import logging
 

@@ -1,4 +1,4 @@
-"""What is logged: safe to write, with the run that it belongs to, and cheap for that run."""
+"""Logging: records made safe, attributed to runs, and cheap for the runs."""
 
 from __future__ import annotations
 

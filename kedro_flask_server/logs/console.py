@@ -1,7 +1,7 @@
 """The server's output, written without waiting for its reader.
 
-A terminal that is paused (Ctrl-S), or a log driver that is stuck, keeps a program waiting that
-writes to it, and with it whatever waits for that: runs, answers, signals.
+A paused terminal (Ctrl-S) or a stuck log driver blocks a program that writes to it, and with it
+runs, responses and signals.
 """
 
 from __future__ import annotations
@@ -19,34 +19,34 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-# What is kept for a reader that is slow.
+# Bound of the buffer for a slow reader.
 _MAX_BYTES = 1 << 20
 
-# How long is waited for a reader that was there a moment ago, once there is no room left.
+# How long to wait, once the buffer is full, for a reader that was not stuck before.
 _PATIENCE_MS = 100
 
 _LOOK_EVERY_S = 0.5
 
 
 class Console(io.RawIOBase):
-    """Writes to a descriptor what finds room there, and keeps the rest, up to a bound.
+    """Writes to a descriptor without blocking, and buffers the rest, up to a bound.
 
-    What is beyond the bound is dropped and counted; the number is written once there is room.
-    From any thread.
+    Lines beyond the bound are dropped and counted; the count is written once there is room.
+    Thread-safe.
     """
 
     def __init__(self, descriptor: int, *, name: str, notice: Callable[[int], str]) -> None:
-        """Write to a descriptor, of which this keeps a copy.
+        """Write to a duplicate of a descriptor.
 
         Args:
             descriptor: A file, pipe, terminal or socket.
-            name: What the stream is called.
-            notice: Returns the line that says how many lines were dropped.
+            name: The name of the stream.
+            notice: Returns the line that reports a number of dropped lines.
         """
         self._descriptor = os.dup(descriptor)
         self._notice = notice
         self._writer = _Writer(self._descriptor)
-        # To be taken twice: a finalizer that runs in here may log.
+        # Reentrant: a finalizer that runs in here may log.
         self._lock = threading.RLock()
         self._kept = bytearray()
         self._dropped = 0
@@ -54,7 +54,7 @@ class Console(io.RawIOBase):
         self.name = name
 
     def close(self) -> None:
-        """Close the copy of the descriptor; what is kept is not written."""
+        """Close the duplicate; buffered data is discarded."""
         if not self.closed:
             self._writer.close()
             os.close(self._descriptor)
@@ -69,11 +69,11 @@ class Console(io.RawIOBase):
         return os.isatty(self._descriptor)
 
     def writable(self) -> bool:
-        """Return that it can be written."""
+        """Return True."""
         return True
 
     def write(self, data: Any, /) -> int:
-        """Write bytes, or keep or drop them; without waiting but for a moment."""
+        """Write bytes, or buffer or drop them; blocks for a moment at most."""
         raw = bytes(data)
         with self._lock:
             has_room = self.write_kept()
@@ -83,7 +83,7 @@ class Console(io.RawIOBase):
                 if len(self._kept) + len(rest) > _MAX_BYTES and not self._is_stuck:
                     self._is_stuck = not _is_writable(self._descriptor, _PATIENCE_MS)
                     self.write_kept()
-                # The end of a line that has begun belongs to it.
+                # The rest of a line that has begun is never dropped.
                 if written or len(self._kept) + len(rest) <= _MAX_BYTES:
                     self._kept += rest
                 else:
@@ -91,7 +91,7 @@ class Console(io.RawIOBase):
         return len(raw)
 
     def write_kept(self) -> bool:
-        """Write what was kept, as far as there is room; return whether nothing is left."""
+        """Write buffered data as far as there is room; return whether none is left."""
         with self._lock:
             while self._kept or self._dropped:
                 if not self._kept:
@@ -105,10 +105,10 @@ class Console(io.RawIOBase):
             return True
 
     def settle(self, seconds: float) -> int:
-        """Write what was kept, waiting for room for some seconds at most.
+        """Write buffered data, waiting for room for some seconds at most.
 
         Returns:
-            How many lines are not written, those that were dropped included.
+            How many lines are not written, including those that were dropped.
         """
         ends_at = time.monotonic() + (0 if self._is_stuck else seconds)
         while not self.write_kept():
@@ -119,14 +119,14 @@ class Console(io.RawIOBase):
         return 0
 
     def forget_kept(self) -> None:
-        """Forget what was kept: another process writes it."""
+        """Discard buffered data: another process writes it."""
         with self._lock:
             self._kept.clear()
             self._dropped = 0
 
 
 class Consoles:
-    """``sys.stdout`` and ``sys.stderr`` as consoles, and a thread that writes what is kept."""
+    """``sys.stdout`` and ``sys.stderr`` as consoles, and a thread that writes buffered data."""
 
     def __init__(self, notice: Callable[[int], str]) -> None:
         """Prepare; `take_over` begins.
@@ -138,13 +138,13 @@ class Consoles:
         self._consoles: list[Console] = []
 
     def take_over(self) -> None:
-        """Put consoles in the place of both, for log handlers that have them already, too."""
+        """Replace both streams by consoles, also in existing log handlers."""
         for name in ("stdout", "stderr"):
             former = getattr(sys, name)
             try:
                 former.flush()
                 descriptor = former.fileno()
-            except (AttributeError, OSError, ValueError):  # there is none, or it is no file
+            except (AttributeError, OSError, ValueError):  # missing, or not a file
                 continue
             console = Console(descriptor, name=f"<{name}>", notice=self._notice)
             stream = io.TextIOWrapper(
@@ -162,7 +162,7 @@ class Consoles:
         threading.Thread(target=self._work, name="kedro-console", daemon=True).start()
 
     def settle(self, seconds: float) -> None:
-        """Write what was kept, as for `Console`."""
+        """Write buffered data, as for `Console`."""
         for console in self._consoles:
             console.settle(seconds)
 
@@ -175,7 +175,7 @@ class Consoles:
 
 
 class _Writer:
-    """Writes to a descriptor as much as finds room, and never waits."""
+    """Writes to a descriptor without ever blocking."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -186,13 +186,14 @@ class _Writer:
         if stat.S_ISSOCK(mode):
             self._socket = socket.socket(fileno=os.dup(descriptor))
         elif not self._is_file:
-            # A description of its own: who shares the descriptor is not to find it non-blocking.
-            with suppress(OSError):  # no Linux, or another user's
+            # An open file description of its own: others that share the descriptor must not become
+            # non-blocking.
+            with suppress(OSError):  # not Linux, or another user's
                 flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
                 self._own = os.open(f"/proc/self/fd/{descriptor}", flags)
 
     def write(self, data: bytes) -> int:
-        """Return how much was written; all, where its reader is gone for good."""
+        """Return how many bytes were written; all, if the reader is gone for good."""
         try:
             if self._socket is not None:
                 return self._socket.send(data, socket.MSG_DONTWAIT)

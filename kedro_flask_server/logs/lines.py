@@ -1,8 +1,8 @@
-"""How log records are written: drawn on a terminal, elsewhere as plain lines or as JSON.
+"""The format of log records: drawn on a terminal, elsewhere plain lines or JSON.
 
 Kedro logs through rich, which wraps, aligns and colours each line for a terminal. That takes a
-millisecond a line, also into a file, where it is of no use. Where a record is not drawn it is one
-line, whatever its text is: names in requests and exceptions cannot forge another.
+millisecond a line, also into a file, where it is useless. A record that is not drawn is one line,
+whatever its text: names in requests and exceptions cannot forge another.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ _WITHOUT_FORMAT = (None, "%(message)s")
 
 
 def plain_line(record: logging.LogRecord, message: str) -> str:
-    """Return a record as text: time, level, run where there is one, logger and message.
+    """Return a record as text: time, level, run if any, logger and message.
 
     Args:
         record: The record.
-        message: What it says, with its traceback.
+        message: Its message, with its traceback.
     """
     run_id = getattr(record, "run_id", "")
     of_run = f"{run_id} " if run_id else ""
@@ -40,11 +40,11 @@ def plain_line(record: logging.LogRecord, message: str) -> str:
 
 
 def json_line(record: logging.LogRecord, message: str) -> str:
-    """Return a record as an object of JSON, in one line (https://jsonlines.org).
+    """Return a record as a JSON object in one line (https://jsonlines.org).
 
     Args:
         record: The record.
-        message: What it says, with its traceback.
+        message: Its message, with its traceback.
     """
     content = {"time": _time(record), "level": record.levelname, "logger": record.name}
     run_id = getattr(record, "run_id", "")
@@ -54,7 +54,7 @@ def json_line(record: logging.LogRecord, message: str) -> str:
 
 
 def notice_of_dropped(lines: int) -> str:
-    """Return the line that says how many lines of output were dropped, in the chosen format."""
+    """Return the line that reports a number of dropped lines, in the chosen format."""
     text = f"{lines} lines of output were dropped: they were not read in time"
     record = logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, None, None)
     return LINE_OF.get(_Chosen.log_format, plain_line)(record, text)
@@ -68,21 +68,21 @@ LINE_OF: dict[str, Callable[[logging.LogRecord, str], str]] = {
 
 
 def draw_for_terminals_only(log_format: str) -> None:
-    """Have rich's handlers write lines instead of drawing them, but for a terminal.
+    """Make rich's handlers write plain lines unless they write to a terminal.
 
-    Other handlers that write to a stream write one line for each record, and JSON where that is
-    chosen and the stream is the server's output. All else of a project's logging configuration is
-    left as it is: levels, filters, other handlers, and the formatters that handlers were given.
+    Other stream handlers write one line for each record, and JSON if that is chosen and the stream
+    is the server's output. Everything else of a project's logging configuration stays: levels,
+    filters, other handlers, and formatters set on handlers.
 
     Args:
         log_format: ``auto`` has rich draw on a terminal alone, ``rich`` everywhere; ``plain`` and
-            ``json`` count on a terminal, too.
+            ``json`` apply on a terminal, too.
     """
     _Chosen.log_format = log_format
     if log_format == "json":
-        logging.captureWarnings(True)  # which are records, then
+        logging.captureWarnings(True)  # warnings become records
     classes: list[type[RichHandler]] = [RichHandler]
-    # Of those that are derived from it, a project's own may do more.
+    # A project's own subclasses may do more.
     classes += [each for each in RichHandler.__subclasses__() if each.__module__ == _KEDRO]
     for handler_class in classes:
         if not hasattr(handler_class.emit, "__wrapped__"):
@@ -94,13 +94,13 @@ def draw_for_terminals_only(log_format: str) -> None:
 
 
 class _Chosen:
-    """What a process writes its records as."""
+    """The log format of this process."""
 
     log_format = "rich"
 
 
 class _Batch(threading.local):
-    """The lines that a thread has collected, by the file that they go to."""
+    """The lines that a thread has collected, by file."""
 
     lines: dict[IO[str], list[str]] | None = None
 
@@ -110,14 +110,14 @@ _batch = _Batch()
 
 @contextmanager
 def written_together() -> Iterator[None]:
-    """Within, in this thread, collect the lines, and write them at the end."""
+    """Within, collect the lines of this thread, and write them at the end."""
     batch = _batch.lines = {}
     try:
         yield
     finally:
         _batch.lines = None
         for file, lines in batch.items():
-            with suppress(OSError, ValueError):  # its reader is gone
+            with suppress(OSError, ValueError):  # the reader is gone
                 _write(file, "".join(lines))
 
 
@@ -145,16 +145,16 @@ def _unless_drawn(emit: Callable[[Any, logging.LogRecord], None]) -> Any:
 
 
 def _with_run_id(record: logging.LogRecord) -> logging.LogRecord:
-    """Return a record whose text begins with its run's id, where it has one.
+    """Return a record whose text begins with the id of its run, if it has one.
 
-    On a terminal, the lines of runs at the same time could not be told apart.
+    Otherwise a terminal could not distinguish the lines of concurrent runs.
     """
     run_id = getattr(record, "run_id", "")
     if not run_id:
         return record
     shown = copy.copy(record)
     shown.msg, shown.args = f"{run_id} {record.getMessage()}", None
-    vars(shown)["run_id"] = ""  # Kedro's handler calls rich's, which comes here again
+    vars(shown)["run_id"] = ""  # Kedro's handler calls rich's, which calls this again
     return shown
 
 
@@ -172,7 +172,7 @@ _PLAIN_FORMATTER = logging.Formatter()
 
 
 def _is_terminal(handler: Any) -> bool:
-    """Return whether a handler of rich's writes to a terminal, which is looked up once."""
+    """Return whether a handler of rich writes to a terminal; cached."""
     is_terminal: bool | None = getattr(handler, _ATTRIBUTE, None)
     if is_terminal is None:
         is_terminal = bool(handler.console.is_terminal)

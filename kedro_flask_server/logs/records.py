@@ -1,8 +1,8 @@
-"""Keeps what is logged within bounds, whichever code logs it, and with the run that it belongs to.
+"""Bounds log records, whichever code logs them, and attributes them to runs.
 
-A node's exception ends up in Kedro's own log lines, too. Rich, which draws them, takes time
-that grows with the square of a line's length while every other thread waits; and a lone
-surrogate in one line fails that line and all that follow.
+A node's exception ends up in Kedro's own log lines, too. Rich, which draws them, takes time that
+grows with the square of a line's length while every other thread waits; and a lone surrogate in one
+line makes that line and all later ones fail.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from kedro_flask_server.model.report import Report
 from kedro_flask_server.text import MAX_MESSAGE_CHARS, MAX_TRACEBACK_CHARS, bounded_end, visible
 
-# What rich highlights of a line in about 10 ms at worst (a line of digits).
+# What rich highlights in about 10 ms at worst (a line of digits).
 _MAX_HIGHLIGHTED_CHARS = 500
 
 
@@ -33,11 +33,11 @@ _current: ContextVar[_Run | None] = ContextVar("kedro_server_run", default=None)
 
 @contextmanager
 def logs_of(run_id: str, report: Report) -> Iterator[None]:
-    """Have what this thread logs, and the threads that inherit its context, added to a run's log.
+    """Add log records of this thread, and of threads that inherit its context, to a run's log.
 
     Args:
         run_id: The run's id.
-        report: Takes the records down.
+        report: Receives the records.
     """
     token = _current.set(_Run(run_id, report))
     try:
@@ -48,11 +48,11 @@ def logs_of(run_id: str, report: Report) -> Iterator[None]:
 
 @contextmanager
 def logs_of_process(run_id: str, report: Report) -> Iterator[None]:
-    """Have everything that this process logs added to a run's log, whatever thread it is.
+    """Add all log records of this process to a run's log, whatever their thread.
 
     Args:
         run_id: The run's id.
-        report: Takes the records down.
+        report: Receives the records.
     """
     _OfProcess.run = _Run(run_id, report)
     try:
@@ -62,7 +62,7 @@ def logs_of_process(run_id: str, report: Report) -> Iterator[None]:
 
 
 class _OfProcess:
-    """The run to which the records of a process belong that are no other run's."""
+    """The run of records in this process that belong to no other run."""
 
     run: _Run | None = None
 
@@ -73,10 +73,10 @@ def make_records_safe(safe: Callable[[str], str]) -> None:
     The server's lines are shown from INFO on, as Kedro's and the project's are, unless the
     project's logging configuration says otherwise for ``kedro_flask_server``.
 
-    A record is left as it is unless it is long or its text has to change; then it is drawn
-    without highlighting, and an exception that comes with it is turned into text. Control
-    characters are shown as escapes, so that a terminal obeys none. Each gets a ``run_id``, which is
-    empty where it belongs to no run.
+    A record stays as it is unless it is long or its text has to change; then it is drawn without
+    highlighting, and its exception is turned into text. Control characters are escaped, so that a
+    terminal does not execute them. Each record gets a ``run_id``, which is empty if it belongs to
+    no run.
 
     Args:
         safe: Returns text that may be logged.
@@ -90,10 +90,10 @@ def make_records_safe(safe: Callable[[str], str]) -> None:
 
 
 class _PlainRecord(logging.LogRecord):
-    """A record that ``rich.logging.RichHandler`` draws as it is; the names are that handler's.
+    """A record that ``rich.logging.RichHandler`` draws as it is; it defines the names.
 
-    They belong to the class because logging refuses an ``extra`` of a name that the record
-    itself has.
+    They are class attributes because logging rejects an ``extra`` with the name of an attribute of
+    the record.
     """
 
     highlighter = None
@@ -125,7 +125,7 @@ class _SafeRecords:
             if safe_parts != parts or max(map(len, parts)) > _MAX_HIGHLIGHTED_CHARS:
                 shown = with_trace
                 record.exc_info = None
-        # Of logging.makeLogRecord(), nothing is known yet.
+        # logging.makeLogRecord() sets the fields later.
         if run is not None and record.name is not None:
             text_of_run = _bounded(with_trace).rstrip("\n")
             run.report.log(str(record.levelname), str(record.name), text_of_run)
@@ -137,5 +137,5 @@ class _SafeRecords:
 
 
 def _bounded(text: str) -> str:
-    # Of a long one the traceback makes the most; its end says what was raised.
+    # The end of a long traceback names the exception.
     return bounded_end(text, MAX_MESSAGE_CHARS + MAX_TRACEBACK_CHARS)

@@ -1,4 +1,4 @@
-"""Writes what the runs log, in a thread of its own: a run does not wait for its log's handlers."""
+"""Writes the runs' log records in a thread of its own, so that runs do not wait for handlers."""
 
 from __future__ import annotations
 
@@ -14,28 +14,27 @@ from typing import Any
 from kedro_flask_server.background_thread import BackgroundThread
 from kedro_flask_server.logs.lines import written_together
 
-# As often are records written, a batch at a time: to wake a thread for each costs the run more
-# than to write it.
+# How often batches are written: a wake-up per record costs the run more than writing it.
 _EVERY_S = 0.02
 
-# With more than these, the thread that logs writes them.
+# Above this, the logging thread writes them.
 _MAX_WAITING = 10_000
 _MAX_TOGETHER = 500
 
-# So long is waited for handlers that are at work before one is removed.
+# How long to wait for busy handlers before one is removed.
 _PATIENCE_S = 0.5
 
-# What is the same when it is written.
+# Immutable: the same when it is written.
 _LASTING = (str, int, float, bool, type(None))
 
 _Waiting = tuple[Context, logging.Logger, logging.LogRecord]
 
 
 class LogWriter(logging.Handler):
-    """Takes the records of all loggers, and has their handlers write them later, in order.
+    """Queues the records of all loggers, whose handlers write them later, in order.
 
-    Levels, filters and handlers are those of the loggers. An error is written at once, with all
-    that came before it. It is a handler itself so that ``logging.shutdown`` flushes it.
+    Levels, filters and handlers of the loggers apply. An error is written at once, with all that
+    precedes it. A handler itself, so that ``logging.shutdown`` flushes it.
     """
 
     def __init__(self) -> None:
@@ -48,7 +47,7 @@ class LogWriter(logging.Handler):
         self._thread = BackgroundThread(self._work, name="kedro-log-writer")
 
     def start(self) -> None:
-        """Take the records of this process from now on."""
+        """Queue the records of this process from now on."""
         if _Active.writer is self:
             return
         call = logging.Logger.callHandlers
@@ -62,10 +61,11 @@ class LogWriter(logging.Handler):
         _Active.writer = self
 
     def take(self, logger: logging.Logger, record: logging.LogRecord) -> None:
-        """Take a record that a logger is to hand to its handlers."""
+        """Queue a record for the handlers of its logger."""
         arguments = record.args if isinstance(record.args, tuple) else (record.args,)
         if not all(isinstance(each, _LASTING) for each in arguments):
-            # What it says now; rich's handler at Kedro's colours arguments that are text.
+            # Formatted now, as arguments may change; rich's handler in Kedro colours string
+            # arguments.
             record.msg, record.args = record.getMessage(), None
         self._waiting.append((copy_context(), logger, record))
         is_closing = _Active.writer is not self
@@ -75,11 +75,11 @@ class LogWriter(logging.Handler):
             self._has_come.set()
 
     def is_alive(self) -> bool:
-        """Return whether its thread is at work."""
+        """Return whether its thread is running."""
         return self._thread.is_alive()
 
     def flush(self) -> None:
-        """Write all that has come."""
+        """Write all queued records."""
         with self._writing:
             while self._waiting:
                 with written_together():
@@ -90,11 +90,11 @@ class LogWriter(logging.Handler):
     def _write(self, logger: logging.Logger, record: logging.LogRecord) -> None:
         try:
             logging.Logger.callHandlers.__wrapped__(logger, record)  # type: ignore[attr-defined]
-        except Exception:  # a handler's or a filter's, and none of those that log
+        except Exception:  # raised by a handler or filter, not by the code that logs
             self.handleError(record)
 
     def close(self) -> None:
-        """Write all that has come, and leave what comes to those who log it."""
+        """Write all queued records, and let later ones be written by their own threads."""
         if _Active.writer is self:
             _Active.forget()
         self._is_closing.set()
@@ -123,7 +123,7 @@ class _Active:
 
     @classmethod
     def forget_in_child(cls) -> None:
-        """Leave what waits to the parent, and whatever it is about."""
+        """Leave queued records, and their lock, to the parent process."""
         if cls.writer is not None:
             cls.writer._waiting.clear()
             cls.writer._writing = threading.RLock()
@@ -131,7 +131,7 @@ class _Active:
 
 
 def flush_logs() -> None:
-    """Write all that was logged until now, where that is another thread's work."""
+    """Write all records logged so far, if a writer queues them."""
     if _Active.writer is not None:
         _Active.writer.flush()
 
@@ -152,7 +152,7 @@ def _flushing(remove: Callable[[logging.Logger, logging.Handler], None]) -> Any:
     @wraps(remove)
     def flush_and_remove(logger: logging.Logger, handler: logging.Handler) -> None:
         writer = _Active.writer
-        # What came while the handler was there is its own; but others may be slow.
+        # Queued records belong to the handler, too; but other handlers may be slow.
         if writer is not None and writer._writing.acquire(timeout=_PATIENCE_S):
             try:
                 writer.flush()

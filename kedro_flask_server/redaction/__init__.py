@@ -1,14 +1,14 @@
-"""What is secret in this process, and text without it.
+"""The secrets of this process, and texts without them.
 
-Whatever is kept, logged or shown goes through here. Decided in one place each:
+Whatever is stored, logged or shown is redacted here. Each module decides one thing:
 
-- ``names``: which names say that what they name is secret.
-- ``variables``: what of an environment variable is secret, and what is none by its value.
+- ``names``: which names denote a secret.
+- ``variables``: what of an environment variable is secret, and which values are not.
 - ``known``: the secrets that this process knows, and the project's names.
 - ``assignments``, ``urls``: what looks like a secret in a text, known or not.
 - ``content``: requests, snapshots and other JSON as it is shown.
 
-The secrets that are known are the process's, as its environment is: there is one `SECRETS` for it.
+Secrets belong to the process, as its environment does: it has one `SECRETS`.
 """
 
 from kedro_flask_server.redaction.content import (

@@ -1,11 +1,11 @@
-"""Texts without what they assign to a name that says that it is secret.
+"""Redacts what a text assigns to secret names.
 
 That is ``password=x``, ``password: x``, ``'secret_key': 'x'``, ``--token x``, ``Authorization:
-Bearer x`` and ``Set-Cookie: a=x``. Prose stays as it is where a rule can tell: ``token count: 5``,
+Bearer x`` and ``Set-Cookie: a=x``. Prose stays where a rule can recognise it: ``token count: 5``,
 ``Password: required``, ``sorted(key=len)``.
 
-The time that a text takes grows with its length and no faster: a name is looked for where it
-begins alone, and no text is gone through twice.
+The time is linear in the length of the text: names are only matched at their beginning, and no text
+is scanned twice.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _CREDENTIALS_IN_PARTS = re.compile(
 )
 _BEARER = re.compile(r"(?<!\w)([Bb]earer[ \t]{1,8})(?=[\w.~+/-]*\d|[\w.~+/=-]{20})[\w.~+/=-]{8,}")
 
-# Comes before the value of a name with a type: ``password: str = "x"``.
+# Precedes the value of a typed name: ``password: str = "x"``.
 _TYPE = re.compile(r"[\w.\[\]| ]{1,40}=(?!=)[ \t]{0,8}")
 
 _WORD = re.compile(r"[<\[]?([A-Za-z]+)(?=[\s.,;:!?)\[\]>|]|$)")
 
-# What follows a colon or an option in prose, in a form's errors and in the source of Python.
+# Follows a colon or an option in prose, in form errors and in Python source.
 _PROSE = words_of(
     """
     a an and any are at be bool bytes can cannot could dict does expected field float for from has
@@ -52,7 +52,7 @@ _PROSE = words_of(
 _NOTHING = frozenset({"none", "null", "true", "false"})
 _PLACEHOLDERS = frozenset({"TEXT", "STRING", "PASSWORD", "TOKEN", "SECRET", "KEY", "VALUE"})
 
-# Alone, these are words that mean something else as well.
+# Alone, these words have other meanings as well.
 _WORDS_ALONE = frozenset({"auth", "dsn", "pass", "pat", "sas"})
 _WORDS_OF_PROSE = frozenset({"credential", "credentials", "key", "passwords", "secrets", "tokens"})
 _COOKIE_HEADERS = frozenset({"cookie", "set-cookie"})
@@ -60,7 +60,7 @@ _WORKING_DIRECTORY = re.compile(r"/|[A-Za-z]:\\")
 
 
 def redact_assigned(text: str) -> str:
-    """Return text without what it assigns to names that say that it is secret.
+    """Return text without the values assigned to secret names.
 
     Args:
         text: Any text.
@@ -73,8 +73,8 @@ def redact_assigned(text: str) -> str:
 
 
 def _may_assign(text: str) -> bool:
-    """Return whether a part of a name that says so is in a text."""
-    folded = text.casefold()  # which tells no letters apart that `re.IGNORECASE` does not
+    """Return whether a text contains part of a secret name."""
+    folded = text.casefold()  # it maps exactly the letters that `re.IGNORECASE` does
     return (
         "key" in folded
         or "pass" in folded
@@ -95,7 +95,7 @@ def _shown_parts(text: str) -> Iterator[str]:
     while (found := _NAMED.search(text, at)) is not None:
         secret = _secret_of(text, found)
         if secret is None:
-            # What follows the name may itself be one.
+            # What follows the name may itself be a name.
             at = max(found.end("name"), found.end("option"))
             continue
         begin, at = secret
@@ -106,9 +106,9 @@ def _shown_parts(text: str) -> Iterator[str]:
 
 
 def _secret_of(text: str, found: re.Match[str]) -> tuple[int, int] | None:
-    """Return where the secret of a name begins and ends in a text; None where there is none."""
+    """Return the span of a name's secret in a text; None where there is none."""
     given = found["option"] or found["name"]
-    if not is_secret_name(given) and given != "PWD":  # which is a password for ODBC
+    if not is_secret_name(given) and given != "PWD":  # ODBC's password
         return None
     name, begin = given.lstrip("-").casefold(), found.end()
     is_unquoted = found["colon"] is not None and found["quote"] is None
@@ -138,7 +138,7 @@ def _secret_of(text: str, found: re.Match[str]) -> tuple[int, int] | None:
 
 
 def _after_prose(text: str, begin: int) -> int | None:
-    """Return where a value begins, behind its type; None where it is a part of a sentence."""
+    """Return where a value begins, after its type; None in prose."""
     word = _WORD.match(text, begin)
     if word is None or not (word[1] in _PLACEHOLDERS or word[1].casefold() in _PROSE):
         return begin

@@ -1,4 +1,4 @@
-"""Requests, snapshots and other JSON, as they are shown."""
+"""Redacts requests, snapshots and other JSON for display."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from kedro_flask_server.redaction.names import is_number_of_tokens, is_secret_na
 from kedro_flask_server.redaction.urls import redact_user_info
 from kedro_flask_server.redaction.words import REDACTED, words_of
 
-# Of a request, each a list.
+# Fields of a request, each a list.
 _NAME_FIELDS = words_of(
     """
     pipeline_names node_names from_nodes to_nodes from_inputs to_outputs tags namespaces
@@ -23,12 +23,12 @@ _NAMES_IN_SNAPSHOT = words_of(
 
 
 def redact_content(content: Any, *, secrets: Secrets = SECRETS) -> Any:
-    """Return JSON content without what is secret, or is called so.
+    """Return JSON content without secrets.
 
     Args:
-        content: Any JSON content. Of URLs in it, the user info is left out; of what has a secret
-            name, every text.
-        secrets: What is secret.
+        content: Any JSON content. URLs lose their user info; values with a secret name lose every
+            text.
+        secrets: The known secrets.
     """
     return _redact(content, secrets, is_secret=False)
 
@@ -36,13 +36,13 @@ def redact_content(content: Any, *, secrets: Secrets = SECRETS) -> Any:
 def redact_request(
     request: Mapping[str, Any], *, are_names_plain: bool = False, secrets: Secrets = SECRETS
 ) -> dict[str, Any]:
-    """Return a request for a run without what is secret in it.
+    """Return a request for a run without secrets.
 
     Args:
-        request: The fields that were given. In those that hold names, the project's names stay,
-            whatever secret may be written so.
-        are_names_plain: Whether all that such fields hold is taken for names.
-        secrets: What is secret.
+        request: The fields that were given. In fields of names, the project's names stay, even if a
+            secret is written the same.
+        are_names_plain: Whether such fields are taken to contain names only.
+        secrets: The known secrets.
     """
 
     def redact_name(name: str) -> str:
@@ -54,11 +54,11 @@ def redact_request(
 
 
 def redact_snapshot(content: Any, *, secrets: Secrets = SECRETS) -> Any:
-    """Return a project's snapshot with every text in it redacted, but for the project's names.
+    """Return a project's snapshot with every text redacted, except the project's names.
 
     Args:
         content: All of it, or a part.
-        secrets: What is secret.
+        secrets: The known secrets.
     """
     if isinstance(content, Mapping):
         return {
@@ -77,7 +77,7 @@ def _redact_field(
         return [redact_name(each) for each in value]
     if field == "load_versions":
         return {redact_name(each): _redact_text(value[each], secrets) for each in value}
-    if field == "runner":  # a class of Kedro's or, by its path, one of the project's
+    if field == "runner":  # a class of Kedro's or, by its path, of the project
         return value if secrets.is_name(value.split(".")[0]) else redact_name(value)
     return _redact(value, secrets, is_secret=False)
 

@@ -1,4 +1,4 @@
-"""How secrets may be written, and where they are in a text."""
+"""The written forms of secrets, and the search for them in a text."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ _PLACES_FOR_EACH = 2
 class Forms:
     """The forms of some secrets.
 
-    Secrets of a kind begin alike, and most texts have none of their beginnings.
+    Similar secrets have a common beginning, and most texts contain none of the beginnings.
 
     Attributes:
-        by_beginning: The forms by how they begin; of each, how many secrets are written so.
+        by_beginning: The forms by their beginnings; for each form, how many secrets have it.
     """
 
     by_beginning: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def are_many(self) -> bool:
-        """Whether it takes less to look up each place of a text than to look for each of them."""
+        """Whether looking up each place of a text is cheaper than searching for each form."""
         return len(self.by_beginning) > _MANY
 
     def changed(self, new: Iterable[str], forgotten: Iterable[str]) -> Forms:
-        """Return forms that have those of some secrets, and no longer those of others.
+        """Return forms with those of some secrets added, and of others removed.
 
         Args:
-            new: Secrets that it does not have.
-            forgotten: Secrets that it has.
+            new: Secrets that are not included.
+            forgotten: Secrets that are included.
         """
         changes = Counter(form for value in new for form in _forms(value))
         changes.subtract(form for value in forgotten for form in _forms(value))
@@ -56,7 +56,7 @@ class Forms:
         return Forms(changed)
 
     def found_in(self, text: str) -> list[str]:
-        """Return the forms that are in a text."""
+        """Return the forms that a text contains."""
         by_beginning = self.by_beginning
         if self.are_many and len(by_beginning) * _PLACES_FOR_EACH > len(text):
             places = range(len(text) - _BEGINNING_CHARS + 1)
@@ -66,24 +66,24 @@ class Forms:
         return begun and [form for each in begun for form in by_beginning[each] if form in text]
 
     def redact(self, text: str) -> str:
-        """Return a text without what is written in it."""
+        """Return a text without these forms."""
         found = self.found_in(text)
         if found:
-            # The longest first, so that nothing is left of one that contains another.
+            # The longest first, so that nothing remains of one that contains another.
             for form in sorted(found, key=len, reverse=True):
                 text = text.replace(form, REDACTED)
         return text
 
 
 def are_written(values: Iterable[str], forms: Iterable[str]) -> list[str]:
-    """Return those of some secrets that are written in one of some forms."""
+    """Return the secrets that have one of some forms."""
     wanted = frozenset(forms)
     return [value for value in values if not wanted.isdisjoint(_forms(value))]
 
 
 def _forms(value: str) -> frozenset[str]:
-    """Return how a value may be written: as it is, in JSON, in Python, in a URL."""
-    if value.isascii() and value.isalnum():  # the same everywhere
+    """Return the written forms of a value: plain, in JSON, in Python, in a URL."""
+    if value.isascii() and value.isalnum():  # the same in all
         return frozenset((value,))
     in_json, in_ascii = json.dumps(value, ensure_ascii=False)[1:-1], json.dumps(value)[1:-1]
     in_urls = {

@@ -1,4 +1,4 @@
-"""The secrets that a process knows, and the project's names, which are none."""
+"""The known secrets of a process, and the project's names, which are not secret."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from kedro_flask_server.redaction.variables import is_plain, secrets_of_variable
 from kedro_flask_server.redaction.words import REDACTED
 
 _SHORTEST = 8
-"""What is shorter is no secret that is kept: it is found in words."""
+"""The length of the shortest secret that is recorded: shorter ones occur in words."""
 
-# What may be forgotten is kept all the same if it is among the newest, or was learnt with them: the
-# credentials of a project are as many as they are.
+# Secrets that may be forgotten stay if they are among the newest, or were learnt with them: a
+# project may have many credentials.
 _MIN_RECENT = 1_024
 _MIN_READINGS = 8
 
-# The clocks of servers that share a store differ.
+# Bound of the clock differences between servers that share a store.
 _MARGIN_S = 60.0
 
-# However long a run keeps all that was learnt since it began: some hundred megabytes.
+# Limit, even if a run prevents forgetting since it began: some hundred megabytes.
 _MAX_RECENT = 200_000
 
-# Of a project, in all; what comes after is not known to be a name.
+# Limit of a project's names; later ones are not known to be names.
 _MAX_NAMES = 50_000
 _MAX_NAME_CHARS = 500
 
-# A key of this server's (`access.keys`), and JSON Web Tokens (RFC 7519), which begin with ``{"``.
+# An API key of this server (`access.keys`), and JSON Web Tokens (RFC 7519), which begin with
+# ``{"``.
 _API_KEY = re.compile(r"kfs_[\w-]{43}")
 _WEB_TOKEN = re.compile(r"(?<![\w-])eyJ[\w-]{6,}\.[\w-]{4,}(?:\.[\w-]*)?")
 
@@ -50,7 +51,7 @@ class Secrets:
     """The secrets that a process knows."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
-        """Know nothing yet.
+        """Begin without secrets.
 
         Args:
             clock: Returns the time, in seconds since 1970-01-01T00:00:00Z.
@@ -61,30 +62,30 @@ class Secrets:
         # In the order in which they were last learnt.
         self._recent: dict[str, _Learnt] = {}
         self._readings = 0
-        # Of both, those that only the name of a variable says are secret.
+        # Of both, the guesses from the names of variables.
         self._guessed: set[str] = set()
         self._names: set[str] = set()
         self._folded_names = ""
         self._knows_pipelines = False
-        # What is secret of each variable, with its value: whether it is a path is seen once.
-        self._judged: dict[tuple[str, str], list[str]] = {}
+        # The secrets of each variable, with its value: whether it is a path is checked once.
+        self._by_variable: dict[tuple[str, str], list[str]] = {}
         self._forms = Forms()
         self._beginnings: tuple[str, ...] = ()
         self._version = 0
         self.announce: Callable[[list[str], bool], None] | None = None
-        """Is told of what is learnt (whether for certain), but for what is the process's own."""
+        """Called with newly learnt secrets, and whether they are certain; not for lasting ones."""
 
     def learn(
         self, values: Iterable[str], *, is_certain: bool = True, is_lasting: bool = False
     ) -> None:
-        """Take down what is secret, but for what is shorter than 8 characters.
+        """Record secrets of at least 8 characters.
 
         Args:
             values: The secrets.
-            is_certain: Whether that is known, as it is of credentials. Of what is guessed, the
-                project's names are left out.
-            is_lasting: Whether they are the process's own. Others, such as credentials that each
-                run gives again, may be forgotten (`forget`).
+            is_certain: Whether they are certain, as credentials are. The project's names are
+                removed from guesses.
+            is_lasting: Whether they belong to the process. Others, such as credentials that each
+                run provides again, may be forgotten (`forget`).
         """
         pieces = (piece for value in values for piece in _pieces(value))
         found = dict.fromkeys(piece for piece in pieces if len(piece) >= _SHORTEST)
@@ -98,44 +99,44 @@ class Secrets:
                     self._recent.pop(value, None)
             else:
                 self._readings += is_certain
-                self._note([value for value in found if value not in self._lasting])
+                self._record_recent([value for value in found if value not in self._lasting])
             self._guessed.difference_update(found if is_certain else ())
             if not is_certain:
                 self._guessed.update(value for value in found if value not in before)
             too_many = len(self._recent) - _MAX_RECENT
             forgotten = self._drop([*islice(self._recent, max(0, too_many))])
             self._change(self._effective(found) - before, forgotten)
-            told = [value for value in found if value not in self._lasting]
-        if told and self.announce is not None:
-            self.announce(told, is_certain)
+            announced = [value for value in found if value not in self._lasting]
+        if announced and self.announce is not None:
+            self.announce(announced, is_certain)
 
     def learn_environment(self, environ: Mapping[str, str], *, is_lasting: bool = False) -> None:
-        """Take down what is secret of variables, by their names.
+        """Record the secrets in variables, by their names.
 
         Args:
             environ: The environment.
-            is_lasting: Whether it is the one with which the process began.
+            is_lasting: Whether the process began with it.
         """
-        before, judged = self._judged, {}
+        before, current = self._by_variable, {}
         for variable in environ.items():
             found = before.get(variable)
             if found is None:
                 found = [each for each in secrets_of_variable(*variable) if not is_plain(each)]
-            judged[variable] = found
-        self._judged = judged
-        values = [value for found in judged.values() for value in found]
+            current[variable] = found
+        self._by_variable = current
+        values = [value for found in current.values() for value in found]
         self.learn(values, is_certain=False, is_lasting=is_lasting)
 
     def learn_all_in(self, content: Any) -> None:
-        """Take down every text and number in what is secret as a whole, such as credentials."""
+        """Record every text and number in a value that is secret as a whole: credentials."""
         self.learn(_leaves(content))
 
     def learn_names(self, names: Iterable[str], *, are_pipelines_known: bool = False) -> None:
-        """Take down names of the project: they are shown where names are, and never guessed.
+        """Record names of the project: fields of names show them, and they are never guesses.
 
         Args:
             names: Of the project, its pipelines, nodes, datasets and the like.
-            are_pipelines_known: Whether those of all pipelines are among them.
+            are_pipelines_known: Whether those of all pipelines are included.
         """
         with self._lock:
             self._knows_pipelines = self._knows_pipelines or are_pipelines_known
@@ -150,7 +151,7 @@ class Secrets:
 
     @property
     def names(self) -> list[str]:
-        """The names of the project that are known."""
+        """The known names of the project."""
         return sorted(self._names)
 
     @property
@@ -164,7 +165,7 @@ class Secrets:
 
     @property
     def version(self) -> int:
-        """A number that is another whenever more is known, or less."""
+        """A number that changes with the known secrets and names."""
         return self._version
 
     def knows(self, value: str) -> bool:
@@ -173,10 +174,10 @@ class Secrets:
         return is_known and self._counts(value)
 
     def known(self, *, are_certain: bool) -> list[str]:
-        """Return all that is known.
+        """Return all known secrets of a kind.
 
         Args:
-            are_certain: Whether what is known for certain, or what is guessed.
+            are_certain: Whether to return the certain ones, or the guesses.
         """
         with self._lock:
             return [
@@ -186,25 +187,25 @@ class Secrets:
             ]
 
     def keep_those_in(self, text: str) -> None:
-        """Count what is secret in a text, which is to be kept, as learnt now."""
+        """Renew the secrets in a text that is to be stored, as if learnt now."""
         if not self._recent:
             return
         found = self._forms.found_in(text)
         if found:
             with self._lock:
-                self._note(are_written(self._recent, found))
+                self._record_recent(are_written(self._recent, found))
 
     def has_many(self) -> bool:
-        """Return whether there may be something to forget."""
+        """Return whether there may be secrets to forget."""
         return len(self._recent) > _MIN_RECENT
 
     def forget(self, before: float) -> None:
-        """Forget old secrets that no run and no text can hold any more.
+        """Forget old secrets that no run and no text can contain any more.
 
-        The newest are kept in any case, and all that were learnt with them.
+        The newest stay in any case, with all that were learnt with them.
 
         Args:
-            before: When the oldest run that has not ended was taken in, on the clock.
+            before: When the oldest run that has not ended was admitted, by the clock.
         """
         with self._lock:
             latest = min(before, self._clock()) - _MARGIN_S
@@ -218,8 +219,8 @@ class Secrets:
             self._change((), self._drop(forgotten))
 
     def redact(self, text: str) -> str:
-        """Return text without the secrets that are known, and without what looks like one."""
-        # This is on the way of each log line: most have nothing of what is looked for.
+        """Return text without known secrets, and without what looks like one."""
+        # Every log line passes here, and most contain nothing to redact.
         for beginning in self._beginnings:
             if beginning in text:
                 text = self._forms.redact(text)
@@ -235,15 +236,15 @@ class Secrets:
             text = redact_assigned(text)
         return text
 
-    def _note(self, values: Iterable[str]) -> None:
-        """Count values as learnt now, by the latest reading."""
+    def _record_recent(self, values: Iterable[str]) -> None:
+        """Record values as learnt now, by the latest reading."""
         now = self._clock()
         for value in values:
             self._recent.pop(value, None)
             self._recent[value] = _Learnt(now, self._readings)
 
     def _drop(self, values: Iterable[str]) -> set[str]:
-        """Forget values, and return those of them that counted."""
+        """Forget values, and return those that were effective."""
         dropped = self._effective(values)
         for value in [*values]:
             del self._recent[value]
@@ -260,7 +261,7 @@ class Secrets:
         self._version += bool(new or forgotten or is_other)
 
     def _effective(self, values: Iterable[str]) -> set[str]:
-        """Return those of some values that are secret."""
+        """Return the values that are effectively secret."""
         return {value for value in values if self.knows(value)}
 
     def _counts(self, value: str) -> bool:
@@ -268,11 +269,11 @@ class Secrets:
 
 
 SECRETS = Secrets()
-"""Those of this process."""
+"""The secrets of this process."""
 
 
 def _pieces(value: str) -> Iterator[str]:
-    """Yield a value and, where it has several lines, each that says something by itself."""
+    """Yield a value and, if it has several lines, each line that is significant alone."""
     yield value.strip()
     lines = [line.strip() for line in value.splitlines()]
     if len(lines) > 1:

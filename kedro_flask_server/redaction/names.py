@@ -1,4 +1,4 @@
-"""Which names say that what they name is secret: of variables, parameters, options, headers."""
+"""Decides which names of variables, parameters, options and headers denote a secret."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_CACHED_CHARS = 100
 _WORD_BEGINS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _SEPARATORS = re.compile(r"[^a-z0-9]+")
 
-# A name is looked at as ``_words_of_it_``.
+# Names are matched in the form ``_words_of_it_``.
 _SECRET = re.compile(
     r"passw(?:or)?d|passwort|pass_?phrase|passcode|secret(?!ar)|credential|token(?!i[sz])"
     r"|_creds?_|pwd_|_jwt_|_pw_|_pat_|_dsn_$|_auth_$|_auth_config_$|_authorization_|_cookies?_$"
@@ -21,7 +21,7 @@ _SECRET = re.compile(
     r"|(?:api|access|private|signing|encryption|account|auth|secret)_?keys?_|_key_$"
 )
 
-# What a name says something about, such as how many tokens there are, is another thing.
+# Words that turn a name into a property of a secret, such as a number of tokens.
 _ABOUT = words_of(
     """
     age alg algorithm arn audience backend bucket budget bytes chars class column columns cost count
@@ -52,7 +52,7 @@ _WORKING_DIRECTORIES = frozenset({"PWD", "OLDPWD"})
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a name says that what it names is secret.
+    """Return whether a name denotes a secret.
 
     Args:
         name: Such as ``DB_PASS``, ``apiKey``, ``--token`` or ``Set-Cookie``.
@@ -61,7 +61,7 @@ def is_secret_name(name: str) -> bool:
 
 
 def is_number_of_tokens(name: str, value: object) -> bool:
-    """Return whether a value tells how many tokens there are, and not which."""
+    """Return whether a value is a number of tokens, not a token."""
     is_number = isinstance(value, (int, float)) or (isinstance(value, str) and value.isdigit())
     return is_number and name.casefold().endswith("tokens")
 
@@ -74,7 +74,7 @@ def _is_short_secret(name: str) -> bool:
 def _is_secret(name: str) -> bool:
     if name in _WORKING_DIRECTORIES:
         return False
-    # To fold the case tells no letters apart that `re.IGNORECASE` does not.
+    # Case folding maps exactly the letters that `re.IGNORECASE` does.
     words = _SEPARATORS.sub("_", f"_{_WORD_BEGINS.sub('_', name).casefold()}_")
     if not _SECRET.search(words) or _HARMLESS.search(words[-_MAX_CACHED_CHARS:]):
         return False

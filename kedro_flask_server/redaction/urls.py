@@ -1,4 +1,4 @@
-"""URLs in texts, without what they may hold that is secret."""
+"""Redacts URLs in texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 from kedro_flask_server.redaction.words import REDACTED
 
-# What follows a URL's scheme, as far as Kedro takes it for the URL (``kedro.io.core``).
+# The rest of a URL after its scheme, as Kedro recognises it (``kedro.io.core``).
 _REST = re.compile(r"(?<=[A-Za-z0-9+.-]://)[^\s'\"<>)\]]+")
 
 _USER_INFO = re.compile(r"://[^/?#@\s]*(?:@[^/?#@\s]*)*@")
@@ -16,7 +16,7 @@ _AUTHORITY_ENDS = re.compile(r"[/?#]")
 
 _ANCHOR = re.compile(r"[\w.~:/!%+,;-]{1,120}")
 _WORDS = re.compile(r"[^A-Za-z0-9]+")
-# As a word of an anchor, what is longer and has both letters and digits is made by no person.
+# Longer words with letters and digits in an anchor are taken to be generated.
 _MAX_MIXED_CHARS = 12
 _MAX_WORD_CHARS = 40
 
@@ -24,8 +24,8 @@ _MAX_WORD_CHARS = 40
 def redact_urls(text: str) -> str:
     """Return text whose URLs have lost their user info, their query, and most fragments.
 
-    A fragment stays that names a place in a page, as those of links to documentation do: one of
-    a URL without user info that assigns nothing and does not look like a token.
+    A fragment that names a place in a page stays, as in links to documentation: that of a URL
+    without user info which assigns nothing and does not look like a token.
 
     Args:
         text: Any text.
@@ -34,15 +34,15 @@ def redact_urls(text: str) -> str:
 
 
 def redact_user_info(text: str) -> str:
-    """Return text whose URLs have lost their user info alone."""
+    """Return text whose URLs have lost only their user info."""
     return _USER_INFO.sub(f"://{REDACTED}@", text) if "://" in text else text
 
 
 def passwords_in(url: str) -> Iterator[str]:
-    """Yield the password of a URL, or the user where there is no password, however written.
+    """Yield the password of a URL, or the user if it has no password, in each written form.
 
     Args:
-        url: Any text; one that is no URL with user info has none.
+        url: Any text; nothing is yielded unless it is a URL with user info.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or not scheme.isprintable() or " " in scheme:

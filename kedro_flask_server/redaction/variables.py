@@ -1,8 +1,7 @@
-"""What of an environment variable is secret.
+"""Finds the secrets in environment variables.
 
-That a variable's name says so is a guess. What it holds is no secret if it says nothing by itself:
-a path, a number, a word that everybody uses. Of credentials nothing is guessed, and none of this
-counts.
+A secret name is only a guess. A value that is insignificant alone is not secret: a path, a number,
+a common word. This does not apply to credentials, which are certain.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ from kedro_flask_server.redaction.names import is_secret_name
 from kedro_flask_server.redaction.urls import passwords_in
 from kedro_flask_server.redaction.words import words_of
 
-# Of 8 characters and more: shorter values are never looked for. To leave one of these out of
-# every line would hide what a server, a database or Kedro itself says, and guards nothing: each is
-# among the first that are tried. Environments and states, products and their default users,
-# Kedro's vocabulary.
+# Of 8 characters and more: shorter values are never looked for. Redacting one of these in every
+# line would hide messages of servers, databases or Kedro, and protects nothing: each is among the
+# first guesses of an attacker. Environments and states, products and their default users, Kedro's
+# vocabulary.
 _COMMON_WORDS = words_of(
     """
     production development acceptance integration localhost loopback
@@ -40,34 +39,34 @@ _NUMBER = re.compile(
     r"|\d{4}-\d\d-\d\d(?:[T ][\d:.]{5,15}(?:Z|[+-]\d\d:?\d\d)?)?",  # dates and times
     re.IGNORECASE,
 )
-_MAX_DIGITS = 15  # what has more is an identifier
+_MAX_DIGITS = 15  # a longer one is an identifier
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]{0,30}://", re.IGNORECASE)
 _MAX_PATHS = 100
 
 
 def secrets_of_variable(name: str, value: str) -> Iterator[str]:
-    """Yield what may be secret of a variable: the password of a URL, else all that it holds.
+    """Yield the possible secrets of a variable: the password of a URL, else its whole value.
 
     Args:
         name: The variable's name.
-        value: What it holds.
+        value: Its value.
     """
     if _URL.match(value):
         yield from passwords_in(value)
         if is_secret_name(name):
             yield from _secrets_in_query(value)
-        if "webhook" not in name.casefold():  # whose path is what is secret
+        if "webhook" not in name.casefold():  # its path is the secret
             return
     if is_secret_name(name):
         yield value
 
 
 def is_plain(value: str) -> bool:
-    """Return whether a value is no secret, whatever the name of its variable says.
+    """Return whether a value is not secret, whatever the name of its variable.
 
     Args:
-        value: What a variable holds.
+        value: The value of a variable.
     """
     return (
         value.casefold() in _COMMON_WORDS
@@ -77,14 +76,14 @@ def is_plain(value: str) -> bool:
 
 
 def _is_path(value: str) -> bool:
-    """Return whether a value names what is there, in one path or a list of them."""
+    """Return whether a value is an existing path, or a list of them."""
     if not (os.sep in value or value.startswith("~")):
         return False
     try:
         paths = [Path(each).expanduser() for each in value.split(os.pathsep)[:_MAX_PATHS] if each]
         is_list = all(each.is_absolute() for each in paths)
         return any(each.exists() for each in paths) if is_list else Path(value).exists()
-    except (OSError, RuntimeError, ValueError):  # no path, or no user's home
+    except (OSError, RuntimeError, ValueError):  # not a path, or an unknown user's home
         return False
 
 
@@ -93,5 +92,5 @@ def _secrets_in_query(url: str) -> Iterator[str]:
         query = urlsplit(url).query
     except ValueError:
         return
-    for _, value in parse_qsl(query):  # such as the signature of an address that was shared
+    for _, value in parse_qsl(query):  # such as the signature of a shared URL
         yield value

@@ -1,7 +1,7 @@
-"""What stands for a secret in a text, and lists of words."""
+"""The replacement of secrets in a text, and a helper for lists of words."""
 
 REDACTED = "<redacted>"
-"""As Kedro has it (``kedro.io.core``)."""
+"""As in Kedro (``kedro.io.core``)."""
 
 
 def words_of(text: str) -> frozenset[str]:

@@ -1,1 +1,1 @@
-"""Runs: what is asked for, what became of it, and who executes it. No Flask in here."""
+"""Runs: their admission, execution and results. No Flask in here."""

@@ -20,11 +20,11 @@ class Admission:
     """Stores a new run and, where a slot is free, starts it; its decision is stored once."""
 
     def __init__(self, store: RunStore, dispatcher: Dispatcher, config: ServerConfig) -> None:
-        """Take what it needs.
+        """Prepare.
 
         Args:
-            store: Where the runs go.
-            dispatcher: Has the slots, and starts runs.
+            store: Stores the runs.
+            dispatcher: Reserves slots, and starts runs.
             config: ``workers``, ``max_queued`` and ``idempotency_hours``.
         """
         self._store = store
@@ -44,23 +44,23 @@ class Admission:
         waiter: Waiter,
         is_held: bool,
     ) -> Run:
-        """Store a run as queued or running, or find the one that was sent with the same key.
+        """Store a run as queued or running, or find an earlier one with the same key.
 
         Args:
             request: What to run.
             key: An idempotency key.
-            submitter: The caller who sends it.
+            submitter: The caller who submits it.
             server_id: This server.
-            waiter: Is attached to the run before that can end.
+            waiter: Attached to the run before that can end.
             is_held: Whether no other server may claim it.
 
         Returns:
             The run, stored.
 
         Raises:
-            QuotaError: If the submitter has as many runs as they may.
-            ServerBusyError: If as many runs are queued as may.
-            KeyReusedError: If the key was sent before, with another request.
+            QuotaError: If the submitter has reached a quota.
+            ServerBusyError: If the queue is full.
+            KeyReusedError: If the key was used before, with another request.
             KeyInUseError: If a request with the key is being admitted now.
             StoreUnavailableError: If the store cannot be reached.
         """
@@ -91,7 +91,7 @@ class Admission:
             self._dispatcher.wake()
         if key is None or run.status.is_final:
             return run
-        waiter.attach(run.run_id)  # it may be one that was sent before, and end in this moment
+        waiter.attach(run.run_id)  # an earlier run may end at this moment
         return replace(self._get(run.run_id), is_replay=run.is_replay)
 
     def _get(self, run_id: str) -> Run:

@@ -1,4 +1,4 @@
-"""Stores how runs ended, as soon as that can be done."""
+"""Stores the ends of runs as soon as possible."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _UNRECORDABLE_AFTER_S = 3.0
 
 
 class Completion:
-    """Stores the ends of runs, and keeps those that cannot be stored now."""
+    """Stores the ends of runs, and holds those that cannot be stored now."""
 
     def __init__(
         self,
@@ -35,7 +35,7 @@ class Completion:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what it needs.
+        """Prepare.
 
         Args:
             store: Where the ends go.
@@ -53,11 +53,11 @@ class Completion:
         self._clock = clock
 
     def record(self, execution: Execution, outcome: RunOutcome) -> bool:
-        """Store how a run ended, and free its slot; where that cannot be done now, keep the end.
+        """Store the end of a run, and free its slot; hold the end if it cannot be stored now.
 
         Args:
             execution: The run.
-            outcome: How it ended.
+            outcome: Its outcome.
 
         Returns:
             Whether it is stored.
@@ -67,7 +67,7 @@ class Completion:
         try:
             ended = self._store.finish(execution.run, outcome, pending)
             ended = ended or self._end_without_row(execution, outcome)
-        except Exception as error:  # the slot must be free again, and the run have its end
+        except Exception as error:  # the slot must be freed and the run must end, whatever happens
             self._recorder.restore(run_id, pending)
             self._log_failure(run_id, error)
             self._executions.keep_unrecorded(execution, outcome)
@@ -86,7 +86,7 @@ class Completion:
             logger.error("The end of run %s could not be stored", run_id, exc_info=error)
 
     def _end_without_row(self, execution: Execution, outcome: RunOutcome) -> Run | None:
-        """Return a run as it ended whose row is gone; None where it has another end there."""
+        """Return an ended run whose row is gone; None if the row has another end."""
         run_id = execution.run_id
         if self._store.get(run_id) is not None:
             logger.warning("Run %s has another end in the store", run_id)
@@ -105,10 +105,10 @@ class Completion:
         )
 
     def retry(self) -> None:
-        """Try again to store the ends that could not be stored."""
+        """Retry to store the ends that could not be stored."""
         can_store = True
         for each in self._executions.unrecorded():
-            # Where one cannot be stored, nor could the others, and each would take seconds.
+            # If one cannot be stored, the others cannot either, and each would take seconds.
             can_store = can_store and self.record(each.execution, each.outcome)
             if not can_store and self._clock() - each.since > _UNRECORDABLE_AFTER_S:
                 self._waiters.wake(each.execution.run_id, is_unrecordable=True)

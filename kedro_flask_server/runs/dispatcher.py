@@ -1,4 +1,4 @@
-"""Claims queued runs as slots become free, and has them executed."""
+"""Claims queued runs as slots become free, and starts them."""
 
 from __future__ import annotations
 
@@ -29,11 +29,10 @@ from kedro_flask_server.store import ClaimedRun, RunStore
 
 logger = logging.getLogger(__name__)
 
-# How often it looks for runs that other servers have queued.
+# How often to look for runs that other servers have queued.
 _POLL_S = 0.5
 
-# How often it compares what it executes with what the store takes it to execute: no answer of the
-# store takes longer.
+# How often to compare the executing runs with those in the store, which always responds faster.
 _CHECK_EVERY_S = 5.0
 
 
@@ -54,11 +53,11 @@ class Dispatcher:
         """Prepare; `start` begins.
 
         Args:
-            store: Has the queue.
+            store: The store with the queue.
             executor: Executes the runs.
-            executions: Has the slots.
+            executions: The slots.
             completion: Stores the ends.
-            lease: Says by which id the store knows this server.
+            lease: The registration of this server.
             recorder: Stores the events of the runs.
             config: ``concurrency`` and ``run_timeout_s``.
         """
@@ -70,11 +69,11 @@ class Dispatcher:
         self._recorder = recorder
         self._config = config
         self._wake = threading.Event()
-        # Of this server's runs; for those of others it looks from time to time.
+        # Set by runs of this server; runs of others are found periodically.
         self._may_be_queued = False
         self._is_stopping = False
         self._check_at = 0.0
-        # The runs that the store takes to execute here, and that did not at the last look.
+        # The runs that the store, but not this server, had as executing at the last look.
         self._unknown: set[str] = set()
         self._thread = BackgroundThread(self._work, name="kedro-dispatcher")
 
@@ -92,7 +91,7 @@ class Dispatcher:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """Claim no more runs; those that execute go on."""
+        """Stop claiming runs; executing runs continue."""
         self._is_stopping = True
         self._executions.stop_starting()
         self._wake.set()
@@ -100,7 +99,7 @@ class Dispatcher:
         self._executor.stop_accepting()
 
     def wake(self) -> None:
-        """Look for queued runs now: there is one."""
+        """Look for queued runs now."""
         self._may_be_queued = True
         if self._executions.has_free_slot():  # otherwise the run that frees one does so
             self._wake.set()
@@ -110,7 +109,7 @@ class Dispatcher:
         """Reserve a slot for a run that is about to be stored, if one is free.
 
         Args:
-            request: What is to run. A pipeline with a limit of its own waits for its turn.
+            request: What to run. Pipelines with a limit of their own are queued instead.
 
         Yields:
             Whether a slot is reserved.
@@ -126,7 +125,7 @@ class Dispatcher:
                     self._wake.set()
 
     def execute(self, claimed: ClaimedRun, server_id: str) -> bool:
-        """Have a run executed for which a slot is reserved.
+        """Execute a run for which a slot is reserved.
 
         Args:
             claimed: The run.
@@ -138,14 +137,14 @@ class Dispatcher:
         run = claimed.run
         execution = self._execution_of(run, server_id)
         self._executions.add(execution)
-        # The claim took longer than the lease allows, or the server stops.
+        # The claim took longer than the lease allows, or the server is stopping.
         if not self._executions.may_start():
             self._requeue(execution)
             return False
         report = self._recorder.open(run.run_id, server_id, after=claimed.event_id)
         try:
             future = self._executor.submit(run.run_id, run.request, report)
-        except RuntimeError:  # the interpreter is about to end, and waits for those that execute
+        except RuntimeError:  # the interpreter is exiting, and waits for executing runs
             self._is_stopping = True
             self._executions.stop_starting()
             self._requeue(execution)
@@ -154,11 +153,11 @@ class Dispatcher:
         return True
 
     def cancel(self, run_id: str) -> None:
-        """Ask a run to stop; one that does not execute here is left alone."""
+        """Ask a run to stop; ignored if it does not execute here."""
         self._executor.stop(run_id, StopReason.CANCEL, "The run was cancelled.")
 
     def stop_overdue(self) -> None:
-        """Ask the runs to stop that have taken longer than they may."""
+        """Ask the runs to stop that have exceeded their timeout."""
         now = time.monotonic()
         for each in self._executions.executing():
             if each.ends_at is not None and now >= each.ends_at:
@@ -166,7 +165,7 @@ class Dispatcher:
                 self._executor.stop(each.run_id, StopReason.TIMEOUT, message)
 
     def give_up(self) -> list[str]:
-        """Record that the server stopped before the runs ended that still execute.
+        """Record that the server stopped before the end of the runs that still execute.
 
         Returns:
             Their ids.
@@ -174,7 +173,7 @@ class Dispatcher:
         executing = self._executions.executing()
         for each in executing:
             if not self._completion.record(each, _stopped(each)):
-                break  # nor could the others be stored, and each would take seconds
+                break  # the others could not be stored either, and each would take seconds
         return [each.run_id for each in executing]
 
     def _work(self) -> None:
@@ -183,7 +182,7 @@ class Dispatcher:
             self._wake.clear()
             with self._logged_failures():
                 self._requeue_unstarted()
-                # Where nothing has happened here, to look takes less than to claim nothing.
+                # Without news here, looking is cheaper than a claim that finds nothing.
                 if is_woken or self._store.queue.has_any():
                     self._start_all()
 
@@ -193,14 +192,14 @@ class Dispatcher:
             yield
         except StoreUnavailableError as error:
             self._lease.record_failure(error)
-        except Exception:  # the queue must go on, whatever one run brings with it
+        except Exception:  # the queue must continue, whatever a run does
             logger.exception("A queued run could not be started")
 
     def _start_all(self) -> None:
-        """Start the queued runs for which there are slots."""
+        """Start queued runs while there are free slots."""
         while self._executions.reserve():
             try:
-                # A run that is queued from now on sets it again.
+                # Runs queued from now on set it again.
                 self._may_be_queued = False
                 if self._start_one():  # there may be more
                     self._may_be_queued = True
@@ -210,7 +209,7 @@ class Dispatcher:
                 return
 
     def _start_one(self) -> bool:
-        """Start the run whose turn it is, and return whether there was one."""
+        """Start the next run, and return whether there was one."""
         server_id = self._lease.server_id
         if server_id is None:
             return False
@@ -218,14 +217,14 @@ class Dispatcher:
         return claimed is not None and self.execute(claimed, server_id)
 
     def _requeue_unstarted(self) -> None:
-        """Put back the runs that the store has as claimed, because its answer was lost."""
+        """Requeue runs that are claimed in the store, but whose claim was lost on the way here."""
         server_id = self._lease.server_id
         now = time.monotonic()
         if now < self._check_at or server_id is None:
             return
         self._check_at = now + _CHECK_EVERY_S
         unknown = {*self._store.queue.running_at(server_id)} - self._executions.in_hand
-        # One that is being claimed now has its answer by the next look, or has lost it.
+        # A claim in progress has arrived, or is lost, by the next look.
         for run_id in unknown & self._unknown:
             self._store.queue.requeue(run_id, server_id)
         self._unknown = unknown
@@ -255,7 +254,7 @@ class Dispatcher:
                 outcome = _failure_of_the_server(execution, fault)
             else:
                 outcome = future.result()
-            # This thread starts the next run, too: another one would have to be woken.
+            # This thread starts the next run, too, which saves waking another.
             with self._logged_failures():
                 self._completion.record(execution, outcome)
                 if self._may_be_queued:
@@ -265,7 +264,7 @@ class Dispatcher:
         return record_and_go_on
 
     def _wake_for_limited(self) -> None:
-        if self._config.concurrency:  # the store knows which run had to wait for this one's end
+        if self._config.concurrency:  # the store knows which run was waiting for this one's end
             self._wake.set()
 
 

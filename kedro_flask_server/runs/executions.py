@@ -1,4 +1,4 @@
-"""The runs that this server has in hand, and the slots that they take."""
+"""The runs in hand at this server, and their slots."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kedro_flask_server.runs.lease import ServerLease
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """A run while it executes here; times are monotonic, in seconds."""
+    """A run that executes here; times are monotonic, in seconds."""
 
     run: Run
     server_id: str
@@ -38,7 +38,7 @@ class UnrecordedEnd:
 
     Attributes:
         execution: The run.
-        outcome: How it ended.
+        outcome: Its outcome.
         since: When it ended, by the monotonic clock, in seconds.
     """
 
@@ -70,7 +70,7 @@ class Executions:
         self._is_stopping = False
 
     def may_start(self) -> bool:
-        """Return whether runs may start here, if there is a free slot."""
+        """Return whether runs may start here, given a free slot."""
         return not self._is_stopping and self._lease.may_start()
 
     def has_free_slot(self) -> bool:
@@ -78,20 +78,20 @@ class Executions:
         return len(self._executing) + self._reserved < self._slots and self.may_start()
 
     def reserve(self) -> bool:
-        """Reserve a slot, if a run may start now; return whether that is done."""
+        """Reserve a slot if a run may start now; return whether it is reserved."""
         with self._changed:
             is_free = self.has_free_slot()
             self._reserved += is_free
         return is_free
 
     def release(self) -> None:
-        """Free a slot that was reserved."""
+        """Free a reserved slot."""
         with self._changed:
             self._reserved -= 1
             self._changed.notify_all()
 
     def add(self, execution: Execution) -> None:
-        """Add a run that is to execute, for which a slot is reserved."""
+        """Add a run that will execute in a reserved slot."""
         with self._changed:
             self._executing[execution.run_id] = execution
             self._lease.set_executing(True)
@@ -110,7 +110,7 @@ class Executions:
             self._unrecorded.setdefault(execution.run_id, end)
 
     def drop_unrecorded(self, run_id: str) -> None:
-        """Drop the end of a run: it is stored."""
+        """Drop the end of a run once it is stored."""
         with self._changed:
             self._unrecorded.pop(run_id, None)
 
@@ -147,7 +147,7 @@ class Executions:
             timeout_s: How many seconds to wait at most.
 
         Returns:
-            Whether it came to that.
+            Whether that happened in time.
         """
         with self._changed:
             return self._changed.wait_for(

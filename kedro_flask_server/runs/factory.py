@@ -1,4 +1,4 @@
-"""Puts the parts of `RunService` together."""
+"""Assembles `RunService` from its parts."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ def create_run_service(
     maintenance_tasks: Sequence[MaintenanceTask] = (),
     fingerprint: Callable[[Iterable[str]], str | None] = lambda sources: None,
 ) -> RunService:
-    """Return the service of a store and an executor, with all its parts.
+    """Return the run service of a store and an executor.
 
     Args:
-        store: Keeps the runs.
+        store: Stores the runs.
         executor: Executes them.
         config: The settings of the server.
-        maintenance_tasks: What else is to be done from time to time while the store is open.
-        fingerprint: Returns, of Python source files, what a snapshot of the project depends on;
-            None where that cannot be told.
+        maintenance_tasks: Further periodic work while the store is open.
+        fingerprint: Returns the fingerprint of a snapshot's sources, from its Python source files;
+            None where there is none.
     """
     waiters, event_waiters = Waiters(), Waiters()
     lease = ServerLease(

@@ -1,4 +1,4 @@
-"""Runs as they are stored: found, listed, watched."""
+"""Stored runs: retrieval, lists, and waiting for events and ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kedro_flask_server.store import RunStore
 
 
 class RunHistory:
-    """Shows the runs of the store, and waits for what is still to come of them."""
+    """Retrieves runs from the store, and waits for their events and ends."""
 
     def __init__(
         self,
@@ -26,14 +26,14 @@ class RunHistory:
         waiters: Waiters,
         event_waiters: Waiters,
     ) -> None:
-        """Take the parts.
+        """Prepare.
 
         Args:
-            store: Keeps the runs.
-            lifecycle: Starts and ends what executes runs.
-            waiting: Has clients wait.
-            waiters: Who waits for the end of runs.
-            event_waiters: Who waits for events of runs.
+            store: Stores the runs.
+            lifecycle: The lifecycle of the executor and threads.
+            waiting: Limits waiting clients.
+            waiters: The requests that wait for the end of runs.
+            event_waiters: The requests that wait for events of runs.
         """
         self._store = store
         self._lifecycle = lifecycle
@@ -45,7 +45,7 @@ class RunHistory:
         """Return a run.
 
         Raises:
-            UnknownRunError: If there is none of that id in this project and environment.
+            UnknownRunError: If there is no such run in this project and environment.
         """
         self._lifecycle.server_id()
         run = self._store.get(run_id)
@@ -62,10 +62,10 @@ class RunHistory:
             is_gone: As for `submit`.
 
         Returns:
-            The run as it is then.
+            The run after the wait.
 
         Raises:
-            UnknownRunError: If there is none of that id.
+            UnknownRunError: If there is no such run.
         """
         if timeout_s <= 0:
             return self.get(run_id)
@@ -85,13 +85,13 @@ class RunHistory:
     ) -> RunPage:
         """Return summaries of runs of this project and environment, the newest first.
 
-        The request of a summary says the pipelines alone, and its error has no traceback.
+        The request of a summary has the pipelines alone, and its error no traceback.
 
         Args:
             wanted: Which runs.
-            limit: How many at most; fewer where they are large.
-            cursor: ``next`` of the page before.
-            include: What is returned of them besides.
+            limit: The maximum number of runs; fewer are returned if they are large.
+            cursor: ``next`` of the previous page.
+            include: What to add to the summaries.
         """
         self._lifecycle.server_id()
         return self._store.page(wanted, limit=limit, cursor=cursor, include=include)
@@ -105,21 +105,21 @@ class RunHistory:
         kind: EventType | None = None,
         wait_s: float = 0,
     ) -> EventPage:
-        """Return what has happened in a run, in order.
+        """Return a page of a run's events, in order.
 
         Args:
             run_id: The run.
             after: The id after which the events begin.
-            limit: How many at most.
-            kind: Those of this type; None for all.
-            wait_s: How many seconds to wait for the first.
+            limit: The maximum number of events.
+            kind: Events of this type; None for all.
+            wait_s: How many seconds to wait for the first event.
 
         Returns:
-            A page; it may be empty where the run has not ended.
+            A page; it may be empty if the run has not ended.
 
         Raises:
             UnknownRunError: If there is no such run.
-            ServerStoppingError: If the server stops while there is nothing to return.
+            ServerStoppingError: If the server stops while there are no events to return.
         """
         self._lifecycle.server_id()
         ends_at = time.monotonic() + wait_s

@@ -36,10 +36,10 @@ class MaintenanceTask(Protocol):
     """Periodic work of another part; it may raise `StoreUnavailableError`."""
 
     def flush(self) -> None:
-        """Store what has come up since the last time."""
+        """Store what is pending."""
 
     def purge(self, before: datetime) -> None:
-        """Delete what is older than a time."""
+        """Delete records before a time."""
 
 
 class Housekeeper:
@@ -63,10 +63,10 @@ class Housekeeper:
         Args:
             store: The store.
             config: ``keep_runs``, ``keep_days`` and ``idempotency_hours``.
-            lease: Is renewed.
+            lease: The lease to renew.
             dispatcher: Stops runs.
-            executions: Has the runs that execute here.
-            completion: Tries again to store their ends.
+            executions: The runs that execute here.
+            completion: Retries to store their ends.
             waiters: The requests that wait for runs.
             tasks: The periodic work of other parts.
             clock: Returns the time, in seconds, as `time.monotonic` does.
@@ -85,7 +85,7 @@ class Housekeeper:
         self._thread = BackgroundThread(self._work, name="kedro-housekeeper")
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def is_alive(self) -> bool:
@@ -93,7 +93,7 @@ class Housekeeper:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """End, when what is under way is done."""
+        """Stop after the current work."""
         self._stopped.set()
         self._thread.join()
         with suppress(StoreUnavailableError):
@@ -127,7 +127,7 @@ class Housekeeper:
                 self._due_at[work] = now
 
     def _deliver_changes_of_others(self) -> None:
-        """Stop the runs that were cancelled at other servers; wake those who wait for theirs."""
+        """Stop runs that other servers have cancelled; wake requests for runs that ended there."""
         executing = self._executions.executing_ids
         server_id = self._lease.server_id
         if executing and server_id is not None:

@@ -1,4 +1,4 @@
-"""The registration of this server in the store, and the lease that keeps it."""
+"""The registration of this server in the store, and its lease."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from kedro_flask_server.workers.killing import kill_what_is_left
 logger = logging.getLogger(__name__)
 
 LEASE_LOST = 70
-"""The exit code of a server that lost its lease, and its runs (EX_SOFTWARE of sysexits.h)."""
+"""The exit code of a server that lost its lease and its runs (EX_SOFTWARE of sysexits.h)."""
 
 # The part of a lease after which a server that could not renew it is ended.
 _USABLE = 0.9
 
-# Within which every server finds out that it is missing in the store: none is reaped before.
+# How soon each server notices that the store no longer knows it: none is reaped before.
 _RETURN_WITHIN_S = 10.0
 
 
 class ServerLease:
     """Keeps this server registered in the store by renewing a lease.
 
-    Once its lease is over, servers on other machines take this one for dead, and its runs for
-    lost. So that no lost run goes on writing, a process that executes runs is ended before: by
-    the kernel's timer, since a node may hold Python's lock, or the process be stopped. Where all
-    servers are on this machine the lease does not matter: there, the process shows.
+    Once the lease is over, servers on other machines consider this one dead, and its runs lost. So
+    that no lost run goes on writing, a process that executes runs is ended before: by the kernel's
+    timer, since a node may hold the GIL, or the process may be suspended. If all servers are on
+    this machine the lease does not matter: there, the process itself is checked.
     """
 
     def __init__(
@@ -49,9 +49,9 @@ class ServerLease:
 
         Args:
             store: The store.
-            lease_s: For how many seconds a lease is given.
-            renew_lease: Has the runs end that execute in other processes, unless it is called
-                again within as many seconds; after None, never.
+            lease_s: The duration of a lease, in seconds.
+            renew_lease: Limits runs in other processes to so many seconds after its last call; None
+                for no limit.
             in_hand: Returns the runs that execute here, or that a client waits for here.
             on_return: Called when this server is registered again.
             clock: Returns the time, in seconds, as `time.monotonic` does.
@@ -94,10 +94,10 @@ class ServerLease:
         self.reap_dead_servers()
 
     def renew_if_due(self) -> None:
-        """Renew the lease where it is time, or where the store could not be reached before.
+        """Renew the lease if it is due, or if the store could not be reached before.
 
         Raises:
-            StoreUnavailableError: If that cannot be done now.
+            StoreUnavailableError: If it cannot be renewed now.
         """
         if self._server is None:
             self.register()
@@ -116,7 +116,7 @@ class ServerLease:
         """Register this server again in a store that does not know it.
 
         Either others have reaped it, and its runs are lost, or the database was replaced or
-        restored: then it goes on under its id, with the runs that it executes.
+        restored: then it keeps its id and the runs that it executes.
         """
         in_hand = self._in_hand()
         generation = self._store.generation
@@ -139,10 +139,10 @@ class ServerLease:
         self._reap_from = self._clock() + _RETURN_WITHIN_S
 
     def reap_dead_servers(self) -> None:
-        """Record what became of the runs of servers that are dead.
+        """Record the end of the runs of dead servers.
 
         Raises:
-            StoreUnavailableError: If that cannot be done now.
+            StoreUnavailableError: If that cannot be recorded now.
         """
         this = self._server
         if this is None or self._clock() < self._reap_from:
@@ -152,7 +152,7 @@ class ServerLease:
             if server == this or not server.is_dead(this, is_lease_over=is_lease_over):
                 return False
             if server.machine == this.machine:
-                kill_what_is_left(server.process)  # or it would go on with what is lost
+                kill_what_is_left(server.process)  # otherwise it would go on with lost runs
             return True
 
         try:
@@ -167,7 +167,7 @@ class ServerLease:
         """Remove this server from the store.
 
         Raises:
-            StoreUnavailableError: If that cannot be done now; other servers reap it, then.
+            StoreUnavailableError: If it cannot be removed now; other servers reap it then.
         """
         if self._server is not None:
             self._store.servers.unregister(self._server.server_id)
@@ -186,7 +186,7 @@ class ServerLease:
             self._set_timer()
 
     def record_failure(self, error: StoreUnavailableError) -> None:
-        """Record that the store could not be reached, and log it the first time."""
+        """Record that the store could not be reached; log the first failure."""
         if self.fault is None:
             logger.error("%s", error)
             if self._executes and not self._store.is_local:
@@ -211,8 +211,8 @@ class ServerLease:
     def _set_timer(self) -> None:
         if self._store.is_local or not hasattr(signal, "setitimer"):
             return
-        # SIGALRM ends a process that has not chosen to handle it, whatever its threads do; of one
-        # that was stopped, before its threads go on.
+        # Unhandled SIGALRM ends a process, whatever its threads do; a suspended one before its
+        # threads continue.
         if self._executes:
             remaining_s = max(self._remaining_s(), 0.001)
             signal.setitimer(signal.ITIMER_REAL, remaining_s)

@@ -1,4 +1,4 @@
-"""The start and the end of what executes runs, and whether it works meanwhile."""
+"""The lifecycle of everything that executes runs, and its health."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 
 class Lifecycle:
-    """Starts the threads and processes of runs with the first need of them, and ends them."""
+    """Starts the threads and processes of runs on first use, and stops them."""
 
     def __init__(
         self,
@@ -39,20 +39,20 @@ class Lifecycle:
         waiters: Waiters,
         event_waiters: Waiters,
     ) -> None:
-        """Take the parts; nothing starts yet.
+        """Prepare; nothing starts yet.
 
         Args:
-            store: Keeps the runs.
+            store: Stores the runs.
             executor: Executes them.
             config: The settings of the server.
             lease: Registers this server.
-            executions: Has the runs that execute here.
+            executions: The runs that execute here.
             completion: Stores their ends.
             dispatcher: Claims queued runs.
             recorder: Stores their events.
             housekeeper: Does the periodic maintenance.
-            waiters: Who waits for the end of runs.
-            event_waiters: Who waits for events of runs.
+            waiters: The requests that wait for the end of runs.
+            event_waiters: The requests that wait for events of runs.
         """
         self._store = store
         self._executor = executor
@@ -69,14 +69,14 @@ class Lifecycle:
         self._is_started = False
         self._is_about_to_stop = False
         self.is_stopping = False
-        """Whether runs are admitted no more."""
+        """Whether no more runs are admitted."""
         self.is_stopped = False
-        """Whether all has ended that executed here."""
+        """Whether all runs and threads here have ended."""
 
     def start(self) -> None:
-        """Open the store and begin to execute what is queued there; again, do nothing.
+        """Open the store and begin to execute queued runs; later calls do nothing.
 
-        A store that cannot be reached now is tried again, and `faults` says so.
+        A store that cannot be reached now is retried, and `faults` reports it.
 
         Raises:
             ServerSettingsError: If the store cannot be used at all.
@@ -98,7 +98,7 @@ class Lifecycle:
             atexit.register(self.drain, 0)
 
     def server_id(self) -> str:
-        """Start, if that has not been done, and return by which id the store knows this server.
+        """Start, if that has not been done, and return the id of this server in the store.
 
         Raises:
             ServerSettingsError: If the store cannot be used at all.
@@ -111,7 +111,7 @@ class Lifecycle:
         return server_id or ""
 
     def faults(self) -> dict[str, str]:
-        """Return why no runs can be admitted: what is at fault, and how; empty where they can."""
+        """Return why no runs can be admitted: fault by component; empty if they can."""
         if self._is_about_to_stop or self.is_stopping:
             return {"draining": "The server is stopping."}
         try:
@@ -132,9 +132,9 @@ class Lifecycle:
         return {"settings": wrong, **faults} if wrong else faults
 
     def dead_threads(self) -> list[str]:
-        """Return the names of the threads that have ended, though the server cannot do without.
+        """Return the names of required threads that have ended.
 
-        It asks neither the store nor the network, and waits for nothing.
+        It uses neither the store nor the network, and does not block.
         """
         if not self._is_started or self.is_stopping:
             return []
@@ -147,14 +147,14 @@ class Lifecycle:
         return [*dead, *self._executor.dead_threads()]
 
     def begin_to_stop(self) -> None:
-        """Have `faults` say that the server stops, so that no more is sent; it still works."""
+        """Make `faults` report that the server is stopping; it still admits runs."""
         self._is_about_to_stop = True
 
     def drain(self, timeout_s: float) -> bool:
-        """Admit no more runs and let those under way end, as `RunService.drain` says.
+        """Admit no more runs and let executing ones end, as described for `RunService.drain`.
 
         Args:
-            timeout_s: How many seconds the runs under way get.
+            timeout_s: How many seconds to wait for executing runs.
 
         Returns:
             Whether every run that had started here came to its own end.
@@ -181,7 +181,7 @@ class Lifecycle:
         self._recorder.stop()
         try:
             self._completion.retry()
-            # A server that is not to be found dead has no more ends to store.
+            # A server that must not be found dead has no more ends to store.
             if not cut_off and not self._executions.unrecorded():
                 self._lease.unregister()
         except StoreUnavailableError as error:

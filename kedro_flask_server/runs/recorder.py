@@ -15,10 +15,10 @@ from kedro_flask_server.store import PendingEvents, RunStore
 
 logger = logging.getLogger(__name__)
 
-# How often it stores events. A process that is killed loses those that came since.
+# How often to store events. A killed process loses those that came since.
 _EVERY_S = 0.2
 
-# After how long without a run it sleeps until a run wakes it.
+# After how long without a run the thread sleeps until the next.
 _AWAKE_S = 5.0
 
 
@@ -45,9 +45,9 @@ class Recorder:
         """Prepare; `start` begins.
 
         Args:
-            store: Where the events go.
+            store: Stores the events.
             waiters: The requests that wait for events of runs.
-            max_log_bytes: How many bytes of log are kept of each run.
+            max_log_bytes: The size of log to keep of each run.
         """
         self._store = store
         self._waiters = waiters
@@ -60,7 +60,7 @@ class Recorder:
         self._thread = BackgroundThread(self._work, name="kedro-recorder")
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def is_alive(self) -> bool:
@@ -68,7 +68,7 @@ class Recorder:
         return self._thread.is_alive()
 
     def stop(self) -> None:
-        """End, when all is stored that can be."""
+        """Stop, after storing what can be stored."""
         with self._changed:
             self._is_stopping = True
             self._changed.notify_all()
@@ -76,7 +76,7 @@ class Recorder:
         self._thread.join()
 
     def open(self, run_id: str, server_id: str, *, after: int) -> RunReport:
-        """Return the report of a run that is to execute.
+        """Return the report of a run that will execute.
 
         Args:
             run_id: The run.
@@ -92,7 +92,7 @@ class Recorder:
         return report
 
     def close(self, run_id: str) -> None:
-        """Forget a run, and drop the events that still come."""
+        """Remove a run, and drop its later events."""
         with self._changed:
             recording = self._recordings.pop(run_id, None)
         if recording is not None:
@@ -116,7 +116,7 @@ class Recorder:
             return recording.drain()
 
     def restore(self, run_id: str, pending: PendingEvents) -> None:
-        """Take pending events back that could not be stored."""
+        """Restore pending events that could not be stored."""
         with self._changed:
             recording = self._recordings.get(run_id)
             if recording is not None:
@@ -134,7 +134,7 @@ class Recorder:
                     self._is_asleep = True
                     self._changed.wait_for(lambda: self._recordings or self._is_stopping)
                     self._is_asleep = False
-            self._is_due.wait(_EVERY_S)  # outside: it is set by those that hold a report's lock
+            self._is_due.wait(_EVERY_S)  # outside the lock: holders of a report's lock set it
             self._is_due.clear()
             with self._changed:
                 is_stopping = self._is_stopping
@@ -145,7 +145,7 @@ class Recorder:
     def _drain_all(self) -> dict[str, PendingEvents]:
         batch = {}
         for run_id, recording in self._recordings.items():
-            # What comes after that which is stored with a run's end must not be stored before it.
+            # Later events must not be stored before those that are stored with a run's end.
             if not recording.is_ending:
                 pending = recording.drain()
                 recording.is_being_stored = bool(pending.events)
@@ -156,10 +156,10 @@ class Recorder:
         is_stored = True
         try:
             self._store.events.add(batch)
-        except StoreUnavailableError as error:  # the housekeeper finds out, and logs it
+        except StoreUnavailableError as error:  # the housekeeper notices, and logs it
             logger.debug("Events cannot be stored now: %s", error.reason)
             is_stored = False
-        except Exception:  # what cannot be stored must not keep the rest from it
+        except Exception:  # events that cannot be stored must not block the others
             logger.exception("Events of the runs %s are lost", ", ".join(batch))
         with self._changed:
             for run_id, pending in batch.items():

@@ -1,4 +1,4 @@
-"""What can be done with runs: the one interface to them."""
+"""The interface to runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from kedro_flask_server.store import RunStore
 
 
 class RunService(RunHistory):
-    """Admits runs, has them executed when their turn comes, and says how they are.
+    """Admits runs, has them executed in turn, and returns their state.
 
     Store and threads start with the first call that needs them. Methods that need the store raise
     `StoreUnavailableError` while it cannot be reached.
@@ -54,18 +54,18 @@ class RunService(RunHistory):
         event_waiters: Waiters,
         snapshots: Snapshots,
     ) -> None:
-        """Take the parts, which `create_run_service` makes.
+        """Prepare; use `create_run_service`.
 
         Args:
-            store: Keeps the runs.
+            store: Stores the runs.
             config: The settings of the server.
             lease: Registers this server.
-            lifecycle: Starts and ends what executes runs.
+            lifecycle: The lifecycle of the executor and threads.
             admission: Stores new runs.
-            dispatcher: Starts runs, and stops them.
-            waiting: Has clients wait.
-            waiters: Who waits for the end of runs.
-            event_waiters: Who waits for events of runs.
+            dispatcher: Starts and stops runs.
+            waiting: Limits waiting clients.
+            waiters: The requests that wait for the end of runs.
+            event_waiters: The requests that wait for events of runs.
             snapshots: Describes the project.
         """
         super().__init__(
@@ -82,7 +82,7 @@ class RunService(RunHistory):
         self._snapshots = snapshots
 
     def start(self) -> None:
-        """Open the store and begin to execute what is queued there, as `Lifecycle.start` does.
+        """Open the store and begin to execute queued runs, as `Lifecycle.start` does.
 
         Raises:
             ServerSettingsError: If the store cannot be used at all.
@@ -90,14 +90,14 @@ class RunService(RunHistory):
         self._lifecycle.start()
 
     def drain(self, timeout_s: float) -> bool:
-        """Admit no more runs and let those under way end.
+        """Admit no more runs and let executing ones end.
 
-        What is queued stays so, for the next start or another server; runs that clients wait for
-        here without a key are cancelled. What still executes when the time is over is recorded as
-        a failure, ``ServerStopped``: the process must end then.
+        Queued runs stay queued, for the next start or another server; runs without a key that
+        clients wait for here are cancelled. Runs that still execute after the timeout are recorded
+        as failures, ``ServerStopped``: the process must end then.
 
         Args:
-            timeout_s: How many seconds the runs under way get.
+            timeout_s: How many seconds to wait for executing runs.
 
         Returns:
             Whether every run that had started here came to its own end.
@@ -105,15 +105,15 @@ class RunService(RunHistory):
         return self._lifecycle.drain(timeout_s)
 
     def begin_to_stop(self) -> None:
-        """Have `faults` say that the server stops, so that no more is sent; it still works."""
+        """Make `faults` report that the server is stopping; it still admits runs."""
         self._lifecycle.begin_to_stop()
 
     def faults(self) -> dict[str, str]:
-        """Return why no runs can be admitted: what is at fault, and how; empty where they can."""
+        """Return why no runs can be admitted: fault by component; empty if they can."""
         return self._lifecycle.faults()
 
     def dead_threads(self) -> list[str]:
-        """Return the names of the threads that have ended, though the server cannot do without."""
+        """Return the names of required threads that have ended."""
         return self._lifecycle.dead_threads()
 
     def submit(
@@ -125,23 +125,23 @@ class RunService(RunHistory):
         submitter: Submitter = ANONYMOUS,
         is_gone: Callable[[], bool] = is_never,
     ) -> Run:
-        """Admit a run that need not be waited for.
+        """Admit a run, without the need to wait for its end.
 
         Args:
             request: What to run.
-            key: An idempotency key: the same one and the same request again are the same run.
+            key: An idempotency key: the same key and request again return the same run.
             wait_s: How many seconds to wait for its end, if a waiting slot is free.
-            submitter: The caller who sends it; keys count among their own.
-            is_gone: Tells whether the client is gone, whose waiting slot is free then.
+            submitter: The caller who submits it; keys are unique per submitter.
+            is_gone: Returns whether the client is gone, which frees its waiting slot.
 
         Returns:
-            The run, stored, as it was last seen.
+            The run, stored, as last seen.
 
         Raises:
-            QuotaError: If the submitter has as many runs as they may.
-            ServerBusyError: If as many runs are queued as may.
-            ServerStoppingError: If the server stops.
-            KeyReusedError: If the key was sent before, with another request.
+            QuotaError: If the submitter has reached a quota.
+            ServerBusyError: If the queue is full.
+            ServerStoppingError: If the server is stopping.
+            KeyReusedError: If the key was used before, with another request.
             KeyInUseError: If a request with the key is being admitted now.
         """
         with self._waiters.waiter() as waiter:
@@ -154,7 +154,7 @@ class RunService(RunHistory):
                 ends_at = monotonic_end(wait_s)
                 try:
                     seen = self._waiting.wait_for_admitted(run, waiter, ends_at, is_gone)
-                except StoreUnavailableError:  # it is admitted all the same
+                except StoreUnavailableError:  # it is admitted nevertheless
                     return run
         return replace(seen, is_replay=run.is_replay)
 
@@ -169,13 +169,13 @@ class RunService(RunHistory):
     ) -> Run:
         """Admit a run, and wait for its end.
 
-        Without a key, only this client knows of the run: should the server stop before it starts,
-        it is cancelled.
+        Without a key, only this client knows the run: if the server stops before it starts, it is
+        cancelled.
 
         Args:
             request: What to run.
             key: As for `submit`.
-            timeout_s: How many seconds to wait at most; None for any time.
+            timeout_s: How many seconds to wait at most; None for no limit.
             submitter: As for `submit`.
             is_gone: As for `submit`; the run goes on.
 
@@ -185,7 +185,7 @@ class RunService(RunHistory):
 
         Raises:
             QuotaError: As for `submit`.
-            ServerBusyError: If as many requests wait, or as many runs are queued, as may.
+            ServerBusyError: If all waiting slots are taken, or the queue is full.
             ServerStoppingError: If the server stops before the run has started.
             KeyReusedError: As for `submit`.
             KeyInUseError: As for `submit`.
@@ -201,7 +201,7 @@ class RunService(RunHistory):
                 run = self._wait_as_submitter(run, waiter, ends_at, is_gone, is_held=key is None)
                 if key is None and not run.status.is_final and not is_gone():
                     self._store.queue.release_hold(run.run_id)
-            except StoreUnavailableError as error:  # it is admitted all the same
+            except StoreUnavailableError as error:  # it is admitted nevertheless
                 self._lease.record_failure(error)
         return replace(run, is_replay=is_replay)
 
@@ -239,7 +239,7 @@ class RunService(RunHistory):
         *,
         is_held: bool,
     ) -> Run:
-        """Wait for a run that was sent, and refuse it if this server stops before it ran."""
+        """Wait for a submitted run; refuse it if this server stops before it has started."""
         while True:
             run = self._waiting.wait_for_admitted(run, waiter, ends_at, is_gone)
             if not (self._lifecycle.is_stopping and run.status is RunStatus.QUEUED):
@@ -258,8 +258,8 @@ class RunService(RunHistory):
             The run as it is now.
 
         Raises:
-            UnknownRunError: If there is none of that id.
-            RunEndedError: If it has ended in another way.
+            UnknownRunError: If there is no such run.
+            RunEndedError: If it has ended otherwise.
         """
         self._lifecycle.server_id()
         run = self._store.request_cancel(run_id, by)
@@ -274,10 +274,10 @@ class RunService(RunHistory):
         return run
 
     def snapshot(self, params: str | None = None) -> Snapshot | ErrorDetail:
-        """Describe the project, as for `Executor`; the same snapshot for as long as it is true.
+        """Describe the project, as for `Executor`; cached while its sources do not change.
 
         Raises:
-            ServerStoppingError: If the server stops.
+            ServerStoppingError: If the server is stopping.
         """
         if self._lifecycle.is_stopping:
             raise ServerStoppingError

@@ -1,4 +1,4 @@
-"""Snapshots of the project, each made once for as long as it is true."""
+"""Snapshots of the project, cached while its sources do not change."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from kedro_flask_server.executors import Executor
 from kedro_flask_server.model.run import ErrorDetail
 from kedro_flask_server.model.snapshot import Snapshot
 
-# Each with parameters of its own.
+# One for each set of parameters.
 _MAX_SNAPSHOTS = 16
 
 
 class Snapshots:
-    """Describes the project, one caller at a time where nothing is cached."""
+    """Describes the project, one caller at a time unless cached."""
 
     def __init__(
         self, executor: Executor, fingerprint: Callable[[Iterable[str]], str | None]
     ) -> None:
-        """Begin with none.
+        """Begin with an empty cache.
 
         Args:
             executor: Describes the project.
-            fingerprint: Returns, of Python source files, what a snapshot of the project depends
-                on; None where that cannot be told.
+            fingerprint: Returns the fingerprint of a snapshot's sources, from its Python source
+                files; None where there is none.
         """
         self._executor = executor
         self._fingerprint = fingerprint

@@ -1,4 +1,4 @@
-"""The requests that wait for a run, and what wakes them."""
+"""The requests that wait for runs, and their wake-up."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from kedro_flask_server.model.run import Run
 
 
 class Waiter:
-    """One request that waits for one run."""
+    """A request that waits for a run."""
 
     def __init__(self, waiters: Waiters) -> None:
-        """Create one that is attached to no run yet."""
+        """Create a waiter without a run."""
         self._waiters = waiters
         self._run_ids: list[str] = []
         self._has_news = threading.Event()
         self.is_unrecordable = False
-        """Whether the run has ended, and its end cannot be stored: there is no use in waiting."""
+        """Whether the run has ended but its end cannot be stored, so that waiting is useless."""
         self.ended: Run | None = None
-        """The run as it is stored, where it has ended here."""
+        """The run as stored, if it has ended here."""
 
     def attach(self, run_id: str) -> None:
-        """Wait for a run. Of several ids that were tried, one is the run's."""
+        """Attach a run. Of several ids that were tried, one is the run's."""
         self._run_ids.append(run_id)
         self._waiters.add(run_id, self)
 
     def detach(self) -> None:
-        """Wait no more."""
+        """Detach from the runs."""
         for run_id in self._run_ids:
             self._waiters.remove(run_id, self)
 
@@ -46,23 +46,23 @@ class Waiter:
         return has_news
 
     def wake(self, *, ended: Run | None, is_unrecordable: bool) -> None:
-        """Wake the request, as `Waiters.wake` says."""
+        """Wake the request, as for `Waiters.wake`."""
         self.ended = ended or self.ended
         self.is_unrecordable = is_unrecordable
         self._has_news.set()
 
 
 class Waiters:
-    """All requests of a server that wait, by run. Thread-safe."""
+    """All waiting requests of a server, by run. Thread-safe."""
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Begin without waiters."""
         self._lock = threading.Lock()
         self._waiters: dict[str, list[Waiter]] = {}
 
     @contextmanager
     def waiter(self, run_id: str | None = None) -> Iterator[Waiter]:
-        """Return a waiter for a run, or for one that is still to be attached."""
+        """Yield a waiter, attached to a run if one is given."""
         waiter = Waiter(self)
         if run_id is not None:
             waiter.attach(run_id)
@@ -72,7 +72,7 @@ class Waiters:
             waiter.detach()
 
     def add(self, run_id: str, waiter: Waiter) -> None:
-        """Wake a waiter with the news of a run, until it is removed."""
+        """Add a waiter of a run."""
         with self._lock:
             self._waiters.setdefault(run_id, []).append(waiter)
 
@@ -86,7 +86,7 @@ class Waiters:
 
     @property
     def run_ids(self) -> set[str]:
-        """The runs that are waited for."""
+        """The runs that requests wait for."""
         with self._lock:
             return set(self._waiters)
 
@@ -95,8 +95,8 @@ class Waiters:
 
         Args:
             run_id: The run.
-            ended: The run, where it has ended here.
-            is_unrecordable: Whether it has ended, and its end cannot be stored.
+            ended: The run, if it has ended here.
+            is_unrecordable: Whether it has ended but its end cannot be stored.
         """
         with self._lock:
             waiters = list(self._waiters.get(run_id, ()))

@@ -1,4 +1,4 @@
-"""Has clients wait for the end of runs, as many as there are slots for."""
+"""Lets clients wait for the end of runs, within a limit."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kedro_flask_server.runs.waiters import Waiter
 from kedro_flask_server.store import RunStore
 
 LOOK_EVERY_S = 0.5
-"""How often a client that waits looks in the store for what another server has stored."""
+"""How often a waiting client looks in the store for changes by other servers."""
 
-# How often is looked whether the client is still connected.
+# How often to check whether the client is still connected.
 _LOOK_FOR_CLIENT_EVERY_S = 0.4
 
 
 class Waiting:
-    """The waits of requests for the end of runs."""
+    """Waits of requests for the end of runs."""
 
     def __init__(
         self,
@@ -52,27 +52,27 @@ class Waiting:
 
     @contextmanager
     def submitter_slot(self) -> Iterator[bool]:
-        """Take a slot of those that send runs; yield whether one was free."""
+        """Acquire a slot for a submitter; yield whether one was free."""
         with _slot_of(self._submitter_slots) as is_free:
             yield is_free
 
     @contextmanager
     def watcher_slot(self) -> Iterator[bool]:
-        """Take a slot of those that look at runs; yield whether one was free."""
+        """Acquire a slot for a client that watches a run; yield whether one was free."""
         with _slot_of(self._watcher_slots) as is_free:
             yield is_free
 
     def wait(self, run: Run, waiter: Waiter, ends_at: float, is_gone: Callable[[], bool]) -> Run:
-        """Wait until a run has ended, the time is over, or the server stops before it does.
+        """Wait until a run has ended, the time is over, or the server stops before.
 
         Args:
-            run: The run as it was last seen, after the waiter was attached to it.
-            waiter: Of the run.
-            ends_at: Until when, by the monotonic clock.
-            is_gone: Tells whether the client is gone, which ends the wait, too.
+            run: The run, as last seen after the waiter was attached to it.
+            waiter: The waiter of the run.
+            ends_at: The deadline, by the monotonic clock.
+            is_gone: Returns whether the client is gone, which ends the wait, too.
 
         Raises:
-            UnknownRunError: If it is gone.
+            UnknownRunError: If the run is gone.
         """
         lifecycle = self._lifecycle
         while True:
@@ -93,7 +93,7 @@ class Waiting:
         """Wait as `wait` does, for a run that was admitted with this request.
 
         Raises:
-            RunGoneError: If it is gone.
+            RunGoneError: If the run is gone.
         """
         try:
             return self.wait(run, waiter, ends_at, is_gone)
@@ -104,8 +104,8 @@ class Waiting:
         found = self._store.get(run.run_id)
         if found is not None:
             return found
-        # Its row is gone with the database that it was in. If it executes, its end is still to
-        # come, and if it does no more, the end is about to be told.
+        # Its row was lost with its database. If it still executes, its end will come; otherwise,
+        # its end is about to be announced.
         if run.run_id in self._executions.in_hand:
             return run
         waiter.wait(LOOK_EVERY_S)
@@ -125,10 +125,10 @@ def _slot_of(slots: threading.BoundedSemaphore) -> Iterator[bool]:
 
 
 def is_never() -> bool:
-    """Return False: the client of a call that is no request is never gone."""
+    """Return False: for calls without a client that could disconnect."""
     return False
 
 
 def monotonic_end(timeout_s: float | None) -> float:
-    """Return when a time is over, by the monotonic clock; None is never over."""
+    """Return a deadline by the monotonic clock; infinite for None."""
     return float("inf") if timeout_s is None else time.monotonic() + timeout_s

@@ -1,4 +1,4 @@
-"""Serves an application with waitress: the one door to it."""
+"""Serves an application with waitress."""
 
 from kedro_flask_server.serving.server import CUT_OFF, DRAINED, Server, end_process
 

@@ -1,7 +1,7 @@
-"""Connections: how long, and how many bytes, each direction of one may take.
+"""Connections, bounded in time and bytes in each direction.
 
-What comes in and what goes out is bounded for each connection and for all together
-(docs/security.md, "Limits"). A thread is held by what executes, never by who sends or reads slowly.
+Incoming and outgoing data is bounded for each connection and for all together (docs/security.md,
+"Limits"). Executing requests hold threads, slow senders and readers never do.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kedro_flask_server.serving.peers import Peer, look_at, notice_loss
 from kedro_flask_server.serving.requests import AnswerTask, Refusal, RefusalTask, RequestParser
 from kedro_flask_server.serving.sending import AHEAD_BYTES, SendingChannel
 
-# A body that does not come with its headers is asked about after this time, however small.
+# A small body that does not arrive with its headers is admitted or refused after this time.
 _ASK_AFTER_S = 0.5
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -24,9 +24,9 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class Connection(SendingChannel):
     """A connection of a client.
 
-    Its methods are waitress' but for those of `Sender` and `Task`. One thread calls `readable`
-    for each connection at least once a second, and reads and writes; other threads execute
-    requests: `service`, and what that calls.
+    Its methods override waitress', except for those of `Sender` and `Task`. One thread calls
+    `readable` for each connection at least once a second, and reads and writes; other threads
+    execute requests: `service`, and what that calls.
     """
 
     task_class = AnswerTask
@@ -37,9 +37,9 @@ class Connection(SendingChannel):
         """Begin to read.
 
         Args:
-            args: waitress'.
-            limits: What it shares with others.
-            options: waitress'.
+            args: Those of waitress.
+            limits: The limits shared with other connections.
+            options: Those of waitress.
         """
         super().__init__(*args, limits=limits, **options)
         notice_loss(self.socket, limits.send_timeout_s)
@@ -47,20 +47,20 @@ class Connection(SendingChannel):
             RequestParser, max_body_bytes=limits.max_body_bytes, room=limits.bodies
         )
         now = time.monotonic()
-        # Since when a request is on its way; None where none is.
+        # Since when a request is arriving; None if none is.
         self._receiving_since: float | None = now
         self._waits_for_room_since: float | None = None
-        self._is_held_up = False  # whether a body is not read yet
-        self._is_asking = False  # whether a thread looks at who sends a request
+        self._is_held_up = False  # whether reading of a body is deferred
+        self._is_asking = False  # whether a thread is deciding on a request's admission
         self._is_receiving = False
         self._is_quick = False
         self._is_held_back = False
 
-    # What comes in.
+    # Receiving.
 
     def readable(self) -> bool:
-        """Return whether to read on; what has taken too long is cut off, what may go on goes on."""
-        # This is asked of each connection whenever anything happens on one of them.
+        """Return whether to read on; cuts off overdue clients, and resumes deferred requests."""
+        # This is called for each connection whenever any of them has an event.
         if self.requests and not self.total_outbufs_len:
             if self._is_held_back:
                 self._is_held_back = False
@@ -89,7 +89,7 @@ class Connection(SendingChannel):
         return now - self._receiving_since > self._limits.receive_timeout_s
 
     def _holds_back(self, request: RequestParser, now: float) -> bool:
-        """Return whether a body is not to be read yet: it is not let in, or has no room."""
+        """Return whether to defer a body: it is not admitted, or has no room."""
         if self._is_asking:
             return True
         if not request.is_let_in:
@@ -140,20 +140,20 @@ class Connection(SendingChannel):
             self.request = None
 
     def handle_read(self) -> None:
-        """Read what there is."""
+        """Read what has arrived."""
         if not self.lingers:
             super().handle_read()
         else:
             self.throw_away()
 
     def received(self, data: bytes) -> bool:
-        """Take bytes of requests in."""
+        """Consume bytes of requests."""
         if self._receiving_since is None:
             self._receiving_since = time.monotonic()
         self._is_receiving = True
         taken = bool(super().received(data))
         self._is_receiving = False
-        if self.requests and self.request is None:  # all that has come in is whole
+        if self.requests and self.request is None:  # all data has been consumed
             self._receiving_since = None
         if self._is_quick:
             self._is_quick = False
@@ -161,11 +161,11 @@ class Connection(SendingChannel):
         return taken
 
     def is_taken_care_of(self) -> bool:
-        """Return whether no thread is to execute a request now.
+        """Return whether the request needs no thread now.
 
-        What waits for nothing is answered where it was received, in the thread of all connections:
-        that takes less time than to wake another one. What follows on a connection whose client
-        does not read its answers waits until they are taken.
+        Requests for quick paths are answered in the receiving thread, which takes less time than
+        waking another. Pipelined requests of a client that does not read its responses are
+        deferred.
         """
         if self._is_asking:
             return False
@@ -182,10 +182,10 @@ class Connection(SendingChannel):
         )
         return self._is_quick
 
-    # What is executed, in other threads.
+    # Executing, in other threads.
 
     def service(self) -> None:
-        """Execute a request, or look at who sends one."""
+        """Execute a request, or decide on its admission."""
         if self._is_asking:
             is_refused = self._ask()
             if not is_refused:
@@ -196,7 +196,7 @@ class Connection(SendingChannel):
         self._receive_from_now()
 
     def on_all_sent(self) -> None:
-        """Give what comes in its whole time: until now, it was not read."""
+        """Restart the receive timeout: until now, data was not read."""
         self._receive_from_now()
 
     def _receive_from_now(self) -> None:
@@ -226,7 +226,7 @@ class Connection(SendingChannel):
         return not self.connected or look_at(self.socket) is not Peer.THERE
 
     def check_client_disconnected(self) -> bool:
-        """Return whether the client is gone, and not one that has closed its side and waits."""
+        """Return whether the client is gone, not merely half-closed."""
         connection = self.socket
         if not self.connected or connection is None:
             return True
@@ -235,10 +235,10 @@ class Connection(SendingChannel):
             self.send_beginning()
         return peer is Peer.GONE
 
-    # How it ends.
+    # Closing.
 
     def handle_write(self) -> None:
-        """Send what can be sent, and begin to close what is to be closed."""
+        """Send what the socket accepts, and begin to close if due."""
         if self.total_outbufs_len:
             self._flush_exception(self._flush_some_if_lockable)
         if self.close_when_flushed and not self.total_outbufs_len:
@@ -247,11 +247,11 @@ class Connection(SendingChannel):
             self.handle_close()
 
     def is_busy(self) -> bool:
-        """Return whether a request has no answer yet, or an answer is not taken."""
+        """Return whether a request has no response yet, or a response is not read."""
         return bool(self.requests or self.total_outbufs_len or self.lingers)
 
     def handle_close(self) -> None:
-        """Close it, and leave to others what it holds."""
+        """Close the connection, and release its resources."""
         super().handle_close()
         if self.request is not None:
             self.request.release_room()

@@ -10,30 +10,30 @@ _THREADS_AT_START = 8
 
 
 class Task(Protocol):
-    """A connection with a request."""
+    """A connection with a request to execute."""
 
     def is_taken_care_of(self) -> bool:
-        """Return whether no thread is to execute it now."""
+        """Return whether the request needs no thread now."""
 
     def service(self) -> None:
         """Execute the request."""
 
 
 class Dispatcher(ThreadedTaskDispatcher):
-    """Starts threads as they are needed: there may be many, for requests that wait for runs."""
+    """Starts threads on demand: requests that wait for runs may need many."""
 
     def __init__(self, limit: int) -> None:
         """Start a few threads.
 
         Args:
-            limit: How many there may be.
+            limit: The maximum number of threads.
         """
         super().__init__()
         self._limit = limit
         self.set_thread_count(min(limit, _THREADS_AT_START))
 
     def add_task(self, task: Task) -> None:
-        """Have a thread execute a request."""
+        """Queue a request for a thread."""
         if task.is_taken_care_of():
             return
         with self.lock:

@@ -1,4 +1,4 @@
-"""What connections share: how long, and how many bytes, each direction may take."""
+"""Limits that connections share, in time and in bytes."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from kedro_flask_server.serving.requests import Refusal
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Linger:
-    """How a connection is closed after its last answer (RFC 9112, section 9.6).
+    """How a connection is closed after its last response (RFC 9112, section 9.6).
 
-    A client that still sends would lose the answer with a reset: what it sends is read and thrown
-    away, within these bounds.
+    A client that still sends would lose the response by a reset: its data is read and dropped,
+    within these bounds.
 
     Attributes:
-        longest_s: For how many seconds.
-        silent_s: For how many seconds of silence.
-        most_bytes: How many bytes.
+        longest_s: The longest time, in seconds.
+        silent_s: The longest silence, in seconds.
+        most_bytes: The maximum number of bytes.
     """
 
     longest_s: float = 30.0
@@ -31,19 +31,19 @@ class Linger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What all connections of a server share.
+    """The limits of all connections of a server.
 
     Attributes:
         max_body_bytes: The largest body.
-        receive_timeout_s: Within how many seconds headers, and then a body, come in.
-        send_timeout_s: Within how many seconds some of an answer must be taken.
-        bodies: The room for bodies.
-        unsent: The answers that are not taken yet.
-        writers: As many threads may wait for who reads slowly.
-        refuse: Returns how a request is refused by its headers; None lets it in.
-        askers: As many threads may be at that, so that other requests have some.
-        is_ending: Whether the server is stopping.
-        quick_paths: What is answered by the thread that reads.
+        receive_timeout_s: Within how many seconds headers, and then a body, must arrive.
+        send_timeout_s: Within how many seconds the client must read part of a response.
+        bodies: The memory for bodies.
+        unsent: The responses that are not read yet.
+        writers: Limits the threads that wait for slow readers.
+        refuse: Returns the refusal of a request, from its headers; None admits it.
+        askers: Limits the threads that call `refuse`, so that other requests find some.
+        is_ending: Returns whether the server is stopping.
+        quick_paths: The paths that the reading thread answers itself.
         linger: How connections are closed.
     """
 

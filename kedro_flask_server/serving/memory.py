@@ -1,4 +1,4 @@
-"""How many bytes connections hold together, of what comes in and of what goes out."""
+"""Memory that connections hold together, for incoming and outgoing data."""
 
 from __future__ import annotations
 
@@ -8,43 +8,43 @@ import time
 from contextlib import suppress
 from typing import Protocol
 
-# glibc's mallopt(3): what is larger than a threshold is mapped, and given back when it is freed;
-# without these calls, the thresholds grow with the first large body, and each thread has a heap.
+# glibc's mallopt(3): blocks above a threshold are mapped, and returned to the system when freed. By
+# default the thresholds grow with the first large body, and each thread has its own arena.
 _MALLOPT = {"M_MMAP_THRESHOLD": (-3, 128 * 1024), "M_TRIM_THRESHOLD": (-1, 128 * 1024)}
 _M_ARENA_MAX = (-8, 2)
 
 
 def prepare_memory() -> None:
-    """Have this process keep little of the memory that it frees (glibc)."""
-    with suppress(OSError, AttributeError, TypeError):  # another C library, another system
+    """Make this process retain little freed memory (glibc)."""
+    with suppress(OSError, AttributeError, TypeError):  # another C library or system
         mallopt = ctypes.CDLL(None).mallopt
         for parameter, value in (*_MALLOPT.values(), _M_ARENA_MAX):
             mallopt(parameter, value)
 
 
 def give_memory_back() -> None:
-    """Give the system back what is free in the heaps (glibc's malloc_trim(3)); it takes 1 ms."""
+    """Return free heap memory to the system (glibc's malloc_trim(3)); takes 1 ms."""
     with suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None).malloc_trim(0)
 
 
 class Room:
-    """A number of bytes that is shared."""
+    """A shared budget of bytes."""
 
     def __init__(self, size: int) -> None:
-        """Begin with none taken.
+        """Begin with the whole budget.
 
         Args:
-            size: How many bytes there are.
+            size: The budget in bytes.
         """
         self._left = size
         self._lock = threading.Lock()
 
     def acquire(self, size: int) -> bool:
-        """Take bytes, if as many are left.
+        """Acquire bytes, if as many are left.
 
         Returns:
-            Whether they were.
+            Whether they were acquired.
         """
         with self._lock:
             if size > self._left:
@@ -53,33 +53,33 @@ class Room:
             return True
 
     def release(self, size: int) -> None:
-        """Leave bytes to others."""
+        """Release bytes."""
         with self._lock:
             self._left += size
 
 
 class Sender(Protocol):
-    """A connection with an answer that its client has not taken."""
+    """A connection with a response that its client has not read."""
 
     taken_at: float
-    """When its client has taken something last, by the monotonic clock."""
+    """When its client has last read something, by the monotonic clock."""
 
     def cut_off(self) -> None:
-        """Close it soon."""
+        """Close the connection soon."""
 
 
 class Unsent:
-    """The bytes of all answers that were not taken yet.
+    """The unread bytes of all responses.
 
-    Where there are too many, the connection is cut off which has held most for longest: a client
-    that reads is never that.
+    If there are too many, the connection that has held most for longest is cut off, which is never
+    one whose client reads.
     """
 
     def __init__(self, limit: int) -> None:
-        """Begin with none.
+        """Begin without unread bytes.
 
         Args:
-            limit: How many bytes there may be, beside those of one answer.
+            limit: The maximum number of bytes, beside those of one response.
         """
         self._limit = limit
         self._lock = threading.Lock()
@@ -87,7 +87,7 @@ class Unsent:
         self._total = 0
 
     def record(self, sender: Sender, size: int) -> None:
-        """Take down how many bytes a connection holds now."""
+        """Record how many bytes a connection holds now."""
         if not size and sender not in self._sizes:
             return
         with self._lock:

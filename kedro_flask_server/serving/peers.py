@@ -1,4 +1,4 @@
-"""Whether the other end of a connection is there, without a word from it."""
+"""Detects whether the peer of a connection is still there, without data from it."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ import socket
 from contextlib import suppress
 from enum import Enum, auto
 
-# Of a peer that vanishes without a word: after how many seconds of silence it is asked whether it
-# is there, how often, and how many times (tcp(7)).
+# For a peer that vanishes silently: seconds of silence before the first probe, seconds between
+# probes, and number of probes (tcp(7)).
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3}
 
 _HAS_FINISHED = getattr(select, "POLLRDHUP", 0)  # Linux
 
 
 class Peer(Enum):
-    """What is known of the other end."""
+    """The state of the peer."""
 
     THERE = auto()
     FINISHED = auto()
-    """It sends no more: it waits for its answer, or is gone."""
+    """It sends no more: it waits for its response, or is gone."""
     GONE = auto()
 
 
 def look_at(connection: socket.socket) -> Peer:
-    """Return what is known of the other end, and take nothing of what it has sent.
+    """Return the state of the peer, without reading data.
 
     Args:
-        connection: A connected socket, which does not block.
+        connection: A connected, non-blocking socket.
     """
     try:
         return _poll(connection) if _HAS_FINISHED else _peek(connection)
@@ -54,14 +54,14 @@ def _peek(connection: socket.socket) -> Peer:
 
 
 def notice_loss(connection: socket.socket, timeout_s: float) -> None:
-    """Have the system close a connection whose peer has vanished without a word.
+    """Make the system close a connection whose peer has vanished silently.
 
     Args:
         connection: A connected socket.
-        timeout_s: How many seconds what is sent may stay unacknowledged, where the system can
-            tell (Linux).
+        timeout_s: How many seconds sent data may stay unacknowledged, where the system supports
+            that (Linux).
     """
-    with suppress(OSError):  # of a Unix socket
+    with suppress(OSError):  # a Unix socket
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for name, value in _KEEP_ALIVE.items():
             if hasattr(socket, name):

@@ -15,23 +15,22 @@ from watchfiles.main import FileChange
 _CONFIGURATION_SUFFIXES = {".yml", ".yaml", ".json", ".toml"}
 
 
-# A server ends by itself once its runs have; this is for one that does not.
+# A server ends after its runs; this is for one that does not.
 _STOP_TIMEOUT_S = 120
 
 
 def serve_with_reload(arguments: Sequence[str], *, source_dir: Path, configuration: Path) -> None:
-    """Serve in a process of its own, started again whenever the project changes.
+    """Serve in a child process, restarted whenever the project changes.
 
-    A server that cannot start, because of a syntax error for one, is started again at the next
+    A server that cannot start, for example because of a syntax error, is started again at the next
     change.
 
     Args:
         arguments: The arguments of ``kedro`` that start the server.
         source_dir: The folder with the project's Python source.
-        configuration: The configuration's folder or archive; what does not exist, such as one
-            behind a URL, is not watched.
+        configuration: The configuration's folder or archive; not watched unless it exists locally.
     """
-    # It is by SIGINT that a server is stopped, which it would ignore where a shell has started this
+    # SIGINT stops the server, which would inherit that it is ignored if a shell started this
     # process in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run_process(
@@ -39,12 +38,12 @@ def serve_with_reload(arguments: Sequence[str], *, source_dir: Path, configurati
         target=shlex.join([sys.executable, "-m", "kedro", *arguments]),
         target_type="command",
         watch_filter=_ProjectFilter(configuration),
-        callback=_say_what_changed,
+        callback=_report_changes,
         sigint_timeout=_STOP_TIMEOUT_S,
     )
 
 
-def _say_what_changed(changes: set[FileChange]) -> None:
+def _report_changes(changes: set[FileChange]) -> None:
     paths = sorted(path for _, path in changes)
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     click.echo(f"Restarting: {paths[0]}{more} changed.", err=True)

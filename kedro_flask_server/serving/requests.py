@@ -1,4 +1,4 @@
-"""Requests as they come in, and how they are answered or refused."""
+"""Incoming requests, and their responses or refusals."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from kedro_flask_server.serving.memory import Room
 from kedro_flask_server.web.clients import HAS_FINISHED
 
 SMALL_BODY_BYTES = 16_384
-"""Bodies up to this size are bounded by the number of connections, and need no room."""
+"""Bodies up to this size need no room: the number of connections bounds them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
-    """An answer to a request whose body is not read.
+    """A response to a request whose body is not read.
 
     Attributes:
         status: The status line's code and reason.
-        headers: The answer's headers.
+        headers: The headers of the response.
         body: Its body.
     """
 
@@ -33,23 +33,23 @@ class Refusal:
 
     @classmethod
     def of(cls, error: Any) -> Refusal:
-        """Return how waitress' own error is answered: in JSON, as all errors are."""
+        """Return the response to an error of waitress: JSON, as for all errors."""
         if isinstance(error, cls):
             return error
         return cls.in_json(f"{error.code} {error.reason}", f"{error.reason}: {error.body}")
 
     @classmethod
     def in_json(cls, status: str, detail: str, *headers: tuple[str, str]) -> Refusal:
-        """Return a refusal that says why."""
+        """Return a refusal with a reason."""
         kind = ("Content-Type", "application/json")
         body = json.dumps({"detail": detail}).encode()
         return cls(status=status, headers=[kind, *headers], body=body)
 
 
 class RequestParser(HTTPRequestParser):
-    """A request, whose body is read when the request has been let in and has room.
+    """A request whose body is read once it is admitted and has room.
 
-    A body that is too large is refused by its own bytes, before it is kept.
+    A body that is too large is refused while it arrives, before it is buffered.
     """
 
     error: Any
@@ -58,12 +58,12 @@ class RequestParser(HTTPRequestParser):
     wants_continue = False
 
     def __init__(self, adj: Any, *, max_body_bytes: int, room: Room) -> None:
-        """Begin with nothing.
+        """Begin with no data.
 
         Args:
-            adj: waitress' settings.
+            adj: The settings of waitress.
             max_body_bytes: The largest body.
-            room: What bodies share.
+            room: The memory that bodies share.
         """
         super().__init__(adj)
         self._max_body_bytes = max_body_bytes
@@ -72,18 +72,18 @@ class RequestParser(HTTPRequestParser):
         self._needed = 0
 
     def parse_header(self, header_plus: bytes) -> None:
-        """Read the headers."""
+        """Parse the headers."""
         try:
             super().parse_header(header_plus)
-        except ValueError as error:  # Content-Length has more digits than Python reads
+        except ValueError as error:  # Content-Length has more digits than Python accepts
             raise ParsingError("Content-Length is invalid") from error
-        except TransferEncodingNotImplemented as error:  # waitress' 501 would be the server's fault
+        except TransferEncodingNotImplemented as error:  # waitress' 501 would be a server error
             raise ParsingError(str(error)) from error
-        # waitress would say "100 Continue" at once.
+        # waitress would send "100 Continue" at once.
         self.wants_continue, self.expect_continue = self.expect_continue, False
 
     def received(self, data: bytes) -> int:
-        """Take bytes in, and return how many."""
+        """Consume bytes, and return how many."""
         consumed = int(super().received(data))
         if self._size > self._max_body_bytes and self.error is None:
             self.error = RequestEntityTooLarge(
@@ -100,24 +100,24 @@ class RequestParser(HTTPRequestParser):
 
     @property
     def is_large(self) -> bool:
-        """Whether the body, as far as that is known, needs room."""
+        """Whether the body, as far as its size is known, needs room."""
         return self._size > SMALL_BODY_BYTES
 
     def acquire_room(self) -> bool:
-        """Take room for the body, if that is not done, and there is any."""
+        """Acquire room for the body, unless that is done; return whether it has room."""
         if not self._has_room:
             self._needed = self._max_body_bytes if self.chunked else self._size
             self._has_room = self._room.acquire(self._needed)
         return self._has_room
 
     def release_room(self) -> None:
-        """Leave the room to others."""
+        """Release the room."""
         if self._has_room:
             self._has_room = False
             self._room.release(self._needed)
 
     def close(self) -> None:
-        """Forget the body."""
+        """Discard the body."""
         super().close()
         self.release_room()
 
@@ -126,13 +126,13 @@ class AnswerTask(WSGITask):
     """A request that the application answers."""
 
     def get_environment(self) -> dict[str, Any]:
-        """Return what WSGI tells the application."""
+        """Return the WSGI environment."""
         environ: dict[str, Any] = super().get_environment()
         environ[HAS_FINISHED] = self.channel.has_client_finished
         return environ
 
     def build_response_header(self) -> bytes:
-        """Return the headers; while the server stops, they ask for another connection."""
+        """Return the headers; while the server stops, they close the connection."""
         if self.channel.is_ending():
             self.request.headers["CONNECTION"] = "close"
         header: bytes = super().build_response_header()
@@ -140,7 +140,7 @@ class AnswerTask(WSGITask):
 
 
 class RefusalTask(ErrorTask):
-    """A request that is refused before the application is asked."""
+    """A request that is refused before it reaches the application."""
 
     def execute(self) -> None:
         """Write the refusal."""

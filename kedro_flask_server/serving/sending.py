@@ -1,4 +1,4 @@
-"""Sends answers: what a client does not take is bounded in bytes and time."""
+"""Sends responses, bounded in bytes and time if the client reads slowly."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from waitress.channel import ClientDisconnected, HTTPChannel
 from kedro_flask_server.serving.limits import Limits
 
 AHEAD_BYTES = 1_048_576
-"""How far an answer of several pieces may be ahead of its reader, before its thread waits."""
+"""How far a response in several pieces may be ahead of its reader before its thread waits."""
 
-# Of an answer, in bytes a second, beside the time in which something has to be taken.
+# The slowest reading allowed over a whole response, in bytes a second.
 _LEAST_RATE = 1024
 
 BEGINNING = b"HTTP/1."
-"""The beginning of every answer. Sent early, it shows (by a reset) whether the client is gone."""
+"""The beginning of every response. Sent early, it shows (by a reset) whether the client is gone."""
 
 
 class Piece:
-    """Bytes of an answer, in the form of waitress' buffers."""
+    """Bytes of a response, in the form of waitress' buffers."""
 
     def __init__(self, data: bytes) -> None:
         self._left = memoryview(data)
@@ -32,42 +32,42 @@ class Piece:
         return len(self._left)
 
     def get(self, size: int) -> memoryview:
-        """Return up to so many of the bytes that are left."""
+        """Return up to so many of the remaining bytes."""
         return self._left[:size]
 
     def skip(self, size: int) -> None:
-        """Drop bytes that were sent."""
+        """Remove bytes that were sent."""
         self._left = self._left[size:]
 
     def close(self) -> None:
-        """Drop all bytes."""
+        """Remove all bytes."""
         self._left = memoryview(b"")
 
 
-# Of the one thread that reads.
+# Only the reading thread uses it.
 _WASTE = bytearray(262_144)
 
 
 class SendingChannel(HTTPChannel):
-    """The half of a connection that sends; its methods are waitress' but for those of `Sender`.
+    """The sending half of a connection; overrides waitress, except for the methods of `Sender`.
 
-    One thread sends what is left; other threads, which execute requests, write answers.
+    One thread sends what is buffered; other threads, which execute requests, write responses.
     """
 
     def __init__(self, *args: Any, limits: Limits, **options: Any) -> None:
         """Begin with nothing to send.
 
         Args:
-            args: waitress'.
-            limits: What it shares with others.
-            options: waitress'.
+            args: Those of waitress.
+            limits: The limits shared with other connections.
+            options: Those of waitress.
         """
         self._limits = limits
         self._held = 0
         super().__init__(*args, **options)
         self.outbufs: list[Any] = []
-        self._has_begun = False  # whether the answer under way has
-        self._is_early = False  # whether its first bytes are sent
+        self._has_begun = False  # whether the current response has begun
+        self._is_early = False  # whether its first bytes were sent early
         self._unsent_since = self.taken_at = time.monotonic()
         self._taken_bytes = 0
         self._lingers_until: float | None = None
@@ -75,32 +75,32 @@ class SendingChannel(HTTPChannel):
         self._thrown_away = 0
 
     def begin_answer(self) -> None:
-        """Begin another answer."""
+        """Begin another response."""
         self._has_begun = self._is_early = False
 
     def send_beginning(self) -> None:
-        """Send the first bytes of an answer that has not begun."""
+        """Send the first bytes of a response that has not begun."""
         with self.outbuf_lock:
             if not self._has_begun and not self._is_early and self.connected:
                 self._is_early = True
                 self._put(Piece(BEGINNING))
 
     def send_now(self, data: bytes) -> None:
-        """Send what is no part of an answer."""
+        """Send data that is not part of a response."""
         with self.outbuf_lock:
             self._put(Piece(data))
 
     def is_send_overdue(self, now: float) -> bool:
-        """Return whether the client has not taken enough of its answer in time."""
+        """Return whether the client reads its response too slowly."""
         timeout_s = self._limits.send_timeout_s
         slowest_s = timeout_s + self._taken_bytes / _LEAST_RATE
         return now - self.taken_at > timeout_s or now - self._unsent_since > slowest_s
 
     def on_all_sent(self) -> None:
-        """Be called when everything is sent."""
+        """Called when everything is sent."""
 
     def write_soon(self, data: Any) -> int:
-        """Take bytes of an answer, and send what can be sent."""
+        """Buffer bytes of a response, and send what the socket accepts."""
         size = len(data)
         if not self.connected:
             raise ClientDisconnected
@@ -120,7 +120,7 @@ class SendingChannel(HTTPChannel):
         return size
 
     def _put(self, piece: Any) -> None:
-        """Send what can be sent, and leave the rest to the thread of all connections."""
+        """Send what the socket accepts, and leave the rest to the thread of all connections."""
         if not self.total_outbufs_len:
             self._unsent_since = self.taken_at = time.monotonic()
             self._taken_bytes = 0
@@ -132,7 +132,7 @@ class SendingChannel(HTTPChannel):
             self.server.pull_trigger()
 
     def _wait_for_reader(self) -> None:
-        """Wait, with the lock, until an answer of several pieces is not too far ahead."""
+        """Wait, with the lock held, until a response in several pieces is not too far ahead."""
         if self.total_outbufs_len <= AHEAD_BYTES:
             return
         if not self._limits.writers.acquire(blocking=False):
@@ -172,13 +172,13 @@ class SendingChannel(HTTPChannel):
         return taken > 0
 
     def cut_off(self) -> None:
-        """Close it soon, whatever is under way."""
+        """Close the connection soon, whatever is under way."""
         self.will_close = True
         self.server.pull_trigger()
 
     @property
     def lingers(self) -> bool:
-        """Whether all is sent, and the client is to close the connection."""
+        """Whether everything is sent, and the client should close the connection."""
         return self._lingers_until is not None
 
     def is_linger_overdue(self, now: float) -> bool:
@@ -187,7 +187,7 @@ class SendingChannel(HTTPChannel):
         return is_over or now - self._heard_at > self._limits.linger.silent_s
 
     def linger(self) -> None:
-        """Say that there is no more to come, and wait for the client to say so."""
+        """Shut down the sending direction, and wait for the client to close."""
         self.close_when_flushed = False
         try:
             self.socket.shutdown(socket.SHUT_WR)
@@ -197,7 +197,7 @@ class SendingChannel(HTTPChannel):
         self._lingers_until = self._heard_at + self._limits.linger.longest_s
 
     def throw_away(self) -> None:
-        """Read what a client still sends, and drop it, within bounds."""
+        """Read and drop what a client still sends, within bounds."""
         try:
             size = self.socket.recv_into(_WASTE)
         except BlockingIOError:
@@ -210,7 +210,7 @@ class SendingChannel(HTTPChannel):
             self.handle_close()
 
     def handle_close(self) -> None:
-        """Close it, and leave to others what it holds."""
+        """Close the connection, and release its resources."""
         super().handle_close()
         self.outbufs = []
         self._held = 0

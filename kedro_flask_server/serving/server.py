@@ -1,4 +1,4 @@
-"""A server: its limits, its signals and its end."""
+"""A server: its limits, its signals and its shutdown."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from kedro_flask_server.web.kedro_server import EXTENSION, KedroServer
 from kedro_flask_server.web.middleware import TrustedProxies
 
 DRAINED = 0
-"""The exit code of a server all of whose runs came to their end."""
+"""The exit code of a server whose runs have all ended."""
 
 CUT_OFF = 1
-"""The exit code of a server that ended before its runs did."""
+"""The exit code of a server that ended before its runs."""
 
-# A terminal sends Ctrl-C to the reloader and to the server, and the reloader passes it on.
+# A terminal sends Ctrl-C to the reloader and to the server, and the reloader forwards it.
 _SAME_SIGNAL_S = 0.5
 _SPARE_THREADS = 4
 _FLUSH_TIMEOUT_S = 2.0
 
-# More than there can be threads, and far more than browsers and proxies keep open.
+# More than the possible number of threads, and far more than browsers and proxies keep open.
 _CONNECTIONS = 4_096
 _OTHER_DESCRIPTORS = 512
 _ACCEPT_AT_A_TIME = 64
@@ -52,10 +52,10 @@ _GIVE_BACK_EVERY_S = 10.0
 
 
 def threads_needed(config: ServerConfig) -> int:
-    """Return how many threads may have to execute requests at a time.
+    """Return the maximum number of threads for concurrent requests.
 
-    One is held by each request that waits for a run that it has sent, or for any other's; that is
-    at a snapshot; that follows events; and whose answer comes in pieces to a slow reader.
+    A thread is held by each request that waits for a run, requests a snapshot, follows events, or
+    sends its response in pieces to a slow reader.
     """
     waiting = config.workers + config.max_waiting
     return 2 * waiting + config.max_waiting + 2 * config.max_streams + 2 * _SPARE_THREADS
@@ -68,27 +68,27 @@ def waitress_settings(config: ServerConfig) -> dict[str, Any]:
         config: The server's settings.
 
     Returns:
-        Arguments for ``waitress.create_server``, each limit chosen here.
+        Arguments for ``waitress.create_server``, with each limit set explicitly.
     """
     return {
         "host": config.host,
         "port": config.port,
         "threads": threads_needed(config),
-        # poll has no limit of its own, and those that say nothing are soon cut off.
+        # poll has no limit of its own, and silent connections are soon cut off.
         "connection_limit": max(
             64, allow_descriptors(_CONNECTIONS + _OTHER_DESCRIPTORS) - _OTHER_DESCRIPTORS
         ),
         "asyncore_use_poll": True,
         "backlog": 1024,
-        # In seconds, for an idle connection; one that waits for its answer is not idle.
+        # In seconds, for an idle connection; one that waits for its response is not idle.
         "channel_timeout": max(120, config.send_timeout_s),
         "cleanup_interval": 30,
         "max_request_header_size": 65_536,
-        # `RequestParser` keeps the limit to the byte. waitress counts the framing of chunks, too,
+        # `RequestParser` enforces the exact limit. waitress counts the framing of chunks, too,
         # which for chunks of one byte is five times the body (RFC 9112, section 7.1).
         "max_request_body_size": 8 * config.max_body_bytes,
-        # Nothing goes to temporary files, which a container may have no place for: what is held
-        # in memory is bounded for all connections together.
+        # No temporary files, for which a container may have no room: buffers in memory are bounded
+        # for all connections together.
         "inbuf_overflow": sys.maxsize,
         "outbuf_overflow": sys.maxsize,
         "outbuf_high_watermark": AHEAD_BYTES,
@@ -106,10 +106,10 @@ class Server:
         """Listen; requests wait until `serve_until_signalled`.
 
         Args:
-            app: What `create_http_server` returned.
+            app: The result of `create_http_server`.
 
         Raises:
-            ServerSettingsError: If the address is taken or is none.
+            ServerSettingsError: If the address is taken or not valid.
         """
         self._parts: KedroServer = app.extensions[EXTENSION]
         config = self._parts.config
@@ -151,7 +151,7 @@ class Server:
             bodies=Room(buffered),
             unsent=Unsent(buffered),
             writers=threading.Semaphore(max(1, config.max_streams)),
-            # Middleware of the project's own may know callers whom the guard does not know yet.
+            # The project's own middleware may authenticate callers that are unknown before it.
             refuse=self._refuse if isinstance(app.wsgi_app, TrustedProxies) else None,
             askers=threading.Semaphore(_SPARE_THREADS),
             is_ending=self._is_ending.is_set,
@@ -167,13 +167,13 @@ class Server:
 
     @property
     def url(self) -> str:
-        """The address that it listens on."""
+        """The URL that it listens on."""
         host = self._parts.config.host
         shown = f"[{host}]" if ":" in host else host
         return f"http://{shown}:{self._listeners[0].effective_port}"
 
     def serve_until_signalled(self) -> int:
-        """Serve until SIGTERM or SIGINT, for the shutdown delay, and let the runs under way end.
+        """Serve until SIGTERM or SIGINT and through the shutdown delay, then drain the runs.
 
         A second signal, half a second later or more, ends the process at once, with `CUT_OFF`.
 
@@ -195,7 +195,7 @@ class Server:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, on_signal)
         self._parts.runs.start()
-        gc.freeze()  # what is there by now stays: no collection need look at it again
+        gc.freeze()  # existing objects stay: collections need not visit them again
         gc.enable()
         threading.Thread(target=self._waitress.run, name="waitress", daemon=True).start()
         while not stop.wait(_GIVE_BACK_EVERY_S):
@@ -210,7 +210,7 @@ class Server:
         return DRAINED if drained else CUT_OFF
 
     def _is_flushed(self) -> bool:
-        """Return whether every request has its answer, and every answer is sent."""
+        """Return whether every request has its response, and every response is sent."""
         channels = [
             channel for each in self._listeners for channel in [*each.active_channels.values()]
         ]
@@ -218,7 +218,7 @@ class Server:
 
 
 def end_process(code: int) -> NoReturn:
-    """End this process at once, whatever its threads do, and the processes that it started.
+    """End this process and its child processes at once, whatever its threads do.
 
     Args:
         code: The exit code.
@@ -232,7 +232,7 @@ def end_process(code: int) -> NoReturn:
 
 
 def _has_own_code_alone(app: Flask) -> bool:
-    """Return whether nothing of the project's is called for every request."""
+    """Return whether requests execute no code of the project."""
     parts: KedroServer = app.extensions[EXTENSION]
     callbacks = (
         app.before_request_funcs,
@@ -250,7 +250,7 @@ def _has_own_code_alone(app: Flask) -> bool:
 
 
 def _accept_all(listener: BaseWSGIServer, accept_one: Callable[[], None]) -> None:
-    """Accept who waits to be, some at a time: waitress would look at all others after each."""
+    """Accept several waiting clients at once: waitress would poll all connections after each."""
     for _ in range(_ACCEPT_AT_A_TIME):
         before = len(listener.active_channels)
         accept_one()
@@ -259,11 +259,11 @@ def _accept_all(listener: BaseWSGIServer, accept_one: Callable[[], None]) -> Non
 
 
 def _is_loopback(listener: BaseWSGIServer) -> bool:
-    """Return whether programs on this machine alone reach a listening socket."""
+    """Return whether only programs on this machine can reach a listening socket."""
     address = listener.socket.getsockname()
     try:
         return ipaddress.ip_address(address[0]).is_loopback
-    except ValueError:  # of a Unix socket, a path
+    except ValueError:  # a path, for a Unix socket
         return False
 
 

@@ -1,4 +1,4 @@
-"""Keys and the audit, as rows."""
+"""API keys and the audit log, as rows."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from kedro_flask_server.store.schema import api_keys
 
 
 class AccessStore:
-    """The keys of one project and environment, and what their bearers did.
+    """The API keys of one project and environment, and their audit log.
 
-    Every method raises `StoreUnavailableError` where the database cannot be reached or written.
+    Every method raises `StoreUnavailableError` if the database cannot be reached or written.
     """
 
     def __init__(self, database: Database, *, project: str, env: str) -> None:
-        """Keep the keys of a project and environment in a database.
+        """Store the keys of a project and environment in a database.
 
         Args:
             database: The database, which others may share.
@@ -39,7 +39,7 @@ class AccessStore:
         self._trail = AuditTrail(project=project, env=env)
 
     def open(self) -> None:
-        """Make the tables, or bring them up to date.
+        """Create the tables, or migrate them.
 
         Raises:
             ServerSettingsError: If the database cannot be used at all.
@@ -47,20 +47,20 @@ class AccessStore:
         self._database.open()
 
     def keys(self) -> list[ApiKey]:
-        """Return all keys, those that count no more included."""
+        """Return all keys, including revoked and expired ones."""
         statement = select(api_keys).where(*self._of_keys).order_by(api_keys.c.name)
         with self._database.reading() as connection:
             return [_load_key(row) for row in connection.execute(statement)]
 
     def add(self, key: ApiKey, record: AuditRecord) -> None:
-        """Keep a key; one of that name which counts no more gives way.
+        """Store a key; replaces one of that name that is revoked or expired.
 
         Args:
             key: The key.
-            record: Who made it.
+            record: The audit record of its creation.
 
         Raises:
-            ApiKeyExistsError: If there is one of that name that counts.
+            ApiKeyExistsError: If there is a valid key of that name.
         """
         is_of_name = (*self._of_keys, api_keys.c.name == key.name)
         try:
@@ -74,14 +74,14 @@ class AccessStore:
             raise ApiKeyExistsError(key.name) from error
 
     def revoke(self, name: str, record: AuditRecord) -> None:
-        """Have a key count no more.
+        """Revoke a key.
 
         Args:
             name: Its name.
-            record: Who revokes it, and when.
+            record: The audit record, with the time of the revocation.
 
         Raises:
-            UnknownApiKeyError: If there is none of that name that is not revoked.
+            UnknownApiKeyError: If there is no key of that name that is not revoked.
         """
         is_revocable = (*self._of_keys, api_keys.c.name == name, api_keys.c.revoked_at.is_(None))
         statement = update(api_keys).where(*is_revocable).values(revoked_at=to_ms(record.time))
@@ -93,11 +93,11 @@ class AccessStore:
     def flush(
         self, records: Sequence[AuditRecord], used_at: Mapping[str, datetime] | None = None
     ) -> None:
-        """Add to the audit, and note when keys were last used.
+        """Add to the audit log, and record when keys were last used.
 
         Args:
-            records: What is to be added.
-            used_at: The name of a key to when it was used.
+            records: The audit records.
+            used_at: Key names to their times of use.
         """
         with self._database.writing() as connection:
             if records:
@@ -108,16 +108,16 @@ class AccessStore:
                 connection.execute(statement.values(last_used_at=to_ms(moment)))
 
     def audit(self, limit: int) -> list[AuditRecord]:
-        """Return what was done last, the newest first.
+        """Return the newest audit records, the newest first.
 
         Args:
-            limit: How many records at most.
+            limit: The maximum number of records.
         """
         with self._database.reading() as connection:
             return self._trail.newest(connection, limit)
 
     def purge(self, before: datetime) -> None:
-        """Delete what was done before a time from the audit."""
+        """Delete audit records before a time."""
         with self._database.writing() as connection:
             self._trail.purge(connection, before)
 

@@ -1,4 +1,4 @@
-"""Who did what, in SQL."""
+"""The audit log, in SQL."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.rows import ascii_name, from_ms, to_ms
 from kedro_flask_server.store.schema import audit
 
-# Of these alone, those can make any number who may not come in.
+# Unauthenticated clients can cause any number of these alone.
 _MAX_REFUSALS = 100_000
 
 _HOUR_MS = 3_600_000
@@ -23,28 +23,28 @@ _LENGTHS: dict[str, int | None] = {
 
 
 class AuditTrail:
-    """The audit of one project and environment, within a transaction of somebody else's."""
+    """The audit log of one project and environment, within the caller's transaction."""
 
     def __init__(self, *, project: str, env: str) -> None:
-        """Choose a project and environment."""
+        """Select a project and environment."""
         self._scope_values = {"project": project, "env": env}
         self._is_here = (audit.c.project == project, audit.c.env == env)
 
     def add(self, database: Database, connection: Connection, *records: AuditRecord) -> None:
-        """Add records; what is longer than a column is cut."""
+        """Add records; values longer than their column are cut."""
         rows = [self.row(record) for record in records]
         database.insert(connection, audit, [*rows[0]], [tuple(row.values()) for row in rows])
 
     def newest(self, connection: Connection, limit: int) -> list[AuditRecord]:
-        """Return what was done last, the newest first."""
+        """Return the newest records, the newest first."""
         newest = select(audit).where(*self._is_here).order_by(audit.c.id.desc()).limit(limit)
         return [_load(row) for row in connection.execute(newest)]
 
     def purge(self, connection: Connection, before: datetime) -> None:
-        """Delete what was done before a time, and refusals of which there are very many.
+        """Delete records before a time, and refusals beyond a large number.
 
-        At a time, an hour's records go at most, so that a clock which is wrong for a while does
-        not have all deleted.
+        Each call deletes at most an hour's records, so that a clock which is wrong for a while does
+        not delete all.
         """
         oldest = connection.execute(select(func.min(audit.c.time)).where(*self._is_here)).scalar()
         if oldest is not None:
@@ -66,7 +66,7 @@ class AuditTrail:
 
 def _load(row: Any) -> AuditRecord:
     time = from_ms(row.time)
-    assert time is not None  # noqa: S101  it is no column that may be empty
+    assert time is not None  # noqa: S101  the column is not nullable
     return AuditRecord(
         time=time, who=row.who, what=row.what, subject=row.subject, address=row.address
     )

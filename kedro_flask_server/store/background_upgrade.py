@@ -1,4 +1,4 @@
-"""Brings a schema up to date in the background, while requests are told to try again."""
+"""Migrates a schema in the background, while requests are asked to try again."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kedro_flask_server.errors import StoreUnavailableError
 
 
 class BackgroundUpgrade:
-    """Work of a thread of its own, which a server's start does not wait for to the end.
+    """A migration in a thread of its own, for which the server's start waits only for a time.
 
-    A large store takes longer than a start may: a probe would have the server started again, and
-    the work with it, for ever.
+    A large store takes longer than a start may: a liveness probe would restart the server, and the
+    migration with it, for ever.
     """
 
     def __init__(self, work: Callable[[], None]) -> None:
-        """Take the work; it may raise what those who wait get."""
+        """Prepare; callers of `wait` get the exceptions of `work`."""
         self._work = work
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
@@ -25,13 +25,13 @@ class BackgroundUpgrade:
         self._error: BaseException | None = None
 
     def wait(self, timeout_s: float) -> None:
-        """Begin, unless it is under way, and wait for the end; where it has failed, begin again.
+        """Start unless running, and wait for the end; a failed migration is started again.
 
         Args:
-            timeout_s: For how many seconds at most.
+            timeout_s: How many seconds to wait at most.
 
         Raises:
-            StoreUnavailableError: If it goes on.
+            StoreUnavailableError: If it is still running.
         """
         with self._lock:
             thread = self._thread
@@ -53,7 +53,7 @@ class BackgroundUpgrade:
             raise error
 
     def join(self) -> None:
-        """Wait for the end of what goes on."""
+        """Wait for the end of a running migration."""
         thread = self._thread
         if thread is not None:
             thread.join()
@@ -61,7 +61,7 @@ class BackgroundUpgrade:
     def _do(self) -> None:
         try:
             self._work()
-        except Exception as error:  # those who wait raise it
+        except Exception as error:  # `wait` raises it
             self._error = error
         else:
             self._error = None

@@ -1,4 +1,4 @@
-"""The database of the store: its transactions, and its schema brought up to date."""
+"""The database of the store: its transactions and migrations."""
 
 from __future__ import annotations
 
@@ -25,32 +25,30 @@ from kedro_flask_server.store.url import libpq_options, without_secrets
 if TYPE_CHECKING:
     from kedro_flask_server.store.postgresql import PostgreSQL
 
-# How long opening waits for PostgreSQL's schema to be brought up to date; an empty database takes
-# a fraction of that.
+# How long opening waits for a migration of PostgreSQL; an empty database takes a fraction of that.
 _UPGRADE_S = 2.5
 
-# Of one statement: older SQLites take 999 parameters.
+# Per statement: older versions of SQLite accept 999 parameters.
 _MAX_ROWS = 150
 
 _EMPTY_EVERY_S = 20.0
 
-# "KeFlSv" in ASCII: PostgreSQL's advisory locks are numbers that programs agree upon.
+# "KeFlSv" in ASCII: PostgreSQL's advisory locks are numbers by convention.
 _MIGRATION_LOCK = 0x4B65466C5376
 
-# PostgreSQL's code for a lock that was not free within the time allowed.
+# PostgreSQL's code for a lock that was not available within the time allowed.
 _LOCKED = "55P03"
 
 
 class Database:
-    """The database that the store keeps its rows in: SQLite or PostgreSQL."""
+    """The database of the store: SQLite or PostgreSQL."""
 
     def __init__(self, url: URL, *, empty_log_every_s: float = _EMPTY_EVERY_S) -> None:
-        """Take an address; nothing is opened yet.
+        """Prepare; nothing is opened yet.
 
         Args:
-            url: What `locate` returned.
-            empty_log_every_s: How often SQLite's write-ahead log is emptied, where something was
-                written.
+            url: The result of `locate`.
+            empty_log_every_s: How often SQLite's write-ahead log is emptied after writes.
         """
         self._url = url
         self.is_sqlite = url.get_backend_name() == "sqlite"
@@ -65,7 +63,7 @@ class Database:
 
     @property
     def shown(self) -> str:
-        """The address without what is secret in it."""
+        """The address without secrets."""
         return without_secrets(self._url)
 
     @property
@@ -74,18 +72,17 @@ class Database:
         return 0 if self._sqlite is None else self._sqlite.generation
 
     def open(self) -> None:
-        """Make the tables, or bring them up to date; where that is done, do nothing.
+        """Create the tables, or migrate them; does nothing if that is done.
 
-        An SQLite file that was deleted or replaced meanwhile is opened again, or made.
+        An SQLite file that was deleted or replaced meanwhile is opened again, or created.
 
         Raises:
-            ServerSettingsError: If the database cannot be used at all: its folder is on a
-                network file system or cannot be written, or it is newer than this program,
-                which may not use it.
+            ServerSettingsError: If the database cannot be used at all: its folder is on a network
+                file system or cannot be written, or its schema is too new for this program.
             StoreUnavailableError: If it cannot be reached now.
         """
         if self._sqlite is None:
-            if not self._is_open:  # it may take minutes: until then, callers are told so
+            if not self._is_open:  # it may take minutes; until then, callers get an error
                 self._upgrade.wait(_UPGRADE_S)
                 self._is_open = True
             return
@@ -108,7 +105,7 @@ class Database:
 
     @contextmanager
     def _migrating(self) -> Iterator[Connection]:
-        """Return a connection, in a transaction, for what changes the schema."""
+        """Return a connection, in a transaction, for a migration."""
         if self._postgresql is None:
             with self.writing() as connection:
                 yield connection
@@ -125,7 +122,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Return a connection, in a transaction, that reads.
+        """Return a connection, in a transaction, for reading.
 
         Raises:
             StoreUnavailableError: If the database cannot be reached.
@@ -134,45 +131,45 @@ class Database:
             with self._sqlite.reading() as connection:
                 yield connection
             return
-        assert self._postgresql is not None  # noqa: S101  it is one or the other
+        assert self._postgresql is not None  # noqa: S101  one of both
         with unavailable_on_failure(), self._postgresql.reading_engine.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Return a connection, in a transaction, that writes; it is committed at the end.
+        """Return a connection, in a transaction, for writing; it is committed at the end.
 
         Raises:
             StoreUnavailableError: If the database cannot be reached or written.
-            sqlalchemy.exc.IntegrityError: If a row is there already.
+            sqlalchemy.exc.IntegrityError: If a row exists already.
         """
         if self._sqlite is not None:
             with self._sqlite.writing() as connection:
                 yield connection
             return
-        assert self._postgresql is not None  # noqa: S101  it is one or the other
+        assert self._postgresql is not None  # noqa: S101  one of both
         with unavailable_on_failure(), self._postgresql.engine.begin() as connection:
             yield connection
 
     def transact(
         self, statement: Statement, values: Mapping[str, Any], *, lock: int | None = None
     ) -> list[tuple[Any, ...]]:
-        """Execute a statement of PostgreSQL's, a transaction to itself, in one round trip.
+        """Execute a PostgreSQL statement as a transaction, in one round trip.
 
         Args:
             statement: The statement.
             values: Its values, by their names.
-            lock: An advisory lock, a number of 64 bits, that is acquired before: the statement
-                sees what the transactions have stored that held it.
+            lock: An advisory lock, a number of 64 bits, to acquire before: the statement sees what
+                earlier transactions with the lock have committed.
 
         Returns:
             Its rows.
 
         Raises:
             StoreUnavailableError: If the database cannot be reached or written.
-            sqlalchemy.exc.IntegrityError: If a row is there already.
+            sqlalchemy.exc.IntegrityError: If a row exists already.
         """
-        assert self._postgresql is not None  # noqa: S101  as the statement says
+        assert self._postgresql is not None  # noqa: S101  only for PostgreSQL
         with unavailable_on_failure():
             return self._postgresql.transact(statement, values, lock=lock)
 
@@ -185,21 +182,21 @@ class Database:
         *,
         or_ignore: bool = False,
     ) -> None:
-        """Add rows in one statement.
+        """Insert rows in one statement.
 
-        A statement for each row is slow with both: PostgreSQL's driver waits for each answer, and
-        SQLite's releases Python's lock at each, to threads that compute. And SQLAlchemy takes
-        longer to compile such a statement than the database to execute it.
+        A statement per row is slow with both: PostgreSQL's driver waits for each response, and
+        SQLite's releases the GIL at each, to threads that compute. And SQLAlchemy takes longer to
+        compile such a statement than the database to execute it.
 
         Args:
-            connection: What `writing` returned.
+            connection: The result of `writing`.
             table: The table.
-            columns: The names of the columns of which values are given.
+            columns: The names of the columns of the values.
             rows: For each row, the values of these columns.
-            or_ignore: Whether a row that is there already is left out.
+            or_ignore: Whether to skip rows that exist already.
 
         Raises:
-            sqlalchemy.exc.IntegrityError: If a row is there already.
+            sqlalchemy.exc.IntegrityError: If a row exists already.
         """
         placeholder = "?" if self.is_sqlite else "%s"
         for start in range(0, len(rows), _MAX_ROWS):
@@ -220,17 +217,17 @@ class Database:
         return int(connection.execute(select(now_ms())).scalar_one())
 
     def lock(self, connection: Connection, key: int) -> None:
-        """Have other transactions that lock the same key wait until this one ends.
+        """Make other transactions that lock the same key wait until this one ends.
 
         Args:
-            connection: What `writing` returned.
-            key: What to lock, a number of 64 bits.
+            connection: The result of `writing`.
+            key: The key to lock, a number of 64 bits.
         """
-        if not self.is_sqlite:  # there, the transaction that writes is alone
+        if not self.is_sqlite:  # SQLite has one writer at a time
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": key})
 
     def tidy(self) -> None:
-        """Do what the database needs from time to time, as `SQLite.tidy` says.
+        """Do periodic maintenance, as described for `SQLite.tidy`.
 
         Raises:
             StoreUnavailableError: If the database cannot be reached or written.

@@ -1,4 +1,4 @@
-"""The events of the runs: added in order, in the transactions that change the runs."""
+"""The events of runs: appended in order, in the transactions that change the runs."""
 
 from __future__ import annotations
 
@@ -23,14 +23,13 @@ _COLUMNS = ("run_id", "id", "time", "type", "data")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PendingEvents:
-    """What a run that executes has told and is not stored yet.
+    """The events of an executing run that are not stored yet.
 
     Attributes:
         server_id: The server that executes it.
-        events: What it has told, numbered.
-        last_id: The id of the newest event that was told before, or with these; None where it is
-            not known.
-        progress: How far it is with that.
+        events: The events, numbered.
+        last_id: The id of the newest event, including these; None where it is not known.
+        progress: The progress of the run after these events.
     """
 
     server_id: str
@@ -43,7 +42,7 @@ class EventStore:
     """The events of a database's runs."""
 
     def __init__(self, database: Database) -> None:
-        """Keep the events of a database's runs.
+        """Store the events of a database's runs.
 
         Args:
             database: The database.
@@ -51,29 +50,29 @@ class EventStore:
         self._database = database
 
     def add(self, told: Mapping[str, PendingEvents]) -> None:
-        """Store what runs have told, in one transaction.
+        """Store pending events of runs, in one transaction.
 
-        What a run tells is left out where it does not execute any more, or is stored already.
+        Events are skipped if their run is no longer executing, or if they are stored already.
 
         Args:
-            told: What was told, by the run's id.
+            told: The pending events, by run id.
         """
         new = {run_id: rows_of(run_id, each.events) for run_id, each in told.items()}
         if not self._database.is_sqlite:
             self._add_at_once(told, new)
             return
         with self._database.writing() as connection:
-            # Locked: while its server is taken for dead, nothing is added after its end.
+            # Locked, so that nothing is added after its end if its server is reaped meanwhile.
             running = select(runs.c.run_id, runs.c.owner).where(
                 runs.c.run_id.in_(told), runs.c.status == RunStatus.RUNNING
             )
             found = connection.execute(running.with_for_update(read=True)).all()
             for row in found:
-                told_by_run = told[row.run_id]
-                if row.owner != told_by_run.server_id:
+                pending = told[row.run_id]
+                if row.owner != pending.server_id:
                     continue
                 add_rows(self._database, connection, new[row.run_id])
-                progress = told_by_run.progress
+                progress = pending.progress
                 if progress is not None:
                     numbers = {"nodes_done": progress.done, "nodes_total": progress.total}
                     of_run = update(runs).where(runs.c.run_id == row.run_id)
@@ -99,7 +98,7 @@ class EventStore:
 
 
 def rows_of(run_id: str, told: Iterable[Event]) -> list[EventRow]:
-    """Return the rows of what a run has told."""
+    """Return the rows of a run's events."""
     return [
         (run_id, event.id, rows.to_ms(event.time), str(event.type), json.dumps(event.data))
         for event in told
@@ -107,21 +106,21 @@ def rows_of(run_id: str, told: Iterable[Event]) -> list[EventRow]:
 
 
 def add_rows(database: Database, connection: Connection, rows: Sequence[EventRow]) -> None:
-    """Add events that are not there, in a transaction that has seen that their runs execute."""
+    """Insert events that are not stored; the transaction has checked that their runs execute."""
     database.insert(connection, events, _COLUMNS, rows, or_ignore=True)
 
 
 def events_after(
     connection: Connection, run_id: str, after: int, limit: int, kind: EventType | None
 ) -> list[Event]:
-    """Return some of a run's events, in their order.
+    """Return a page of a run's events, in order.
 
     Args:
         connection: A transaction.
         run_id: The run.
         after: The id after which they begin.
-        limit: How many at most.
-        kind: Those of this type; None for all.
+        limit: The maximum number of events.
+        kind: Events of this type; None for all.
     """
     wanted = select(events).where(events.c.run_id == run_id, events.c.id > after)
     if kind is not None:
@@ -130,7 +129,7 @@ def events_after(
 
 
 def newest_id(connection: Connection, run_id: str) -> int:
-    """Return the id of a run's newest event; 0 where it has none."""
+    """Return the id of a run's newest event; 0 if it has none."""
     newest = select(func.max(events.c.id)).where(events.c.run_id == run_id)
     return connection.execute(newest).scalar() or 0
 
@@ -142,14 +141,14 @@ def append_event(
     time: Any,
     data: Mapping[str, Any] | None = None,
 ) -> None:
-    """Add an event to each of some runs.
+    """Append an event to each of some runs.
 
     Args:
         connection: A transaction, which has locked the runs.
         run_ids: The runs.
         kind: The event's type.
-        time: Its time: an expression of SQL, over columns of the run.
-        data: What is to be said, the same of all.
+        time: Its time: an SQL expression over columns of the run.
+        data: Its content, the same for all.
     """
     if not run_ids:
         return
@@ -161,7 +160,7 @@ def append_event(
 
 
 def append_cancelled(connection: Connection, run_ids: Sequence[str], error: ErrorDetail) -> None:
-    """Add to runs that they were cancelled before they started."""
+    """Append to runs that they were cancelled before they started."""
     what = ended(RunStatus.CANCELLED, 0, error)
     append_event(connection, run_ids, EventType.RUN_FINISHED, runs.c.finished_at, what)
 
@@ -169,18 +168,18 @@ def append_cancelled(connection: Connection, run_ids: Sequence[str], error: Erro
 def ended(
     status: RunStatus, duration_ms: float | None = None, error: ErrorDetail | None = None
 ) -> dict[str, Any]:
-    """Return what is said of a run that has ended."""
+    """Return the content of the event that a run has ended."""
     shown = None if error is None else asdict(error)
     return {"status": status, "duration_ms": duration_ms, "error": shown}
 
 
 def ended_with(outcome: RunOutcome, progress: Progress | None) -> dict[str, Any]:
-    """Return what is said of a run that has executed and ended."""
+    """Return the content of the event that a run has executed and ended."""
     numbers = {} if progress is None else asdict(progress)
     return {**ended(outcome.status, outcome.duration_ms, outcome.error), **numbers}
 
 
 def _load(row: Any) -> Event:
     time = rows.from_ms(row.time)
-    assert time is not None  # noqa: S101  it is no column that may be empty
+    assert time is not None  # noqa: S101  the column is not nullable
     return Event(id=row.id, time=time, type=row.type, data=json.loads(row.data))

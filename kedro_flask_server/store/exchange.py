@@ -1,8 +1,8 @@
-"""Sends PostgreSQL statements, several in one round trip, and ends every wait for its answer.
+"""Sends PostgreSQL statements, several in one round trip, with a timeout on each wait.
 
-libpq's pipeline mode (https://www.postgresql.org/docs/current/libpq-pipeline-mode.html) sends
-them without waiting for one another's results. A server that is stopped still has its kernel
-acknowledge what it is sent: neither TCP nor the server's own limits end the wait for it.
+libpq's pipeline mode (https://www.postgresql.org/docs/current/libpq-pipeline-mode.html) sends them
+without waiting for one another's results. The kernel of a suspended server still acknowledges data:
+neither TCP nor the server's own limits end the wait for its response.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _FLOATS = (700, 701)
 
 
 class Connection(psycopg.Connection[Any]):
-    """A connection, every wait of which ends.
+    """A connection with a timeout on each wait.
 
     Attributes:
-        answer_s: How many seconds a statement's answer may take; None: as long as it likes.
-        is_pooled: Whether what answers is a pooler that gives each transaction another server
-            connection, so that a session has no state.
-        made_at: When it was made (monotonic, in seconds).
-        checked_at: When it was last seen to work.
+        answer_s: The timeout of a statement's response, in seconds; None for no limit.
+        is_pooled: Whether a pooler responds, which gives each transaction another server
+            connection, so that sessions have no state.
+        made_at: When it was opened (monotonic, in seconds).
+        checked_at: When it last worked (monotonic, in seconds).
     """
 
     answer_s: float | None = None
@@ -45,10 +45,10 @@ class Connection(psycopg.Connection[Any]):
         self.prepared: set[bytes] = set()
 
     def wait(self, gen: PQGen[RV], *args: Any, **options: Any) -> RV:
-        """Wait for what psycopg does on the connection, as for `psycopg.Connection`.
+        """Wait for psycopg's operation on the connection, as for `psycopg.Connection`.
 
         Raises:
-            psycopg.OperationalError: If it takes too long; the connection is closed then.
+            psycopg.OperationalError: If it times out; the connection is closed then.
         """
         return super().wait(self._bounded(gen), *args, **options)
 
@@ -57,7 +57,7 @@ class Connection(psycopg.Connection[Any]):
         try:
             awaited = next(gen)
             while True:
-                ready = yield awaited  # psycopg looks ten times a second
+                ready = yield awaited  # psycopg checks ten times a second
                 if self.answer_s is not None and time.monotonic() > began_at + self.answer_s:
                     raise self.silent()
                 awaited = gen.send(ready)
@@ -66,12 +66,12 @@ class Connection(psycopg.Connection[Any]):
             return result
 
     def silent(self) -> psycopg.OperationalError:
-        """Close the connection, and return the error that no answer has come."""
+        """Close the connection, and return the error that there was no response."""
         self.pgconn.finish()
         return psycopg.OperationalError(f"no answer within {self.answer_s} s")
 
     def has_news(self) -> bool:
-        """Return whether something has come that was not asked for, such as its end."""
+        """Return whether unsolicited data has arrived, such as the end of the connection."""
         return is_ready(self.pgconn.socket, Ready.R, 0)
 
 
@@ -81,7 +81,7 @@ Rows = list[tuple[Any, ...]]
 def exchange(
     connection: Connection, statements: Sequence[tuple[Statement, Mapping[str, Any]]]
 ) -> list[Rows]:
-    """Execute statements in one round trip; after one that fails, none of those that follow.
+    """Execute statements in one round trip, up to the first that fails.
 
     Args:
         connection: The connection.
@@ -91,8 +91,8 @@ def exchange(
         The rows of each.
 
     Raises:
-        psycopg.Error: What the server says of the first that fails, or that there is no answer;
-            the connection is closed then.
+        psycopg.Error: The error of the first that fails, or that there was no response; the
+            connection is closed then.
     """
     pgconn, sent = connection.pgconn, list[bytes | None]()
     ends_at = None if connection.answer_s is None else time.monotonic() + connection.answer_s
@@ -106,7 +106,7 @@ def exchange(
         _next_result(connection, ends_at, is_sync=True)
         pgconn.exit_pipeline_mode()
     except BaseException:
-        # What is still to come would be taken for the answer to what is sent next.
+        # Remaining results would be taken for responses to later statements.
         connection.close()
         raise
     connection.checked_at = time.monotonic()
@@ -128,7 +128,7 @@ def _send(
     sent: list[bytes | None],
 ) -> None:
     pgconn, values = connection.pgconn, statement.values(given)
-    if connection.is_pooled:  # what is prepared is another transaction's
+    if connection.is_pooled:  # prepared statements belong to another session
         pgconn.send_query_params(statement.text, values)
     else:
         if statement.name not in connection.prepared and statement.name not in sent:
@@ -150,7 +150,7 @@ def _next_result(
     connection: Connection, ends_at: float | None, *, is_sync: bool = False
 ) -> pq.abc.PGresult:
     result = _result(connection, ends_at)
-    assert result is not None  # noqa: S101  each statement has one
+    assert result is not None  # noqa: S101  one for each statement
     if not is_sync:
         assert _result(connection, ends_at) is None  # noqa: S101  which ends them
     return result
@@ -171,12 +171,12 @@ def _wait(connection: Connection, ready: int, ends_at: float | None) -> None:
 
 
 def is_ready(socket: int, ready: int, timeout_s: float | None) -> bool:
-    """Wait until a socket can be read or written, and return whether it can.
+    """Wait until a socket is readable or writable, and return whether it is.
 
     Args:
-        socket: Its number.
-        ready: Whether it is to be read, written, or one of both.
-        timeout_s: How many seconds to wait at most; None: as long as it takes.
+        socket: Its descriptor.
+        ready: What to wait for: readable, writable, or one of both.
+        timeout_s: How many seconds to wait at most; None for no limit.
     """
     if sys.platform == "win32":
         read, written = [socket] * bool(ready & Ready.R), [socket] * bool(ready & Ready.W)

@@ -1,4 +1,4 @@
-"""The file of an SQLite database, those beside it, and their folder."""
+"""The file of an SQLite database, the files beside it, and their folder."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import psutil
 
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
 
-# SQLite's write-ahead log needs memory shared between all that open the file, which these do not
-# give (https://www.sqlite.org/wal.html#overview, the third disadvantage).
+# SQLite's write-ahead log needs shared memory between all processes that open the file, which these
+# file systems lack (https://www.sqlite.org/wal.html#overview, the third disadvantage).
 _NETWORK_FILE_SYSTEMS = {
     *("afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "glusterfs", "gpfs", "lustre"),
     *("ncpfs", "nfs", "nfs4", "smb2", "smb3", "smbfs", "webdav"),
@@ -29,8 +29,8 @@ _BESIDE = ("-wal", "-shm", "-journal")
 _FOLDER_MODE = 0o700
 _FILE_MODE = 0o600
 
-# What is put in the place of a file may be a copy that is still being written: it is opened when
-# it has not changed for a while, or when others at work in it have had long enough.
+# A file that replaces another may be a copy in progress: it is opened when it has not changed for a
+# while, or when servers that write to it have had enough time.
 _SETTLED_AFTER_S = 1.5
 _OPENED_AFTER_S = 5.0
 
@@ -38,18 +38,18 @@ _Identity = tuple[int, int]
 
 
 class DatabaseFile:
-    """A file that SQLite has open, and what its path names by now.
+    """A file that SQLite has open, compared with what its path names now.
 
-    Nothing here opens the file: to close it again would give up all of SQLite's locks on it
+    Nothing here opens the file: closing it again would release all of SQLite's locks on it
     (https://www.sqlite.org/howtocorrupt.html, 2.2).
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take a path; nothing is made yet.
+        """Prepare; nothing is created yet.
 
         Args:
             path: The file's path.
-            clock: Returns seconds that no setting of a clock changes.
+            clock: Returns monotonic seconds.
         """
         self._path = path
         self._log = Path(f"{path}-wal")
@@ -60,11 +60,11 @@ class DatabaseFile:
         self._replaced_since = 0.0
 
     def prepare(self) -> None:
-        """Make the folder and the file, if they are not there, for this user's eyes alone.
+        """Create the folder and the file, readable by this user only, if they do not exist.
 
         Raises:
             ServerSettingsError: If the folder is on a network file system, or cannot be used.
-            StoreUnavailableError: If that cannot be done now.
+            StoreUnavailableError: If they cannot be created now.
         """
         folder = self._path.parent
         _refuse_network(folder)
@@ -86,33 +86,33 @@ class DatabaseFile:
             _close_to_others(each)
 
     def drop_state(self) -> None:
-        """Take down that none is open."""
+        """Record that no file is open."""
         self._opened = None
 
     def is_replaced(self) -> bool:
-        """Return whether the path names other files than those that are open, or none."""
+        """Return whether the path no longer names the open files."""
         return self._opened not in (None, (_identity(self._path), _identity(self._log)))
 
     def record_state(self) -> None:
-        """Take down which files are open, if that is not known."""
+        """Record which files are open, if that is not known."""
         if self._opened is None:
             self._opened = (_identity(self._path), _identity(self._log))
             self._found = None
 
     def check(self) -> None:
-        """Refuse a file that will not be read again.
+        """Refuse a file that would not be read again.
 
         Raises:
-            StoreUnavailableError: If the path names another file than the one that is open.
+            StoreUnavailableError: If the path names another file than the open one.
         """
         if self._opened is not None and self._opened[0] != _identity(self._path):
             raise self._replaced()
 
     def expect_settled(self) -> None:
-        """Refuse what was put in the file's place, if that is not finished yet.
+        """Refuse a replacement of the file that may still be written.
 
         Raises:
-            StoreUnavailableError: If it may not be.
+            StoreUnavailableError: If it may.
         """
         now = self._clock()
         found = _state(self._path)
@@ -130,7 +130,7 @@ class DatabaseFile:
 
 
 def file_system_of(path: Path) -> str:
-    """Return the type of the file system that a path is on, or ``""`` where that is unknown.
+    """Return the type of a path's file system, or ``""`` where that is unknown.
 
     Args:
         path: Any path, its links resolved.
@@ -153,7 +153,7 @@ def _refuse_network(folder: Path) -> None:
 
 
 def _make_folder(folder: Path) -> bool:
-    """Make a folder, and return whether there is nothing in it."""
+    """Create a folder, and return whether it is empty."""
     try:
         folder.mkdir(parents=True, mode=_FOLDER_MODE)
     except FileExistsError:
@@ -165,10 +165,10 @@ def _make_folder(folder: Path) -> bool:
 
 
 def _make_file(path: Path, content: bytes = b"") -> None:
-    """Make a file; one that is there is not opened."""
+    """Create a file; an existing one is not opened."""
     if path.exists():
         return
-    with suppress(FileExistsError):  # another server has made it
+    with suppress(FileExistsError):  # another server has created it
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _FILE_MODE)
         try:
             os.write(descriptor, content)
@@ -178,10 +178,10 @@ def _make_file(path: Path, content: bytes = b"") -> None:
 
 
 def _make_database(path: Path) -> None:
-    """Make an empty database, which is there with all its properties or not at all.
+    """Create an empty database atomically, with all its properties.
 
-    It keeps a write-ahead log, which many that open it at once could not agree upon, and a map of
-    its pages, by which columns after a large request are found without reading that.
+    It uses a write-ahead log, which concurrent openers could not agree upon, and a map of its
+    pages, by which columns after a large request are found without reading that.
     """
     draft = path.with_name(f".{path.name}-{uuid.uuid4().hex}")
     _make_file(draft)
@@ -191,23 +191,23 @@ def _make_database(path: Path) -> None:
             connection.execute("PRAGMA journal_mode = WAL")
         try:
             os.link(draft, path)
-        except FileExistsError:  # another server has made it
+        except FileExistsError:  # another server has created it
             return
-        except OSError:  # a file system without links: SQLite makes the rest
+        except OSError:  # a file system without links: SQLite does the rest
             _make_file(path)
     finally:
         draft.unlink(missing_ok=True)
 
 
 def _close_to_others(path: Path) -> None:
-    with suppress(OSError):  # not there, or another user's
+    with suppress(OSError):  # missing, or another user's
         if path.stat().st_mode & 0o077:
             path.chmod(_FILE_MODE)
 
 
 def _identity(path: Path) -> _Identity | None:
     try:
-        found = os.stat(path)  # noqa: PTH116  at each write
+        found = os.stat(path)  # noqa: PTH116  called at each write
     except OSError:
         return None
     return found.st_dev, found.st_ino

@@ -1,4 +1,4 @@
-"""New runs: within limits, once for each idempotency key, queued or claimed as they are stored."""
+"""New runs: within limits, once for each idempotency key, stored as queued or claimed."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ _QUEUED = Prepared(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewRun:
-    """A run that is to be stored.
+    """A run to store.
 
     Attributes:
         request: What to run.
-        submitter: The caller who sends it.
+        submitter: The caller who submits it.
         server_id: The server that admits it.
         is_held: Whether no other server may claim it.
         key: An idempotency key.
-        key_hours: For how many hours a key counts.
+        key_hours: For how many hours a key is valid.
         workers: How many runs this server executes at a time.
         max_queued: How many runs may be queued, besides those that start at once.
-        may_start: Whether the server has a free slot for it, should no other run be queued.
+        may_start: Whether the server has a free slot for it, if no other run is queued.
     """
 
     request: RunRequest
@@ -62,11 +62,11 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddedRun:
-    """What has become of a new run.
+    """The result of storing a new run.
 
     Attributes:
-        run: The run; the earlier one, where the key was sent before.
-        claimed: The same, where the server is to execute it at once.
+        run: The run; an earlier one if its key was used before.
+        claimed: The same run, if the server must execute it at once.
     """
 
     run: Run
@@ -98,18 +98,18 @@ class NewRuns:
         self._trail = AuditTrail(project=scope.project, env=scope.env)
 
     def add(self, new: NewRun, next_id: Callable[[], str]) -> AddedRun:
-        """Store a run as queued or claimed, or find the one that was sent with the same key.
+        """Store a run as queued or claimed, or find an earlier one with the same key.
 
         Args:
             new: The run.
-            next_id: Returns an id, another at each call: one may be taken.
+            next_id: Returns a different id at each call, as one may be taken.
 
         Raises:
-            KeyReusedError: If the key was sent before, with another request.
-            QuotaError: If the submitter has as many runs as they may.
-            ServerBusyError: If as many runs are queued as may.
+            KeyReusedError: If the key was used before, with another request.
+            QuotaError: If the submitter has reached a quota.
+            ServerBusyError: If the queue is full.
         """
-        if new.key is not None:  # most that comes again is found without a turn to write
+        if new.key is not None:  # most repeated requests are found without the writer's lock
             found = self._sent_before(new, new.key)
             if found is not None:
                 return AddedRun(run=found)
@@ -120,8 +120,8 @@ class NewRuns:
             try:
                 return self._add_at_once(new, values) or self._add(new, values)
             except IntegrityError:
-                # Another server has made the same id within the same millisecond. Were it
-                # anything else, this would not end.
+                # Another server has issued the same id within the same millisecond. For any other
+                # reason, this would not end.
                 if not self._exists(values["run_id"]):
                     raise
 
@@ -138,7 +138,7 @@ class NewRuns:
         }
 
     def _add_at_once(self, new: NewRun, values: dict[str, Any]) -> AddedRun | None:
-        """Store a run in one round trip; None with SQLite, or where something is unusual."""
+        """Store a run in one round trip; None with SQLite, or in unusual cases."""
         if self._statements is None:
             return None
         run_id, submitter = values["run_id"], new.submitter
@@ -201,18 +201,18 @@ class NewRuns:
             return self._same(connection, row, new)
 
     def _same(self, connection: Connection, row: Any, new: NewRun) -> Run:
-        """Return the run that was sent with the key of a new one."""
+        """Return the run with the key of a new one."""
         if row.request_hash != rows.hash_request(new.request):
             raise KeyReusedError
         return replace(self._queries.load(connection, row), is_replay=True)
 
     def _of_key(self, connection: Connection, new: NewRun, key: str) -> Any:
-        """Return the row that was sent with a key; None where there is none."""
+        """Return the row with a key; None where there is none."""
         statement = select(runs).where(*self._sent_with(new, key))
         return connection.execute(statement).one_or_none()
 
     def _release_expired_key(self, connection: Connection, new: NewRun, key: str) -> None:
-        """Take a key whose time is over from its run."""
+        """Remove an expired key from its run."""
         is_expired = runs.c.run_id < _oldest_id(new.key_hours)
         statement = update(runs).where(*self._sent_with(new, key), is_expired)
         connection.execute(statement.values(idempotency_key=None, request_hash=None))
@@ -241,7 +241,7 @@ class NewRuns:
             return
         is_running_here = (runs.c.status == RunStatus.RUNNING, runs.c.owner == new.server_id)
         running = self._scope.count(connection, *is_running_here)
-        # What has a free slot is queued for a moment only.
+        # Runs for free slots are queued for a moment only.
         if queued >= new.max_queued + max(0, new.workers - running):
             raise ServerBusyError("their turn to run", limit=new.max_queued, setting="max_queued")
 
@@ -252,7 +252,7 @@ class NewRuns:
 
 
 def _running(server_id: str, started_at: int) -> dict[str, Any]:
-    """Return what is different in the row of a run that starts as it is stored."""
+    """Return the changed values in the row of a run that starts as it is stored."""
     return {"status": RunStatus.RUNNING.value, "owner": server_id, "started_at": started_at}
 
 

@@ -1,4 +1,4 @@
-"""Connections to PostgreSQL: to which of several servers, within which limits, for how long."""
+"""Connections to PostgreSQL: failover between servers, limits and timeouts."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ from kedro_flask_server.store.exchange import (
 from kedro_flask_server.store.prepared import Statement
 from kedro_flask_server.store.url import hosts_of
 
-# What a request waits for, one after the other: for a connection of the pool; for it to show that
-# it works, and where it does not for another to be made; and for an answer there. Together it is no
-# more than the five seconds within which a request has its own answer.
+# The waits of a request, one after the other: for a connection of the pool; for its check, and its
+# replacement if it fails; and for a response. Their sum stays within the five seconds in which a
+# request must be answered.
 _POOL_S = 1.0
 _REACH_S = 2.3
 _ANSWER_S = 1.7
 
-# Of the time to reach the server, what a connection has that may work no more.
+# The part of the time to reach a server that the check of a connection may take.
 _CHECK_S = 0.8
 
-# After which PostgreSQL itself gives a statement up.
+# After this, PostgreSQL itself cancels a statement.
 _STATEMENT_S = 1.5
 
-# After how many seconds PostgreSQL ends a transaction whose server has gone silent.
+# After so many seconds, PostgreSQL ends a transaction whose server is silent.
 _SILENCE_S = 3.0
 
-# A migration waits for what others have locked no longer than that, since all others wait behind
-# it meanwhile; what it does itself takes as long as it takes.
+# The lock timeout of a migration, as all others wait behind it meanwhile; its own work is not
+# limited.
 _LOCK_MS = 2_000
 
-# How long a connection is believed to work, and to be to a server that can be written.
+# How long a connection is trusted to work, and to lead to a writable server.
 _BELIEVED_S = 1.0
 
 _MAX_CONNECTIONS = 10
 _WRITABLE = ("read-write", "primary")
 
-# What says that another server is to be asked: one that can only be read, or that stops.
+# Codes that require another server: this one is read-only, or stopping.
 _NOT_HERE = ("25006", "57P01", "57P02", "57P03")
 
 _BEGIN = Statement("BEGIN ISOLATION LEVEL READ COMMITTED")
@@ -64,7 +64,7 @@ _COMMIT = Statement("COMMIT")
 _LOCK = Statement("SELECT pg_advisory_xact_lock(CAST(:key AS BIGINT))")
 _IS_READ_ONLY = Statement("SHOW transaction_read_only")
 
-# A pooler such as PgBouncer tells a process id of its own; what is set there would be others'.
+# A pooler such as PgBouncer reports a process id of its own; settings there would affect others.
 _SET = (
     "SELECT set_config(name, setting, :is_local) FROM (VALUES {}) AS wanted (name, setting)"
     " WHERE CAST(:pid AS INTEGER) IN (0, pg_backend_pid())"
@@ -72,8 +72,7 @@ _SET = (
 
 _SESSION = {
     "statement_timeout": int(_STATEMENT_S * 1000),
-    # What a server that is stopped or cut off in the middle of a transaction holds must not keep
-    # the others waiting.
+    # The locks of a server that is suspended or cut off in a transaction must not block others.
     "idle_in_transaction_session_timeout": int(_SILENCE_S * 1000),
 }
 _KEEPALIVES = {
@@ -95,10 +94,10 @@ Work = Sequence[tuple[Statement, Mapping[str, Any]]]
 
 
 class PostgreSQL:
-    """The connections to a PostgreSQL database, whichever of its servers can be written."""
+    """The connections to a PostgreSQL database, to whichever of its servers is writable."""
 
     def __init__(self, url: URL, options: Mapping[str, str]) -> None:
-        """Take an address; nothing is opened yet.
+        """Prepare; nothing is opened yet.
 
         Args:
             url: The address; its host may be several, as ``host:port,host:port``.
@@ -113,20 +112,20 @@ class PostgreSQL:
             "dbname": url.database,
             "application_name": "kedro-flask-server",
             "client_encoding": "utf8",
-            "gssencmode": "disable",  # another round trip, to ask for what is never used
+            "gssencmode": "disable",  # saves a round trip
             "keepalives_idle": 5,
             "keepalives_interval": 2,
             "keepalives_count": 3,
         }
         self._options.update(_authorities(self._options))
         self._must_be_writable = self._options["target_session_attrs"] in _WRITABLE
-        # Connections that are older lead to a server that is gone, or that others write now.
+        # Older connections lead to a server that is gone, or no longer writable.
         self._distrusted_before = 0.0
         self._is_pooled = False
         self._checking = _Checking()
         self._migrator: Connection | None = None
         self.engine = self._create_engine()
-        # Each statement sees what is committed when it begins, within a transaction or without.
+        # Each statement sees what is committed when it begins, with or without a transaction.
         self._alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def _create_engine(self) -> Engine:
@@ -136,9 +135,9 @@ class PostgreSQL:
             pool_size=_MAX_CONNECTIONS,
             max_overflow=0,
             pool_timeout=_POOL_S,
-            pool_use_lifo=True,  # those that are in use are known to work
+            pool_use_lifo=True,  # connections in use are known to work
             isolation_level="READ COMMITTED",
-            use_native_hstore=False,  # it would be looked for with each connection
+            use_native_hstore=False,  # otherwise looked up with each connection
         )
         event.listen(engine, "checkout", self._check)
         event.listen(engine, "handle_error", self._note_error)
@@ -147,12 +146,12 @@ class PostgreSQL:
 
     @property
     def reading_engine(self) -> Engine:
-        """What transactions that only read are begun with: no round trips to begin and end."""
+        """The engine of read-only transactions, without round trips to begin and end."""
         return self.engine if self._is_pooled else self._alone
 
     @contextmanager
     def migrating(self) -> Iterator[SQLConnection]:
-        """Return a connection, in a transaction, for a migration, which has limits of its own."""
+        """Return a connection, in a transaction, for a migration, which has its own limits."""
         engine = create_engine(
             "postgresql+psycopg://",
             creator=self._connect_to_migrate,
@@ -174,7 +173,7 @@ class PostgreSQL:
         return self._migrator
 
     def give_up_migrating(self) -> None:
-        """Have a migration that is under way end, and leave the schema as it was."""
+        """Cancel a running migration, which leaves the schema unchanged."""
         migrator = self._migrator
         if migrator is not None:
             migrator.answer_s = 0
@@ -182,11 +181,11 @@ class PostgreSQL:
     def transact(
         self, statement: Statement, values: Mapping[str, Any], *, lock: int | None = None
     ) -> Rows:
-        """Execute a statement, a transaction to itself, as `Database.transact` says.
+        """Execute a statement as a transaction, as described for `Database.transact`.
 
         Raises:
-            sqlalchemy.exc.IntegrityError: If a row is there already.
-            sqlalchemy.exc.SQLAlchemyError: If that cannot be done now.
+            sqlalchemy.exc.IntegrityError: If a row exists already.
+            sqlalchemy.exc.SQLAlchemyError: If it cannot be executed now.
         """
         work: Work = [(statement, values)]
         if lock is not None:
@@ -201,7 +200,7 @@ class PostgreSQL:
     def _execute(self, work: Work) -> list[Rows]:
         with closing(self.engine.raw_connection()) as pooled:
             connection = pooled.driver_connection
-            assert isinstance(connection, Connection)  # noqa: S101  `_connect` has made it
+            assert isinstance(connection, Connection)  # noqa: S101  created by `_connect`
             before: Work = ()
             if connection.is_pooled:
                 before = [(_BEGIN, {}), (_SET_TRANSACTION, {"is_local": True, "pid": 0})]
@@ -221,7 +220,7 @@ class PostgreSQL:
         return self._connect(_SET_SESSION, answer_s=_ANSWER_S)
 
     def _connect(self, limits: Statement, *, answer_s: float | None) -> Connection:
-        """Connect to the first server that can be reached, and be written."""
+        """Connect to the first server that is reachable and writable."""
         left_s, self._checking.left_s = self._checking.left_s, _REACH_S
         ends_at = time.monotonic() + left_s
         attempts = list(self._attempts())
@@ -238,7 +237,7 @@ class PostgreSQL:
                 continue
             connection.answer_s = answer_s
             self._is_pooled = connection.is_pooled
-            # Where it was found is asked first the next time.
+            # The server that was found is tried first the next time.
             self._hosts.sort(key=lambda each: each != (host, port))
             return connection
         if len(faults) == 1:
@@ -248,16 +247,16 @@ class PostgreSQL:
     def _attempts(self) -> Iterator[tuple[str, int, str]]:
         """Yield host, port and address of all servers.
 
-        Names are looked up each time, since a name may be given to another server.
+        Names are resolved each time, since a name may move to another server.
 
         Raises:
-            psycopg.OperationalError: If none has an address.
+            psycopg.OperationalError: If no server has an address.
         """
         fault: OSError | None = None
         has_any = False
         for host, port in [*self._hosts]:
             try:
-                # Were it left to libpq, all threads would wait for it.
+                # libpq would block all threads.
                 found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
             except OSError as error:
                 fault = error
@@ -269,10 +268,11 @@ class PostgreSQL:
             raise psycopg.OperationalError(f"{host}: {fault}") from fault
 
     def _check(self, connection: Connection, *_: object) -> None:
-        """Replace a connection of the pool that does not work, or leads to the wrong server.
+        """Check a connection of the pool.
 
         Raises:
-            DisconnectionError: If so.
+            DisconnectionError: If it does not work, or leads to the wrong server; it is replaced
+                then.
         """
         if connection.made_at < self._distrusted_before or connection.has_news():
             raise DisconnectionError
@@ -298,7 +298,7 @@ class PostgreSQL:
             context.is_disconnect = True
 
     def _distrust_after(self, error: BaseException, connection: Connection | None) -> bool:
-        """Replace all connections if an error says that they lead to the wrong server."""
+        """Replace all connections if an error shows that they lead to the wrong server."""
         is_closed = connection is not None and connection.closed
         is_wrong = is_closed or getattr(error, "sqlstate", None) in _NOT_HERE
         if is_wrong:
@@ -315,15 +315,15 @@ class PostgreSQL:
 
 
 class _Checking(threading.local):
-    """What is left to a thread of the time to reach the server."""
+    """The remaining time of a thread to reach the server."""
 
     left_s = _REACH_S
 
 
 def _limit(connection: Connection, limits: Statement) -> None:
-    """Set the limits of a session, and find out whether the connection is one."""
+    """Set the limits of a session, and detect a pooler."""
     connection.answer_s = _CHECK_S
-    connection.is_pooled = True  # as long as it may be
+    connection.is_pooled = True  # until proved otherwise
     pid = connection.pgconn.backend_pid
     [found] = exchange(connection, [(limits, {"pid": pid, "is_local": False})])
     connection.is_pooled = not found
@@ -332,11 +332,14 @@ def _limit(connection: Connection, limits: Statement) -> None:
 
 
 def _connected(conninfo: str, ends_at: float) -> pq.abc.PGconn:
-    """Connect, or give up at a time.
+    """Connect to a server, with a deadline.
 
     Args:
-        conninfo: One server.
-        ends_at: When, by the monotonic clock.
+        conninfo: The server.
+        ends_at: The deadline, by the monotonic clock.
+
+    Raises:
+        psycopg.OperationalError: If the connection fails.
     """
     pgconn = pq.PGconn.connect_start(conninfo.encode())
     ready = Ready.W
@@ -358,9 +361,9 @@ def _connection_fault(pgconn: pq.abc.PGconn, reason: str) -> psycopg.Operational
 
 
 def _authorities(options: Mapping[str, Any]) -> dict[str, str]:
-    """Return whom to trust where that is not said: whom this machine trusts, as Python knows it.
+    """Return the default certificate authorities: those that Python trusts on this machine.
 
-    libpq would look for a file in the home folder, or ask the OpenSSL that it is shipped with.
+    libpq would look for a file in the home folder, or use those of its bundled OpenSSL.
     """
     mode = options.get("sslmode", "prefer")
     if "sslrootcert" in options or not mode.startswith("verify"):

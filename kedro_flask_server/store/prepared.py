@@ -1,6 +1,6 @@
 """Statements that every run needs, compiled once.
 
-SQLite executes one in a few microseconds, of which SQLAlchemy makes thirty and more.
+SQLite executes one in a few microseconds, which SQLAlchemy turns into thirty and more.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _NUMBERS = count(1)
 
 
 class Prepared:
-    """A statement that SQLite's own driver executes; for PostgreSQL's, SQLAlchemy does."""
+    """A statement executed by SQLite's driver directly; for PostgreSQL, by SQLAlchemy."""
 
     def __init__(self, statement: Select[Any] | Update, *, changes: Iterable[str] = ()) -> None:
-        """Take a statement.
+        """Prepare a statement.
 
         Args:
-            statement: What to execute; the values of its `bindparam` are still to come.
-            changes: Of an UPDATE, the names of the columns whose values are still to come.
+            statement: What to execute, with a `bindparam` for each value to pass.
+            changes: For an UPDATE, the names of the columns whose values are passed.
         """
         self._statement = statement
         self._changes = tuple(changes)
@@ -36,7 +36,7 @@ class Prepared:
         """Return the rows that it finds, with the names of its columns.
 
         Args:
-            connection: What `Database.writing` or `Database.reading` returned.
+            connection: The result of `Database.writing` or `Database.reading`.
             values: Its values, by their names.
         """
         if connection.dialect.name != "sqlite":
@@ -47,8 +47,8 @@ class Prepared:
         """Return how many rows it has changed.
 
         Args:
-            connection: What `Database.writing` returned.
-            values: Its values, by their names, those of columns too.
+            connection: The result of `Database.writing`.
+            values: Its values, by their names, including those of columns.
         """
         if connection.dialect.name != "sqlite":
             return connection.execute(self._statement, values).rowcount
@@ -72,13 +72,13 @@ class Prepared:
 
 
 class Statement:
-    """A statement that PostgreSQL executes, and the names of its values in their order."""
+    """A PostgreSQL statement, with the names of its values in order."""
 
     def __init__(self, text: str) -> None:
-        """Take a statement.
+        """Prepare a statement.
 
         Args:
-            text: In SQL, with ``:name`` as the placeholder of a value.
+            text: SQL, with ``:name`` as the placeholder of a value.
         """
         names: dict[str, int] = {}
         numbered = _NAME.sub(lambda found: f"${names.setdefault(found[1], len(names) + 1)}", text)
@@ -87,7 +87,7 @@ class Statement:
         self.name = f"kedro_{next(_NUMBERS)}".encode()
 
     def values(self, given: Mapping[str, Any]) -> list[bytes | None]:
-        """Return its values as libpq takes them."""
+        """Return its values in libpq's form."""
         return [_dump(given[name]) for name in self.names]
 
 

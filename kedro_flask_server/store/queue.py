@@ -1,4 +1,4 @@
-"""The queue: whose turn it is, and what takes a run out of it and puts it back."""
+"""The queue: the order of runs, and the claims on them."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ _CLAIM = Prepared(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimedRun:
-    """A run that a server has taken from the queue, to execute it.
+    """A run that a server has claimed from the queue.
 
     Attributes:
         run: The run, now running.
-        event_id: The id of its newest event, which says so.
+        event_id: The id of its newest event, that it has started.
     """
 
     run: Run
@@ -88,7 +88,7 @@ class RunQueue:
     def __init__(
         self, database: Database, scope: Scope, statements: Statements | None = None
     ) -> None:
-        """Order the runs of a scope.
+        """Queue the runs of a scope.
 
         Args:
             database: The database.
@@ -107,14 +107,14 @@ class RunQueue:
             return found.first() is not None
 
     def claim(self, server_id: str, concurrency: Mapping[str, int]) -> ClaimedRun | None:
-        """Take the run whose turn it is: the oldest of the submitter with the fewest running.
+        """Claim the next run: the oldest of the submitter with the fewest running.
 
         Args:
-            server_id: The server that is to execute it.
+            server_id: The server that claims it.
             concurrency: How many runs of a pipeline may execute at a time, by its name.
 
         Returns:
-            The run; None where there is none that may run.
+            The run; None if no run may start.
         """
         if self._statements is not None and not concurrency:
             taken, is_disputed = self._statements.claim(server_id)
@@ -135,7 +135,7 @@ class RunQueue:
         started_at = max(now, rows.to_ms(time_of(found.run_id)))
         change = {"status": RunStatus.RUNNING, "owner": server_id, "started_at": started_at}
         if not _CLAIM.changed(connection, {"of": found.run_id, **change}):
-            return None  # cancelled in this moment
+            return None  # cancelled at this moment
         event_id = found.newest_id + 1
         started = (found.run_id, event_id, started_at, EventType.RUN_STARTED.value, "{}")
         add_rows(self._database, connection, [started])
@@ -147,7 +147,7 @@ class RunQueue:
         return ClaimedRun(run=run, event_id=event_id)
 
     def _next(self, connection: Connection, server_id: str, full: list[str]) -> Any:
-        """Return the row of the run whose turn it is, of those that may run."""
+        """Return the row of the next run, among those that may start."""
         turn, values = _TURN, {**self._scope.values, "server_id": server_id}
         if full:
             is_of_run = run_pipelines.c.run_id == runs.c.run_id
@@ -167,11 +167,11 @@ class RunQueue:
         return connection.execute(turn.where(runs.c.run_id == run_id), values).one()
 
     def _full_pipelines(self, connection: Connection, concurrency: Mapping[str, int]) -> list[str]:
-        """Return the pipelines of which as many runs execute as may."""
+        """Return the pipelines that execute as many runs as they may."""
         if not concurrency:
             return []
         limits = {rows.ascii_name(name): limit for name, limit in concurrency.items()}
-        # Two steps, of which the first finds few rows: in one, SQLite goes through all runs that
+        # In two steps, of which the first finds few rows: in one, SQLite would scan all runs that
         # the pipelines ever had.
         is_running = (*self._scope.is_of_run, runs.c.status == RunStatus.RUNNING)
         run_ids = connection.execute(select(runs.c.run_id).where(*is_running)).scalars().all()
@@ -180,7 +180,7 @@ class RunQueue:
         return [pipeline for pipeline, limit in limits.items() if numbers[pipeline] >= limit]
 
     def requeue(self, run_id: str, server_id: str) -> None:
-        """Put a run back that a server has claimed and not started."""
+        """Return a run to the queue that a server has claimed and not started."""
         is_claimed = (
             runs.c.run_id == run_id,
             runs.c.status == RunStatus.RUNNING,
@@ -193,7 +193,7 @@ class RunQueue:
                 append_event(connection, [run_id], EventType.RUN_QUEUED, now_ms())
 
     def release_hold(self, run_id: str) -> None:
-        """Let other servers claim a run that was held for the client that waited for it."""
+        """Let other servers claim a run that was held for a waiting client."""
         with self._database.writing() as connection:
             connection.execute(update(runs).where(runs.c.run_id == run_id).values(held_by=None))
 
@@ -207,5 +207,5 @@ class RunQueue:
 
 
 def is_known(connection: Connection, server_id: str) -> bool:
-    """Return whether a server is registered; no other can reap it before the transaction ends."""
+    """Return whether a server is registered; it cannot be reaped before the transaction ends."""
     return bool(_SERVER.rows(connection, {"server_id": server_id}))

@@ -1,13 +1,12 @@
-"""Deletes the runs that need not be kept, whatever the clocks say.
+"""Deletes runs beyond the retention limits, robustly against changes of the clock.
 
-Runs are ordered by when they ended, by the database's clock. That may be set, forward or back, by
-seconds or by years, so that an end may lie in the future, or so far back that the run seems old:
+Runs are ordered by their end, by the database's clock. That may be set, forward or back, by seconds
+or by years, so that an end may lie in the future, or so far back that the run seems old:
 
 - An end in the future was before the clock was set back: retention counts from then instead.
-- Where the clock has been set forward while this server looks on, the ends of the last day move
-  with it.
-- What has just ended is kept in any case, and of what is too old an hour's runs go in a minute, so
-  that a clock which is wrong for a while cannot empty the store.
+- If the clock is set forward while this server observes it, the ends of the last day move with it.
+- Runs that have just ended are never deleted, and of old runs at most an hour's are deleted in a
+  minute, so that a clock which is wrong for a while cannot empty the store.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from kedro_flask_server.store.schema import events, runs
 from kedro_flask_server.store.summaries import octets
 
 SPARED_S = 300.0
-"""For how many seconds after its end a run is kept in any case."""
+"""How many seconds after its end a run is always kept."""
 
 _MINUTE_MS = 60_000
 _HOUR_MS = 3_600_000
 _DAY_MS = 24 * _HOUR_MS
 
-# By less a clock is set where it is kept right.
+# Time synchronization corrects a clock by less.
 _JUMP_MS = 5 * _MINUTE_MS
 
-# What one step changes or deletes, so that no lock is held for long.
+# How many rows one step changes or deletes, so that no lock is held for long.
 _STEP_RUNS = 100
 _STEP_CHARS = 4_000_000
 _STEP_EVENTS = 2_000
@@ -46,7 +45,7 @@ _is_ended = runs.c.finished_at.is_not(None)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Round:
-    """What is deleted step by step until nothing is left to delete; times are in milliseconds."""
+    """A round of steps that ends when nothing is left to delete; times are in milliseconds."""
 
     now: int
     future_counts_from: int
@@ -56,7 +55,7 @@ class _Round:
 
 
 class Retention:
-    """Decides which runs of one project and environment are deleted, and does so."""
+    """Selects and deletes runs of one project and environment."""
 
     def __init__(
         self,
@@ -67,14 +66,14 @@ class Retention:
         now_ms: Callable[[Connection], int] | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Keep the runs of a project and environment within bounds.
+        """Limit the stored runs of a project and environment.
 
         Args:
             database: The database.
             project: The project's name.
             env: The configuration environment.
-            now_ms: Returns the time by the database's clock; by default it is asked.
-            monotonic: Returns seconds that no setting of a clock changes.
+            now_ms: Returns the time; by default that of the database's clock.
+            monotonic: Returns monotonic seconds.
         """
         self._database = database
         self._ended = (runs.c.project == project, runs.c.env == env, _is_ended)
@@ -87,13 +86,13 @@ class Retention:
     def purge(
         self, *, keep_runs: int, keep_days: float, key_hours: float, spared_s: float = SPARED_S
     ) -> bool:
-        """Delete some of the runs that need not be kept, with all that hangs on them.
+        """Delete some of the runs beyond the limits, with their dependent rows.
 
         Args:
-            keep_runs: How many runs that have ended are kept, those that ended last.
-            keep_days: For how many days after its end a run is kept.
-            key_hours: For how many hours a run is kept in any case that has an idempotency key.
-            spared_s: For how many seconds after its end a run is kept in any case.
+            keep_runs: How many ended runs to keep, those that ended last.
+            keep_days: How many days after its end to keep a run.
+            key_hours: How many hours to keep a run with an idempotency key in any case.
+            spared_s: How many seconds after its end to keep a run in any case.
 
         Returns:
             Whether there may be more to delete.
@@ -126,7 +125,7 @@ class Retention:
         self._seen_at, self._seen_now = seen_at, now
         return _Round(
             now=now,
-            # When the clock was set back, at the earliest; what has ended since comes after that.
+            # The earliest time at which the clock was set back; later ends are correct.
             future_counts_from=now - elapsed_ms,
             jumped_ms=jumped_ms,
             to_move=to_move,
@@ -134,7 +133,7 @@ class Retention:
         )
 
     def _correct_ends(self, current: _Round) -> bool:
-        """Correct some of the ends that the clock's being set has put in a wrong place.
+        """Correct some of the ends that a change of the clock has misplaced.
 
         Returns:
             Whether there were any.
@@ -162,7 +161,7 @@ class Retention:
         key_hours: float,
         spared_s: float,
     ) -> list[str]:
-        """Return the runs that one step deletes, the oldest first."""
+        """Return the runs to delete in one step, the oldest first."""
         too_old_at = current.now - round(keep_days * _DAY_MS)
         if current.oldest is not None:
             too_old_at = min(too_old_at, current.oldest + _HOUR_MS)
@@ -196,7 +195,7 @@ class Retention:
             step = connection.execute(of_runs.limit(_STEP_EVENTS)).all()
             if step:
                 which = tuple_(events.c.run_id, events.c.id).in_([tuple(each) for each in step])
-                # By the pairs alone, SQLite would go through the whole table.
+                # By the pairs alone, SQLite would scan the whole table.
                 is_of_runs = events.c.run_id.in_({each.run_id for each in step})
                 connection.execute(delete(events).where(is_of_runs, which))
             if len(step) < _STEP_EVENTS:
@@ -204,6 +203,6 @@ class Retention:
 
 
 def _is_bound(key_hours: float) -> Any:
-    """Return whether a run has a key that counts."""
+    """Return whether a run has a valid key."""
     begin = run_id_at(datetime.now(timezone.utc) - timedelta(hours=key_hours))
     return runs.c.idempotency_key.is_not(None) & (runs.c.run_id >= begin)

@@ -1,4 +1,4 @@
-"""Rows of the store and what they stand for."""
+"""Conversion between rows of the store and the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kedro_flask_server.store.schema import run_pipelines, runs
 
 _MILLISECOND = timedelta(milliseconds=1)
 
-# Of one run; more than a project has, and few enough to write.
+# Per run; more than a project has, and few enough to write.
 _MAX_PIPELINES = 1_000
 _MAX_NAME_CHARS = 255
 
@@ -32,37 +32,37 @@ def to_ms(moment: datetime) -> int:
 
 
 def from_ms(milliseconds: int | None) -> datetime | None:
-    """Return the UTC time that is a number of milliseconds since 1970-01-01T00:00:00Z."""
+    """Return the UTC time of a number of milliseconds since 1970-01-01T00:00:00Z."""
     return None if milliseconds is None else EPOCH + milliseconds * _MILLISECOND
 
 
 def dump_request(request: RunRequest) -> str:
     """Return a request as JSON in ASCII.
 
-    NaN and lone surrogates come back from it unchanged, and so does the order of parameters: a
-    run executes what is stored, and a mapping may say the order of columns.
+    It preserves NaN, lone surrogates and the order of parameters: a run executes what is stored,
+    and a mapping may define the order of columns.
     """
     return json.dumps(request.given())
 
 
 def dump_ended_request(request: RunRequest) -> str:
-    """Return a request whose run has ended as JSON in ASCII, without what is secret in it."""
-    # A server that has just started settles what another has left, and needs what it was of.
+    """Return the request of an ended run as JSON in ASCII, without secrets."""
+    # A server that has just started may end runs of another before it knows the pipelines' names.
     are_names_plain = not SECRETS.knows_pipelines
     kept = redact_request(request.given(), are_names_plain=are_names_plain)
     return json.dumps(kept)
 
 
 def pipeline_names(request: RunRequest) -> list[str]:
-    """Return the pipelines of a request as `schema.run_pipelines` has them."""
+    """Return the pipelines of a request as stored in `schema.run_pipelines`."""
     names = dict.fromkeys(ascii_name(name) for name in request.pipelines[:_MAX_PIPELINES])
     kept = [name for name in names if len(name) <= _MAX_NAME_CHARS]
-    is_whole = len(kept) == len(set(request.pipelines))  # a caller who may see some must know
+    is_whole = len(kept) == len(set(request.pipelines))  # permissions depend on all names
     return kept if is_whole else [*kept, OTHERS]
 
 
 def redact_requests(connection: Connection, run_ids: Sequence[str]) -> None:
-    """Take what is secret out of the requests of runs that have ended.
+    """Redact the requests of runs that have ended.
 
     Args:
         connection: A transaction, which has locked the runs.
@@ -81,13 +81,13 @@ def redact_requests(connection: Connection, run_ids: Sequence[str]) -> None:
 def redact_pipelines(
     connection: Connection, run_id: str, request: RunRequest, kept: RunRequest
 ) -> None:
-    """Take out what a run's request called a pipeline, where that was a secret and is none.
+    """Remove secrets that a run's request named as pipelines.
 
     Args:
         connection: A transaction, which has locked the run.
         run_id: The run.
-        request: The request as it came.
-        kept: The request as it is kept.
+        request: The original request.
+        kept: The redacted request.
     """
     names = pipeline_names(kept)
     if names != pipeline_names(request):
@@ -97,10 +97,10 @@ def redact_pipelines(
 
 
 def hash_request(request: RunRequest) -> str:
-    """Return what two requests for the same have in common: SHA-256, in hexadecimal.
+    """Return the SHA-256 of a request, in hexadecimal, equal for equivalent requests.
 
-    The order of an object's members is not part of that (RFC 8259, section 4), nor was it of the
-    hashes that stores hold already.
+    The order of an object's members is insignificant (RFC 8259, section 4), and was so for hashes
+    that are already stored.
     """
     content = json.dumps(request.given(), sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
@@ -118,10 +118,10 @@ UNCLAIMED = ErrorDetail(
 
 
 def cancelled(finished_at: Any, error: ErrorDetail) -> dict[str, Any]:
-    """Return what a row becomes whose run is cancelled before it started.
+    """Return the new values of a row whose run is cancelled before it started.
 
     Args:
-        finished_at: When, an expression of SQL.
+        finished_at: Its end, an SQL expression.
         error: Why.
     """
     return {
@@ -133,7 +133,7 @@ def cancelled(finished_at: Any, error: ErrorDetail) -> dict[str, Any]:
 
 
 def ascii_name(name: str) -> str:
-    r"""Return a name as any database takes it, ``"\ud800"`` and ``"\0"`` in it escaped."""
+    r"""Return a name that any database accepts, with ``"\ud800"`` and ``"\0"`` in it escaped."""
     return json.dumps(name)[1:-1]
 
 
@@ -141,7 +141,7 @@ def load_run(row: Any, position: int | None = None) -> Run:
     """Return the run of a row of `schema.runs`.
 
     Args:
-        row: The row, whose columns are its attributes.
+        row: The row, with columns as attributes.
         position: Its position in the queue.
     """
     return make_run(
@@ -155,10 +155,10 @@ def load_run(row: Any, position: int | None = None) -> Run:
 def make_run(
     row: Any, *, request: RunRequest, error: ErrorDetail | None, position: int | None = None
 ) -> Run:
-    """Return the run of a row, whose JSON has been read.
+    """Return the run of a row whose JSON is already parsed.
 
     Args:
-        row: Has the other columns of `schema.runs`.
+        row: The other columns of `schema.runs`.
         request: Its request.
         error: Its error.
         position: Its position in the queue.

@@ -21,14 +21,14 @@ from kedro_flask_server.store.schema import run_pipelines, runs
 from kedro_flask_server.store.scope import Scope
 from kedro_flask_server.store.summaries import read_summaries, size_of
 
-# Of one page, in characters: requests are up to `max_body_bytes` each.
+# The size of a page, in characters: requests are up to `max_body_bytes` each.
 _MAX_PAGE_CHARS = 1_000_000
 
 _MICROSECOND = timedelta(microseconds=1)
 
 
 class RunQueries:
-    """Tells of runs; every method may raise `StoreUnavailableError`, within five seconds."""
+    """Queries for runs; every method may raise `StoreUnavailableError`, within five seconds."""
 
     def __init__(self, database: Database, scope: Scope) -> None:
         """Read the runs of a scope.
@@ -41,8 +41,8 @@ class RunQueries:
         self._scope = scope
 
     def get(self, run_id: str) -> Run | None:
-        """Return a run; None where there is none of that id in this project and environment."""
-        if not is_run_id(run_id):  # databases refuse some characters
+        """Return a run; None if there is no such run in this project and environment."""
+        if not is_run_id(run_id):  # databases reject some characters
             return None
         with self._database.reading() as connection:
             row = self._row(connection, run_id)
@@ -51,19 +51,19 @@ class RunQueries:
     def event_page(
         self, run_id: str, *, after: int, limit: int, kind: EventType | None
     ) -> EventPage | None:
-        """Return some of a run's events; None where there is no such run.
+        """Return a page of a run's events; None if there is no such run.
 
         Args:
             run_id: The run.
             after: The id after which they begin.
-            limit: How many at most.
-            kind: Those of this type; None for all.
+            limit: The maximum number of events.
+            kind: Events of this type; None for all.
         """
         if not is_run_id(run_id):
             return None
         status = select(runs.c.status).where(*self._scope.is_of_run, runs.c.run_id == run_id)
         with self._database.reading() as connection:
-            # The state first: by the time that a run has ended, all that it told is stored.
+            # The status first: once a run has ended, all its events are stored.
             found = connection.execute(status).scalar()
             if found is None:
                 return None
@@ -73,7 +73,7 @@ class RunQueries:
         return EventPage(events=some[:limit], next=None if is_last else newest)
 
     def oldest_active(self) -> str | None:
-        """Return the id of the oldest run that has not ended; None where all have."""
+        """Return the id of the oldest run that has not ended; None if all have."""
         found = select(func.min(runs.c.run_id)).where(*self._scope.is_of_run)
         with self._database.reading() as connection:
             oldest = [
@@ -82,7 +82,7 @@ class RunQueries:
         return min(filter(None, oldest), default=None)
 
     def ended_among(self, run_ids: Collection[str]) -> list[str]:
-        """Return which of some runs have ended."""
+        """Return the ended runs among some runs."""
         if not run_ids:
             return []
         statement = select(runs.c.run_id).where(
@@ -92,8 +92,8 @@ class RunQueries:
             return list(connection.execute(statement).scalars())
 
     def has_key(self, key: str, submitter: str) -> bool:
-        """Return whether there is a run that a submitter sent with a key."""
-        if not is_key(key):  # databases refuse some characters
+        """Return whether a submitter has submitted a run with a key."""
+        if not is_key(key):  # databases reject some characters
             return False
         is_sent = (runs.c.submitted_by == submitter, runs.c.idempotency_key == key)
         statement = select(runs.c.run_id).where(*self._scope.is_of_run, *is_sent)
@@ -112,22 +112,22 @@ class RunQueries:
 
         Args:
             wanted: Which runs.
-            limit: How many at most; fewer where they are large.
-            cursor: Where the page before ended; None for the first.
-            include: What is returned besides: requests, which of a summary say the pipelines
-                alone; tracebacks, and with them messages that are not cut.
+            limit: The maximum number of runs; fewer are returned if they are large.
+            cursor: The cursor after the previous page; None for the first.
+            include: What to add to summaries: requests, of which a summary has the pipelines alone;
+                tracebacks, and with them uncut messages.
 
         Returns:
-            A page. Runs that come in meanwhile move nothing on those that follow.
+            A page. New runs do not shift later pages.
         """
         if wanted.idempotency_key is not None and not is_key(wanted.idempotency_key):
-            return RunPage(runs=[], next=None)  # databases refuse some characters
+            return RunPage(runs=[], next=None)  # databases reject some characters
         matching = self._matching(wanted, cursor, include).limit(limit + 1)
-        # A query for each state finds the newest in its index; one for several would sort all.
+        # One query per status finds the newest in its index; one for several would sort all.
         states = dict.fromkeys(wanted.statuses)
         queries = [matching.where(runs.c.status == each) for each in states] or [matching]
         with self._database.reading() as connection:
-            # Row by row: to learn its size, SQLite reads a text.
+            # Row by row: SQLite reads a text to determine its size.
             found = [connection.execute(query) for query in queries]
             newest = merge(*found, key=lambda row: row.run_id, reverse=True)
             run_ids, has_more = _fitting(newest, limit)
@@ -146,24 +146,24 @@ class RunQueries:
     def _matching(
         self, wanted: RunFilter, cursor: str | None, include: Collection[RunPart]
     ) -> Select[Any]:
-        """Return the query for the ids of a filter in whatever state, the newest first.
+        """Return the query for the ids that match a filter, except its status, the newest first.
 
-        With each comes the size of what is included: drivers read all that a query finds.
+        Each has the size of what is included: drivers read all that a query finds.
         """
         found = (runs.c.run_id, size_of(include).label("size"))
         statement = select(*found).where(*self._scope.is_of_run)
         run_id = runs.c.run_id
         if wanted.pipeline is not None:
             if self._database.is_sqlite and not wanted.statuses:
-                # The rows are to be found by their pipeline: a comparison with what is no column
-                # keeps SQLite from starting with the project.
+                # Rows must be found by their pipeline: comparing with an expression keeps SQLite
+                # from starting with the project.
                 in_project = runs.c.project + "" == self._scope.project
                 statement = select(*found).where(in_project, runs.c.env == self._scope.env)
                 run_id = run_pipelines.c.run_id
             of_pipeline = run_pipelines.c.pipeline == rows.ascii_name(wanted.pipeline)
             statement = statement.join(run_pipelines).where(of_pipeline)
         if wanted.since is not None:
-            # An id says no more than milliseconds: the last one before that time is left out.
+            # Ids have a resolution of milliseconds: the last one before that time is excluded.
             before = max(wanted.since, EPOCH) - _MICROSECOND
             statement = statement.where(run_id > run_id_at(before))
         if wanted.until is not None:
@@ -206,7 +206,7 @@ class RunQueries:
         return {run_id: position for position, run_id in enumerate(queued, 1)}
 
     def cancel_requests(self, server_id: str) -> list[str]:
-        """Return the ids of the runs that a server executes and that are to be cancelled."""
+        """Return the runs executing at a server whose cancellation is requested."""
         statement = select(runs.c.run_id).where(
             runs.c.status == RunStatus.RUNNING,
             runs.c.owner == server_id,

@@ -1,4 +1,4 @@
-"""The runs of one project and environment: how they end, and what else there is of them."""
+"""The runs of one project and environment: how they end, and access to all parts of the store."""
 
 from __future__ import annotations
 
@@ -59,16 +59,16 @@ _CANCEL_REQUESTED_AT = Prepared(
 
 
 class RunStore(RunQueries):
-    """Runs, as rows; each change of a run's state is one conditional UPDATE.
+    """Runs, as rows; each change of a run's status is one conditional UPDATE.
 
-    Every method, of its parts too, raises `StoreUnavailableError` where the database cannot be
-    reached or written, within five seconds.
+    Every method, including those of its parts, raises `StoreUnavailableError` if the database
+    cannot be reached or written, within five seconds.
 
     Attributes:
-        new_runs: Stores the runs that are admitted.
-        queue: Has those that wait for their turn.
-        events: Has what happened in them.
-        servers: Has the servers that execute them.
+        new_runs: Stores admitted runs.
+        queue: The queued runs.
+        events: The events of runs.
+        servers: The servers that execute runs.
     """
 
     def __init__(self, database: Database, *, project: str, env: str) -> None:
@@ -91,16 +91,16 @@ class RunStore(RunQueries):
 
     @property
     def is_local(self) -> bool:
-        """Whether only servers of one machine can reach it."""
+        """Whether it is reachable only from one machine."""
         return self._database.is_sqlite
 
     @property
     def generation(self) -> int:
-        """How often the file that it is in was replaced."""
+        """How often its file was replaced."""
         return self._database.generation
 
     def open(self) -> None:
-        """Make the tables, or bring them up to date.
+        """Create the tables, or migrate them.
 
         Raises:
             ServerSettingsError: If the database cannot be used at all.
@@ -108,7 +108,7 @@ class RunStore(RunQueries):
         self._database.open()
 
     def tidy(self) -> None:
-        """Do what the database needs from time to time, while others use it."""
+        """Do the database's periodic maintenance, while others use it."""
         self._database.tidy()
 
     def close(self) -> None:
@@ -116,18 +116,18 @@ class RunStore(RunQueries):
         self._database.close()
 
     def finish(self, run: Run, outcome: RunOutcome, told: PendingEvents) -> Run | None:
-        """Record how a run ended, and what it has told that is not stored yet.
+        """Record the end of a run, with its pending events.
 
-        A run that has ended already, because its server was taken for dead, keeps its state;
-        the outcome becomes an event. Its request is kept without what is secret in it.
+        A run that has already ended, because its server was reaped, keeps its status; the outcome
+        becomes an event. Its request is stored without secrets.
 
         Args:
-            run: The run, as it was taken up.
-            outcome: How it ended.
-            told: The server that executed it, and what was told.
+            run: The run, as claimed.
+            outcome: Its outcome.
+            told: The server that executed it, and its pending events.
 
         Returns:
-            The run as it is now; None where it has another end.
+            The run as it is now; None if it has ended otherwise.
         """
         error, kept = rows.dump_error(outcome.error), rows.dump_ended_request(run.request)
         request = RunRequest(**json.loads(kept))
@@ -166,24 +166,24 @@ class RunStore(RunQueries):
                 return None
             stored = (row.owner, row.status, row.duration_ms, row.error)
             if stored == (told.server_id, outcome.status, outcome.duration_ms, error):
-                return rows.load_run(row)  # it was stored before, and the answer was lost
+                return rows.load_run(row)  # stored by an earlier attempt, whose response was lost
             late = {**what, "is_late": True}
             append_event(connection, [run_id], EventType.RUN_FINISHED, now_ms(), late)
             return None
 
     def _finish_at_once(
-        self, run: Run, outcome: RunOutcome, told: PendingEvents, *, error: str | None, kept: str
+        self, run: Run, outcome: RunOutcome, pending: PendingEvents, *, error: str | None, kept: str
     ) -> Run | None:
-        """Record how a run ended in one round trip; None where there is none such, or it is not."""
+        """Record the end of a run in one round trip; None if the row does not allow it."""
         if self._statements is None:
             return None
         if rows.pipeline_names(run.request) != rows.pipeline_names(RunRequest(**json.loads(kept))):
-            return None  # what is secret is to be taken out of them, too
-        progress = told.progress
+            return None  # whose pipelines must be redacted, too
+        progress = pending.progress
         ended = self._statements.finish(
-            rows_of(run.run_id, told.events),
+            rows_of(run.run_id, pending.events),
             run_id=run.run_id,
-            owner=told.server_id,
+            owner=pending.server_id,
             status=outcome.status.value,
             duration_ms=outcome.duration_ms,
             started_at=rows.to_ms(run.started_at or run.created_at),
@@ -191,20 +191,20 @@ class RunStore(RunQueries):
             request=kept,
             nodes_done=None if progress is None else progress.done,
             nodes_total=None if progress is None else progress.total,
-            last_id=told.events[-1].id if told.events else told.last_id,
+            last_id=pending.events[-1].id if pending.events else pending.last_id,
             what=json.dumps(ended_with(outcome, progress)),
         )
-        return None if ended is None else _ended(run, outcome, told, (kept, *ended))
+        return None if ended is None else _ended(run, outcome, pending, (kept, *ended))
 
     def request_cancel(self, run_id: str, by: Submitter = ANONYMOUS) -> Run | None:
-        """Cancel a run that is queued; note for one that runs that it is to be cancelled.
+        """Cancel a queued run; request the cancellation of a running one.
 
         Args:
             run_id: The run.
-            by: Who cancels it.
+            by: The caller who cancels it.
 
         Returns:
-            The run as it is now; None where there is none.
+            The run as it is now; None if there is no such run.
         """
         error = ErrorDetail(type="RunCancelled", message="The run was cancelled before it started.")
         is_run = (*self._scope.is_of_run, runs.c.run_id == run_id)
@@ -231,7 +231,7 @@ class RunStore(RunQueries):
             return rows.load_run(connection.execute(select(runs).where(*is_run)).one())
 
     def cancel_unclaimed(self, run_id: str) -> bool:
-        """Cancel a run that is queued, because its client waits no more.
+        """Cancel a queued run whose client no longer waits.
 
         Returns:
             Whether it was queued.
@@ -249,7 +249,7 @@ class RunStore(RunQueries):
     def purge(
         self, *, keep_runs: int, keep_days: float, key_hours: float, spared_s: float = SPARED_S
     ) -> bool:
-        """Delete some of the runs that need not be kept, as `Retention.forget` does."""
+        """Delete some of the runs beyond the limits, as `Retention.purge` does."""
         return self._retention.purge(
             keep_runs=keep_runs, keep_days=keep_days, key_hours=key_hours, spared_s=spared_s
         )
@@ -266,9 +266,9 @@ def _cancellation(who: Submitter, run_id: str) -> AuditRecord:
 
 
 def _ended(
-    run: Run, outcome: RunOutcome, told: PendingEvents, stored: tuple[str, int, int | None]
+    run: Run, outcome: RunOutcome, pending: PendingEvents, stored: tuple[str, int, int | None]
 ) -> Run:
-    """Return a run that has ended, with what is stored of that: request, end, when to be ended."""
+    """Return an ended run, with the request, end and requested cancellation that are stored."""
     kept, finished_at, asked_at = stored
     return replace(
         run,
@@ -277,6 +277,6 @@ def _ended(
         request=RunRequest(**json.loads(kept)),
         finished_at=rows.from_ms(finished_at),
         duration_ms=outcome.duration_ms,
-        progress=told.progress or run.progress,
+        progress=pending.progress or run.progress,
         error=outcome.error,
     )

@@ -1,9 +1,9 @@
 """The tables, as the newest migration leaves them.
 
-A run's id is also the time when it was taken in, and its position among all others. Other times are
-whole milliseconds since 1970-01-01T00:00:00Z, by the database's clock. Text that comes
-from a client is JSON in ASCII: a request may hold lone surrogates, NUL characters and NaN, which
-no database takes as they are.
+A run's id is also its admission time, and its rank among all others. Other times are whole
+milliseconds since 1970-01-01T00:00:00Z, by the database's clock. Text from clients is JSON in
+ASCII: a request may contain lone surrogates, NUL characters and NaN, which no database accepts
+unescaped.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ servers = Table(
     "servers",
     metadata,
     Column("server_id", String(32), primary_key=True),
-    # Of one boot of one machine, and one namespace of process ids on it.
+    # A boot of a machine, and a namespace of process ids on it.
     Column("machine", String(200), nullable=False),
     Column("pid", BigInteger, nullable=False),
     Column("pid_started_at", Float, nullable=False),
     Column("lease_ends_at", BigInteger, nullable=False),
 )
-"""The server processes that run, each with its lease."""
+"""The running server processes, each with its lease."""
 
 runs = Table(
     "runs",
@@ -55,10 +55,10 @@ runs = Table(
     Column("duration_ms", Float),
     Column("cancel_requested_at", BigInteger),
     Column("error", Text),
-    # Of its nodes; NULL where they are not counted.
+    # The number of nodes; NULL if they are not counted.
     Column("nodes_done", Integer),
     Column("nodes_total", Integer),
-    # Empty where the caller is not known: a unique constraint counts no two NULLs as equal.
+    # Empty if the caller is not known: unique constraints treat NULLs as distinct.
     Column("submitted_by", String(200), nullable=False, server_default=""),
     Column("idempotency_key", String(255)),
     Column("request_hash", String(64)),
@@ -66,7 +66,7 @@ runs = Table(
     Column("owner", String(32)),
     # The server at which its only client waits; no other may claim it.
     Column("held_by", String(32)),
-    # From when on retention counts, where that is not `finished_at`.
+    # The start of retention, if that is not `finished_at`.
     Column("counts_from", BigInteger),
     UniqueConstraint("project", "env", "submitted_by", "idempotency_key", name="uq_runs_key"),
     Index("ix_runs_newest", "project", "env", "run_id"),
@@ -93,7 +93,7 @@ run_pipelines = Table(
     Column("pipeline", String(255), primary_key=True),
     Index("ix_run_pipelines_pipeline", "pipeline", "run_id"),
 )
-"""Which pipelines each run is of."""
+"""The pipelines of each run."""
 
 events = Table(
     "events",
@@ -104,7 +104,7 @@ events = Table(
     Column("type", String(40), nullable=False),
     Column("data", Text, nullable=False),
 )
-"""What happened in each run, counted from 1 within it; only ever added to."""
+"""The events of each run, numbered from 1; append-only."""
 
 api_keys = Table(
     "api_keys",
@@ -114,7 +114,7 @@ api_keys = Table(
     Column("name", String(100), primary_key=True),
     Column("sha256", String(64), nullable=False),
     Column("scopes", String(100), nullable=False),
-    # JSON, as the scopes are.
+    # JSON, like the scopes.
     Column("pipelines", Text),
     Column("max_active", Integer),
     Column("max_queued", Integer),
@@ -123,7 +123,7 @@ api_keys = Table(
     Column("revoked_at", BigInteger),
     Column("last_used_at", BigInteger),
 )
-"""The keys that callers have; one that is revoked stays."""
+"""The API keys of callers, including revoked ones."""
 
 audit = Table(
     "audit",
@@ -138,7 +138,7 @@ audit = Table(
     Column("address", String(100), nullable=False),
     Index("ix_audit_newest", "project", "env", "id"),
 )
-"""Who did what; only ever added to, until it is too old."""
+"""The audit log; append-only, until records are too old."""
 
 schema_revisions = Table(
     "schema_revisions",
@@ -146,7 +146,7 @@ schema_revisions = Table(
     Column("revision", String(32), primary_key=True),
     Column("oldest_program", String(32), nullable=False),
 )
-"""For each revision of the schema, the oldest program that may use it; never changed itself."""
+"""For each revision of the schema, the oldest program that may use it; never migrated itself."""
 
 
 class now_ms(GenericFunction[int]):  # noqa: N801  a function of SQL

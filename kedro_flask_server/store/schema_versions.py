@@ -1,10 +1,9 @@
-"""Brings a schema up to date, and says which programs may use one that is newer than they are.
+"""Migrates a schema, and decides which programs may use one that is newer than they are.
 
-A schema's revision says what is in the tables. Beside it the store keeps the oldest program that
-may still use it, by the newest revision which that program knows. So a new version can migrate the
-store while servers of the version before go on, and start again: what a migration adds, such as a
-table or a column that may be empty, they do not see. What they need is taken away one release
-later.
+A schema has a revision. Beside it the store records the oldest program that may still use it, by
+the newest revision which that program knows. So a new version can migrate the store while servers
+of the version before continue, and restart: they do not see what a migration adds, such as a table
+or a nullable column. What they need is removed one release later.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ NEWEST_REVISION = "0007"
 
 
 def upgrade_one_step(connection: Connection, database: str) -> bool:
-    """Bring a schema up to date by one step, so that each step is a transaction of its own.
+    """Migrate a schema by one step, so that each step is a transaction of its own.
 
-    A database in which there is nothing takes all at once.
+    An empty database takes all steps at once.
 
     Args:
         connection: A transaction that holds the lock of migrations.
-        database: The database's address, to be shown.
+        database: The database's address, for messages.
 
     Returns:
         Whether there may be more steps.
 
     Raises:
-        ServerSettingsError: If the schema is newer than this program, which may not use it.
+        ServerSettingsError: If the schema is too new for this program.
     """
     found = _revision(connection)
     if found == NEWEST_REVISION:
         return False
-    # Only a schema that has to change pays for these imports.
+    # Only a migration pays for these imports.
     from alembic import command
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -60,7 +59,7 @@ def upgrade_one_step(connection: Connection, database: str) -> bool:
     logger.info("Bringing the database %s to schema %s", database, to_come[-1].revision)
     for step in to_come:
         command.upgrade(config, step.revision)
-        _note(connection, step.module)
+        _record_oldest_program(connection, step.module)
     return True
 
 
@@ -71,8 +70,8 @@ def _revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
-def _note(connection: Connection, step: Any) -> None:
-    """Keep which programs may use the schema after a step; the first steps said nothing of it."""
+def _record_oldest_program(connection: Connection, step: Any) -> None:
+    """Record which programs may use the schema after a step; the first steps do not define it."""
     oldest_program = getattr(step, "oldest_program", None)
     if oldest_program is not None:
         row = {"revision": step.revision, "oldest_program": oldest_program}
@@ -80,7 +79,7 @@ def _note(connection: Connection, step: Any) -> None:
 
 
 def _check_newer(connection: Connection, found: str, database: str) -> None:
-    """Refuse a schema that this program may not use."""
+    """Refuse a schema that is too new for this program."""
     oldest_program = None
     if inspect(connection).has_table(schema_revisions.name):
         of_found = schema_revisions.c.revision == found

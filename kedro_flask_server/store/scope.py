@@ -11,14 +11,14 @@ from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.schema import runs
 
 IN_SCOPE = (runs.c.project == bindparam("project"), runs.c.env == bindparam("env"))
-"""The condition of a `Prepared` statement, which takes `Scope.values`."""
+"""The condition of a `Prepared` statement, whose values are `Scope.values`."""
 
 
 class Scope:
-    """A project and environment, whose runs are counted and queued by themselves."""
+    """A project and environment, whose runs are counted and queued separately."""
 
     def __init__(self, project: str, env: str) -> None:
-        """Choose a project and environment."""
+        """Select a project and environment."""
         self.project = project
         self.env = env
         self.values = {"project": project, "env": env}
@@ -26,10 +26,10 @@ class Scope:
         """The condition of a statement over the runs."""
         digest = hashlib.sha256(f"{project}\0{env}".encode()).digest()
         self.lock_key = int.from_bytes(digest[:8], "big", signed=True)
-        """The advisory lock of transactions that count its rows, to act upon it."""
+        """The key of the advisory lock of transactions that count rows before they change them."""
 
     def lock(self, database: Database, connection: Connection) -> None:
-        """Have other transactions wait that count its rows, to act upon it."""
+        """Make other transactions that count rows before they change them wait."""
         database.lock(connection, self.lock_key)
 
     def count(self, connection: Connection, *conditions: Any) -> int:

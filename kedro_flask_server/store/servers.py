@@ -1,4 +1,4 @@
-"""The servers that execute runs, and what becomes of the runs of those that are gone."""
+"""The servers that execute runs, and the runs of dead servers."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _LOST = ErrorDetail(
 
 
 class ServerUnknownError(Exception):
-    """Raised when a server acts that the store does not know, or knows no more."""
+    """Raised when the store does not, or no longer, know the server that acts."""
 
 
 class ServerStore:
     """The servers of a database, whatever project they serve."""
 
     def __init__(self, database: Database) -> None:
-        """Keep the servers of a database.
+        """Store the servers of a database.
 
         Args:
             database: The database.
@@ -39,11 +39,11 @@ class ServerStore:
         self._database = database
 
     def register(self, server: ServerProcess, lease_s: float) -> None:
-        """Make a server known, and give it a lease.
+        """Register a server with a lease.
 
         Args:
             server: The server.
-            lease_s: For how many seconds, by the database's clock.
+            lease_s: The duration of the lease in seconds, by the database's clock.
         """
         with self._database.writing() as connection:
             row = {**asdict(server), "lease_ends_at": now_ms() + round(lease_s * 1000)}
@@ -53,7 +53,7 @@ class ServerStore:
         """Extend a server's lease.
 
         Returns:
-            Whether it still is known: if not, others have taken it for dead.
+            Whether it is still registered; if not, others have reaped it.
         """
         ends_at = now_ms() + round(lease_s * 1000)
         statement = update(servers).values(lease_ends_at=ends_at)
@@ -64,13 +64,13 @@ class ServerStore:
     def register_again(
         self, server: ServerProcess, lease_s: float, in_hand: Collection[str]
     ) -> list[str]:
-        """Make a server known to a store that has forgotten it: it was replaced, or restored.
+        """Register a server again in a store that was replaced or restored.
 
         Args:
             server: The server.
             lease_s: As for `register`.
-            in_hand: The runs that it executes, or that somebody waits for there. Others that the
-                store takes to be its own, because it did when it was copied, are ended.
+            in_hand: The runs that it executes, or that a client waits for there. Its other runs,
+                which were copied with the store, are ended.
 
         Returns:
             The ids of the runs that are lost.
@@ -78,7 +78,7 @@ class ServerStore:
         with self._database.writing() as connection:
             is_server = servers.c.server_id == server.server_id
             connection.execute(delete(servers).where(is_server))
-            # Other servers, which it has forgotten as well, see to theirs.
+            # Other servers, which are unknown as well, handle their own.
             is_own = (runs.c.owner == server.server_id) | (runs.c.held_by == server.server_id)
             lost = self._settle(connection, is_own & runs.c.run_id.not_in(in_hand))
             row = {**asdict(server), "lease_ends_at": now_ms() + round(lease_s * 1000)}
@@ -86,11 +86,11 @@ class ServerStore:
             return lost
 
     def has_lost_lease(self, server_id: str, run_ids: Collection[str]) -> bool:
-        """Return whether others have taken a server for dead.
+        """Return whether others have reaped a server.
 
         Args:
             server_id: The server, which the store does not know.
-            run_ids: The runs that it executes: theirs would be lost by now.
+            run_ids: The runs that it executes, which would be lost.
         """
         statement = select(runs.c.run_id).where(
             runs.c.run_id.in_(run_ids), runs.c.owner == server_id, runs.c.status == RunStatus.LOST
@@ -101,11 +101,11 @@ class ServerStore:
     def reap(
         self, is_dead: Callable[[ServerProcess, bool], bool], *, by: str | None = None
     ) -> list[str]:
-        """Forget the servers that are dead, and record what became of their runs.
+        """Remove dead servers, and record the end of their runs.
 
         Args:
-            is_dead: Says of a server, and of whether its lease is over, whether it is dead.
-            by: The server that asks; its own runs would be lost where the store has forgotten it.
+            is_dead: Returns whether a server is dead, from whether its lease is over.
+            by: The server that asks; if the store does not know it, its own runs would be lost.
 
         Returns:
             The ids of the runs that are lost.
@@ -124,7 +124,7 @@ class ServerStore:
             over = bool(values.pop("is_over"))
             lease_ends_at = values.pop("lease_ends_at")
             if is_dead(ServerProcess(**values), over):
-                # One that has renewed its lease since then is none.
+                # A server that renews its lease meanwhile is not dead.
                 dead.append((row.server_id, lease_ends_at))
         if not dead and not self._has_left():
             return []
@@ -137,23 +137,23 @@ class ServerStore:
             return self._settle(connection)
 
     def unregister(self, server_id: str) -> None:
-        """Forget a server that ends, and record what became of what it leaves."""
+        """Remove a server that ends, and record the end of its remaining runs."""
         with self._database.writing() as connection:
             connection.execute(delete(servers).where(servers.c.server_id == server_id))
             self._settle(connection)
 
     def _has_left(self) -> bool:
-        """Return whether there are runs of servers that are gone."""
+        """Return whether there are runs of removed servers."""
         statement = select(func.count()).select_from(runs).where(_is_lost() | _is_unclaimed())
         with self._database.reading() as connection:
             return bool(connection.execute(statement).scalar())
 
     def _settle(self, connection: Connection, which: Any = None) -> list[str]:
-        """End the runs of servers that are gone: what ran is lost, what they held cancelled.
+        """End the runs of removed servers: running ones are lost, held ones cancelled.
 
         Args:
             connection: A transaction.
-            which: Of these runs; by default of all.
+            which: The runs to consider; all by default.
         """
         which = true() if which is None else which
         lost = _locked(connection, _is_lost() & which)
@@ -182,7 +182,7 @@ def _is_known(connection: Connection, server_id: str) -> bool:
 
 
 def _locked(connection: Connection, which: Any) -> list[str]:
-    """Return the runs of a kind, which no other server can change before the transaction ends."""
+    """Return matching runs, locked against other servers until the transaction ends."""
     found = select(runs.c.run_id).where(which).with_for_update(of=runs)
     return list(connection.execute(found).scalars())
 
@@ -196,5 +196,5 @@ def _is_unclaimed() -> Any:
 
 
 def _is_unknown(server_id: Any) -> Any:
-    # NULL is not in an empty set.
+    # NOT IN an empty set is true even for NULL.
     return server_id.is_not(None) & server_id.not_in(select(servers.c.server_id))

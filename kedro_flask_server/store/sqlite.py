@@ -1,4 +1,4 @@
-"""Connections to an SQLite file: one writer at a time, and a write-ahead log that stays small."""
+"""Connections to an SQLite file: one writer at a time, and a bounded write-ahead log."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from kedro_flask_server.store.unavailable import unavailable_on_failure
 
 logger = logging.getLogger(__name__)
 
-# What a request waits for, one after the other, is together below the five seconds within which
-# it has its answer: for its turn to write, and for other processes.
+# The waits of a request, for the writer's lock and for other processes: together below the five
+# seconds in which it must be answered.
 _TURN_S = 3.0
 _OTHERS_S = 1.5
 
 _MAX_CONNECTIONS = 10
 
-# The size to which the write-ahead log grows where nothing checkpoints it.
+# The size to which the write-ahead log grows without checkpoints.
 _MAX_LOG_PAGES = 10_000
 
-# What SQLite says of a file that is not as it was when it was opened: it may be when it is opened
-# again, as where it was read-only then.
+# SQLite's errors for a file that has changed since it was opened: opening it again may help, for
+# example if it was read-only.
 _OF_FILE = ("readonly", "disk I/O error", "malformed", "not a database", "unable to open")
 
 
@@ -41,19 +41,18 @@ class SQLite:
     """The connections to an SQLite file."""
 
     def __init__(self, url: URL, *, empty_log_every_s: float) -> None:
-        """Take an address; nothing is opened yet.
+        """Prepare; nothing is opened yet.
 
         Args:
             url: The address.
-            empty_log_every_s: How often the write-ahead log is emptied, where something was
-                written.
+            empty_log_every_s: How often the write-ahead log is emptied after writes.
         """
         self._file = DatabaseFile(Path(str(url.database)))
         self._path = str(url.database)
         self.generation = 0
         """How often the connections were closed because the file was replaced."""
         self._engine = _create_engine(url)
-        # SQLite has one writer at a time, and lets the others poll for their turn.
+        # SQLite has one writer at a time, and makes the others poll.
         self._write_lock = threading.Lock()
         self._writer: Connection | None = None
         self._is_stale = False
@@ -63,11 +62,11 @@ class SQLite:
         self._empty_at = 0.0
 
     def is_replaced(self) -> bool:
-        """Return whether the file that is open was deleted or replaced."""
+        """Return whether the open file was deleted or replaced."""
         return self._file.is_replaced()
 
     def drop_replaced_file(self) -> None:
-        """Close the connections to a file that was replaced.
+        """Close the connections to a replaced file.
 
         Raises:
             StoreUnavailableError: If the new file is still being written.
@@ -84,30 +83,30 @@ class SQLite:
                 )
 
     def prepare(self) -> None:
-        """Make the file, if there is none.
+        """Create the file, if there is none.
 
         Raises:
             ServerSettingsError: If its folder is on a network file system, or cannot be used.
-            StoreUnavailableError: If that cannot be done now.
+            StoreUnavailableError: If it cannot be created now.
         """
         self._file.prepare()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Return a connection, in a transaction, that reads."""
+        """Return a connection, in a transaction, for reading."""
         self._file.check()
         with unavailable_on_failure(), self._engine.begin() as connection:
             yield connection
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Return the connection that writes, in a transaction, when it is this thread's turn."""
+        """Return the connection for writing, in a transaction, when it is this thread's turn."""
         with self._turn(), unavailable_on_failure():
             self._file.check()
             if self._is_stale:
                 self._close_all()
             try:
-                # To keep the connection halves what an empty transaction takes.
+                # Keeping the connection halves the time of an empty transaction.
                 if self._writer is None:
                     self._writer = self._engine.connect().execution_options(writes=True)
                 with self._writer.begin():
@@ -129,11 +128,11 @@ class SQLite:
             self._write_lock.release()
 
     def tidy(self) -> None:
-        """Write what the write-ahead log holds into the file, so that the log does not grow.
+        """Checkpoint the write-ahead log into the file, so that the log does not grow.
 
-        SQLite does so by itself, at every thousandth page, and has the transaction that commits
-        then wait for the disk, and all that wait for their turn. From time to time the log is
-        emptied: until it is overwritten, it holds what has since been redacted or deleted.
+        SQLite does so itself, at every thousandth page, and makes the committing transaction and
+        all that wait for it wait for the disk. Periodically the log is emptied: until it is
+        overwritten, it contains what has since been redacted or deleted.
 
         Raises:
             StoreUnavailableError: If the file cannot be reached or written.
@@ -141,9 +140,9 @@ class SQLite:
         if self._has_written:
             self._has_written = False
             self._is_log_used = True
-            self._checkpoint()  # most of it, while others write
+            self._checkpoint()  # most of it, concurrently with writers
             with self._turn():
-                self._checkpoint()  # the rest, after which the log begins at its start
+                self._checkpoint()  # the rest, after which the log restarts
         if self._is_log_used and time.monotonic() >= self._empty_at:
             with self._turn():
                 self._is_log_used = not self._empty_log()
@@ -155,10 +154,10 @@ class SQLite:
             connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _empty_log(self) -> bool:
-        """Empty the write-ahead log, unless another connection reads it; return whether it is."""
+        """Empty the write-ahead log unless a connection reads it; return whether it is empty."""
         with unavailable_on_failure(), closing(self._engine.raw_connection()) as connection:
             cursor = connection.cursor()
-            cursor.execute("PRAGMA busy_timeout = 0")  # others must not wait for those who read
+            cursor.execute("PRAGMA busy_timeout = 0")  # writers must not wait for readers
             try:
                 [is_busy, *_] = cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
             finally:
@@ -172,11 +171,11 @@ class SQLite:
                 self._close_all()
             finally:
                 self._write_lock.release()
-        else:  # a transaction goes on
+        else:  # a transaction is in progress
             self._engine.dispose()
 
     def _close_all(self) -> None:
-        """Close the connections, in this thread's turn to write."""
+        """Close the connections, while this thread holds the writer's lock."""
         writer, self._writer = self._writer, None
         if writer is not None:
             with suppress(SQLAlchemyError, sqlite3.Error):
@@ -191,7 +190,7 @@ def _create_engine(url: URL) -> Engine:
         url,
         connect_args={"timeout": _OTHERS_S, "check_same_thread": False},
         pool_size=_MAX_CONNECTIONS,
-        max_overflow=-1,  # they cost little, and there are no more than threads
+        max_overflow=-1,  # they are cheap, and no more than threads
     )
     event.listen(engine, "connect", _set_up)
     event.listen(engine, "begin", _begin)
@@ -199,7 +198,7 @@ def _create_engine(url: URL) -> Engine:
 
 
 def _set_up(connection: Any, _: object) -> None:
-    # Transactions begin where `_begin` says, not where the driver thinks.
+    # `_begin` begins transactions, not the driver.
     connection.isolation_level = None
     if _write_ahead(connection) != "wal":
         raise ServerSettingsError(
@@ -208,16 +207,16 @@ def _set_up(connection: Any, _: object) -> None:
         )
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA temp_store = MEMORY")  # there may be no folder for others
+    connection.execute("PRAGMA temp_store = MEMORY")  # there may be no temporary folder
     connection.execute(f"PRAGMA wal_autocheckpoint = {_MAX_LOG_PAGES}")
-    # What is redacted or deleted is overwritten, in pages that become free, too.
+    # Overwrite what is redacted or deleted, also in freed pages.
     connection.execute("PRAGMA secure_delete = ON")
 
 
 def _write_ahead(connection: Any) -> str:
-    """Have a new file keep a write-ahead log, and return which journal it keeps.
+    """Set a new file to a write-ahead log, and return its journal mode.
 
-    Where others change that at the same moment, SQLite gives up at once, without waiting.
+    If others change that at the same moment, SQLite fails at once, without waiting.
     """
     ends_at = time.monotonic() + _OTHERS_S
     while True:
@@ -232,6 +231,6 @@ def _write_ahead(connection: Any) -> str:
 
 
 def _begin(connection: Connection) -> None:
-    # A transaction that reads first and then writes would be refused if another has written.
+    # A transaction that reads before it writes would fail if another has written.
     writes = connection.get_execution_options().get("writes")
     driver_of(connection).execute("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -1,8 +1,8 @@
-"""What every run has PostgreSQL do: each transaction is one statement, and one round trip.
+"""The transactions of every run in PostgreSQL, each one statement and one round trip.
 
-Between two round trips a transaction would keep others waiting for what it has locked, and
-itself for Python's lock. What is out of the ordinary (a key that was sent before, a limit that is
-reached, more than one submitter) changes nothing here, and is left to the ways of `store`.
+Between round trips, a transaction would hold its locks, and wait for the GIL. Unusual cases (a
+repeated key, a reached limit, more than one submitter) change nothing here, and are left to the
+other modules of `store`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ WITH found AS (
 SELECT queued, started_at FROM found, added
 """)  # noqa: S608  ours
 
-# The run whose turn it is, unless its submitter has one that runs while others wait.
+# The next run, unless its submitter has one running while those of others wait.
 _CLAIM = Statement(f"""
 WITH known AS (
   SELECT server_id FROM servers WHERE server_id = :server_id FOR SHARE
@@ -114,8 +114,8 @@ WITH ended AS (
 SELECT finished_at, cancel_requested_at FROM ended
 """)  # noqa: S608  ours
 
-# What is locked cannot be taken for its server's that is dead, to which nothing is added.
-_TELL = Statement("""
+# Locked, so that a run whose server is reaped gets no events after its end.
+_APPEND_EVENTS = Statement("""
 WITH given AS (
   SELECT * FROM json_to_recordset(CAST(:told AS JSON))
     AS each (run_id TEXT, owner TEXT, nodes_done INTEGER, nodes_total INTEGER)
@@ -141,14 +141,14 @@ _COLUMNS = ("run_id", "id", "time", "type", "data")
 
 
 class TakenIn(NamedTuple):
-    """What is found as a run is taken in: how many are queued, and when it has started."""
+    """The result of admitting a run: how many are queued, and when it started."""
 
     queued: int
     started_at: int | None
 
 
 class Taken(NamedTuple):
-    """The row of a run that was taken up, as far as it is not empty, and its newest event then."""
+    """The row of a claimed run, without empty columns, and the id of its newest event."""
 
     run_id: str
     project: str
@@ -167,7 +167,7 @@ class Taken(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """When a run that was ended did so, and when somebody asked for that."""
+    """When a run ended, and when its cancellation was requested."""
 
     finished_at: int
     cancel_requested_at: int | None
@@ -177,7 +177,7 @@ class Statements:
     """The transactions of the runs of one project and environment."""
 
     def __init__(self, database: Database, scope: Scope) -> None:
-        """Choose a project and environment.
+        """Select a project and environment.
 
         Args:
             database: The database.
@@ -189,15 +189,15 @@ class Statements:
     def add(
         self, row: Mapping[str, Any], pipelines: Sequence[str], **values: Any
     ) -> TakenIn | None:
-        """Store a run, unless that is out of the ordinary.
+        """Store a run, except in unusual cases.
 
         Args:
-            row: Its row in ``runs``, as one that is queued.
-            pipelines: The pipelines that it is of.
-            values: The others that the statement has.
+            row: Its row in ``runs``, as queued.
+            pipelines: Its pipelines.
+            values: The other values of the statement.
 
         Returns:
-            What was found; None where it is not stored.
+            The result; None if it is not stored.
 
         Raises:
             sqlalchemy.exc.IntegrityError: If its id is taken.
@@ -207,27 +207,27 @@ class Statements:
         return TakenIn(*found[0]) if found else None
 
     def claim(self, server_id: str) -> tuple[Taken | None, bool]:
-        """Take up the run whose turn it is.
+        """Claim the next run.
 
         Args:
-            server_id: Who takes it up.
+            server_id: The server that claims it.
 
         Returns:
-            Its row, None where there is none; and whether whose turn it is is not that simple.
+            Its row, or None; and whether the next run cannot be determined here.
         """
         given = {**self._scope.values, "server_id": server_id}
         [(is_disputed, *row)] = self._database.transact(_CLAIM, given, lock=self._scope.lock_key)
         return None if row[0] is None else Taken(*row), bool(is_disputed)
 
     def finish(self, events: Sequence[EventRow], **values: Any) -> Ended | None:
-        """Store how a run ended.
+        """Record the end of a run.
 
         Args:
-            events: What it has told and is not stored yet.
-            values: The others that the statement has.
+            events: Its pending events.
+            values: The other values of the statement.
 
         Returns:
-            When; None where it does not execute there any more.
+            Its end; None if it no longer executes there.
         """
         found = self._database.transact(_FINISH, {**values, "events": _records(events)})
         return Ended(*found[0]) if found else None
@@ -236,14 +236,14 @@ class Statements:
 def append_events(
     database: Database, told: Sequence[Mapping[str, Any]], rows: Sequence[EventRow]
 ) -> None:
-    """Store what runs have told, but for those that do not execute there any more.
+    """Store events of runs, except of those that no longer execute at their server.
 
     Args:
         database: The database.
-        told: Of each run its id, the server that executes it, and how many of its nodes are done.
+        told: For each run, its id, its server, and its progress.
         rows: The events.
     """
-    database.transact(_TELL, {"told": json.dumps(told), "events": _records(rows)})
+    database.transact(_APPEND_EVENTS, {"told": json.dumps(told), "events": _records(rows)})
 
 
 def _records(rows: Sequence[EventRow]) -> str:

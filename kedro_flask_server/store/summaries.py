@@ -1,4 +1,4 @@
-"""The parts of runs that a list shows, cut in SQL: what is not shown is not read."""
+"""Summaries of runs for lists, cut in SQL so that only what is shown is read."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from kedro_flask_server.text import bounded, printable
 _MAX_PIPELINES = 20
 _MAX_CHARS = 500
 
-# In a JSON document in ASCII a character takes six at most.
+# A character takes at most six in a JSON document in ASCII.
 _READ_CHARS = 8 * _MAX_CHARS
 
-# Whatever the strings hold, this is found between them alone: in a string, a quote is escaped.
+# These occur only between strings, in which quotes are escaped.
 _NODE = ', "node": '
 _TRACEBACK = ', "traceback": '
 
@@ -49,7 +49,7 @@ def _octets_in_postgresql(element: octets, compiler: Any, **options: Any) -> str
 
 
 class position_in(GenericFunction[int]):  # noqa: N801  a function of SQL
-    """Where a part begins in a text, counted from 1; 0 where it is not in it."""
+    """The position of a part in a text, from 1; 0 if it does not occur."""
 
     type = Integer()
     inherit_cache = True
@@ -66,7 +66,7 @@ def _position_in_postgresql(element: position_in, compiler: Any, **options: Any)
 
 
 def size_of(include: Collection[RunPart]) -> Any:
-    """Return the size of what a list shows of a run besides its summary, in characters."""
+    """Return the size of what a list adds to a run's summary, in characters."""
     sizes = {RunPart.REQUEST: runs.c.request, RunPart.TRACEBACK: runs.c.error}
     return sum((func.coalesce(octets(sizes[each]), 0) for each in include), literal_column("0"))
 
@@ -76,12 +76,12 @@ def read_summaries(
 ) -> list[Run]:
     """Return runs without their requests and tracebacks, the newest first.
 
-    The request of a summary says the run's pipelines alone, as many as a list shows.
+    The request of a summary has the run's pipelines alone, as many as a list shows.
 
     Args:
         connection: A transaction.
         run_ids: The runs.
-        include: What to return of them all the same.
+        include: Parts to return nevertheless.
     """
     if not run_ids:
         return []
@@ -148,8 +148,8 @@ def _cut_error(row: Any) -> ErrorDetail | None:
 
 
 def _text(content: str) -> str:
-    """Return the text of a JSON string's content, which may have lost its end."""
+    """Return the text of a JSON string's content, which may be truncated."""
     text = json.loads(f'"{content}"')
-    if "\ud800" <= text[-1:] <= "\udbff":  # the second half of a character was cut off
+    if "\ud800" <= text[-1:] <= "\udbff":  # half of a surrogate pair was cut off
         text = text[:-1]
     return printable(bounded(text, _MAX_CHARS))

@@ -1,4 +1,4 @@
-"""Turns what drivers raise into the error that says that the store is unavailable."""
+"""Translates errors of database drivers into `StoreUnavailableError`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kedro_flask_server.text import bounded, printable
 
 @contextmanager
 def unavailable_on_failure() -> Iterator[None]:
-    """Raise `StoreUnavailableError` for whatever a driver raises within.
+    """Raise `StoreUnavailableError` for any driver error within.
 
     Raises:
         StoreUnavailableError: If the database cannot be reached, read or written.
-        sqlalchemy.exc.IntegrityError: If a row is there already.
+        sqlalchemy.exc.IntegrityError: If a row exists already.
     """
     try:
         yield
@@ -26,13 +26,13 @@ def unavailable_on_failure() -> Iterator[None]:
         raise
     except sqlite3.IntegrityError as error:
         raise IntegrityError(None, None, error) from error
-    # The last: a socket that has timed out.
+    # OSError: a socket that has timed out.
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:
         reason = getattr(error, "orig", None) or error
         raise StoreUnavailableError(printable(bounded(_reason(reason), 300))) from error
 
 
 def _reason(error: BaseException) -> str:
-    if hasattr(error, "sqlstate"):  # what PostgreSQL says, without its hints
+    if hasattr(error, "sqlstate"):  # PostgreSQL's message, without its hints
         return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""The address of the database: what a URL may say, and how it is shown."""
+"""The address of the database: valid URLs, and their display."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError
 
 from kedro_flask_server.errors import ServerSettingsError
 
-# Of libpq's options, those that a URL takes, and the values that some may have.
+# The supported options of libpq, with their allowed values if restricted.
 _LIBPQ: dict[str, tuple[str, ...] | None] = {
     "sslmode": ("disable", "prefer", "require", "verify-ca", "verify-full"),
     "sslrootcert": None,
@@ -31,7 +31,7 @@ def locate(database_url: str | None, state_dir: Path) -> URL:
     Args:
         database_url: A URL such as ``postgresql://user:password@host/name`` or
             ``sqlite:////folder/file``; None for a file in `state_dir`.
-        state_dir: The folder for what the server keeps.
+        state_dir: The folder for the server's files.
 
     Returns:
         The address.
@@ -47,7 +47,7 @@ def locate(database_url: str | None, state_dir: Path) -> URL:
     )
     try:
         url = _parsed(database_url)
-    except (ArgumentError, ValueError) as error:  # the latter: a port that is no number
+    except (ArgumentError, ValueError) as error:  # ValueError: the port is not a number
         raise ServerSettingsError(f"Setting 'database_url' is no URL: {fault}.") from error
     shown = without_secrets(url)
     if url.drivername not in ("postgresql", "sqlite"):
@@ -61,7 +61,7 @@ def locate(database_url: str | None, state_dir: Path) -> URL:
 
 
 def _parsed(database_url: str) -> URL:
-    """Parse a URL; several hosts, which SQLAlchemy does not know in this form, become its host."""
+    """Parse a URL; several hosts, a form that SQLAlchemy does not support, become its host."""
     several = _SEVERAL_HOSTS.fullmatch(database_url)
     if several is None:
         return make_url(database_url)
@@ -82,7 +82,7 @@ def _refuse_without_driver() -> None:
 
 
 def without_secrets(url: URL) -> str:
-    """Return an address as it may be shown: no user, password or options."""
+    """Return an address for display: without user, password or options."""
     if url.drivername == "sqlite":
         return str(url.database)
     port = f":{url.port}" if url.port else ""
@@ -100,8 +100,8 @@ def libpq_options(url: URL) -> dict[str, str]:
     """Return the options of a PostgreSQL address, which are libpq's.
 
     Raises:
-        ServerSettingsError: If one is unknown, has an unknown value, or names a file that cannot
-            be read.
+        ServerSettingsError: If one is unknown, has an unsupported value, or names a file that
+            cannot be read.
     """
     options = {name: str(value) for name, value in url.query.items()}
     for name, value in options.items():

@@ -1,1 +1,1 @@
-"""Worker processes: what runs in them, and how the server speaks with them. No Flask in here."""
+"""Worker processes, and their communication with the server. No Flask in here."""

@@ -1,4 +1,4 @@
-"""The end of a worker process: the effects of Python's finalization, limited to the run's objects.
+"""The end of a worker process: Python's finalization, limited to the run's objects.
 
 An interpreter that is finalized visits all its objects. In a fork, that copies the memory of the
 template, which takes longer than most runs. So only the observable part of finalization is done,

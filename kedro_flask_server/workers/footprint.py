@@ -1,4 +1,4 @@
-"""What importing the project has opened or created, and forked runs would share."""
+"""Resources that importing the project opens or creates, and forked runs would share."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Footprint:
             self._audit.calls.pop(event, None)
 
     def found(self, *, without: set[int]) -> list[str]:
-        """Return descriptions of what runs would share.
+        """Return descriptions of the resources that runs would share.
 
         Args:
             without: Descriptors to ignore: runs do not share them, or may.

@@ -1,4 +1,4 @@
-"""What a worker inherits from the template that it is forked from."""
+"""The objects that a worker inherits from the template that it is forked from."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inheritance:
-    """What a template passes to the workers that it forks.
+    """The objects that a template passes to the workers that it forks.
 
     Attributes:
         project: The project, loaded if possible.

@@ -250,7 +250,7 @@ class ReportReader:
         self._parts_bytes = 0
 
     def read(self) -> list[Message]:
-        """Return what was reported before the call.
+        """Return the messages sent before the call.
 
         Lines that are not messages are ignored: a run's code can write to this pipe, too.
         """

@@ -192,7 +192,7 @@ class WorkerProcess:
         }
 
     def _new_modules(self) -> list[str]:
-        """Return what the runs of this process have imported, in that order."""
+        """Return the modules that runs of this process have imported, in order."""
         if self._inheritance is not None:
             return self._inheritance.imports.names()
         return [name for name in [*sys.modules] if name not in self._modules]

@@ -1,1 +1,1 @@
-"""How the tables came to be what they are, step by step (https://alembic.sqlalchemy.org)."""
+"""The migrations of the schema, step by step (https://alembic.sqlalchemy.org)."""

@@ -1,4 +1,4 @@
-"""How far each run is."""
+"""The progress of each run."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the numbers to the runs; those that ran before have none."""
+    """Add the columns; earlier runs have no values."""
     op.add_column("runs", sa.Column("nodes_done", sa.Integer))
     op.add_column("runs", sa.Column("nodes_total", sa.Integer))

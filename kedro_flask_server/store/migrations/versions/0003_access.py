@@ -1,4 +1,4 @@
-"""Keys, and who did what."""
+"""API keys and the audit log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ down_revision = "0002"
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     op.create_table(
         "api_keys",
         sa.Column("project", sa.String(200), primary_key=True),

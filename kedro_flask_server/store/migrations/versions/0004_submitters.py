@@ -1,4 +1,4 @@
-"""Who sees their own runs alone finds them without a walk through all."""
+"""Callers who see only their own runs find them without a full scan."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Make the index."""
+    """Create the index."""
     op.create_index("ix_runs_submitter", "runs", ["project", "env", "submitted_by", "run_id"])

@@ -1,4 +1,4 @@
-"""The store says which programs may use it, so that the next steps need not stop all servers."""
+"""The store records which programs may use it, so that later steps need not stop all servers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ oldest_program = "0004"
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "schema_revisions",
         sa.Column("revision", sa.String(32), primary_key=True),

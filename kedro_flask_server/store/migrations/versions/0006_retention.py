@@ -1,4 +1,4 @@
-"""From when on retention counts, where that is not when a run ended by the clock of that time."""
+"""The start of retention, where that is not the run's end by the clock of that time."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ oldest_program = "0004"
 
 
 def upgrade() -> None:
-    """Add the time to the runs; most have none."""
+    """Add the column; most runs have no value."""
     op.add_column("runs", sa.Column("counts_from", sa.BigInteger))

@@ -1,4 +1,4 @@
-"""Which runs ended first is found without a walk through all."""
+"""The runs that ended first are found without a full scan."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ oldest_program = "0004"
 
 
 def upgrade() -> None:
-    """Make the index; meanwhile PostgreSQL lets others read, and has those wait that write."""
+    """Create the index; meanwhile PostgreSQL lets others read, and makes writers wait."""
     op.create_index(
         "ix_runs_ended",
         "runs",

@@ -1,7 +1,7 @@
-"""The steps; a file each.
+"""The steps, one file each.
 
-From ``0005`` on each says in ``oldest_program`` which programs may use the store after it: those
-that know that revision or a newer one. A step that only adds (a table, an index, a column that may
-be empty) keeps the value of the step before; one that takes away or changes what programs of the
-release before use comes a release after the last of them, and says so.
+From ``0005`` on each declares in ``oldest_program`` which programs may use the store after it:
+those that know that revision or a newer one. A step that only adds (a table, an index, a nullable
+column) keeps the value of the step before; one that removes or changes what the previous release
+uses comes a release later, and raises the value.
 """
