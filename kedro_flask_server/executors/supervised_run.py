@@ -127,7 +127,7 @@ class SupervisedRun:
                     self._handle(message)
                 is_late = self.ends_at is not None and self._clock() > self.ends_at
                 if is_quiet and self._clock() > look_at:
-                    look_at = self._clock() + LOOK_EVERY_S
+                    look_at = self._clock() + (0 if worker.has_ended else LOOK_EVERY_S)
                     is_late = is_late or worker.has_ended
                 if patience.is_over(is_late) and not self._is_over:
                     kill_template(worker.template)
