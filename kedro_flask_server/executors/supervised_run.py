@@ -148,7 +148,7 @@ class SupervisedRun:
         try:
             if kind == "started":
                 self.has_started = True
-            elif kind == "event":
+            elif kind == "event" and str(body["type"]).startswith(("node.", "dataset.")):
                 self._handle_event(EventType(body["type"]), body)
             elif kind == "log":
                 self._handle_records(body)
@@ -157,9 +157,9 @@ class SupervisedRun:
                 self._report.drop(lines, size, by=int(body["by"]))
             elif kind == "secrets":
                 learn_secrets(body)
-            elif kind == "expect":
+            elif kind == "expect" and 0 <= int(body["nodes"]) < 2**31:
                 self._report.expect(int(body["nodes"]))
-            elif kind == "outcome":
+            elif kind == "outcome" and body["status"] in ("success", "failure", "cancelled"):
                 self._handle_outcome(body)
             elif kind == "ended":
                 self._end = how_it_ended(body)
@@ -181,7 +181,7 @@ class SupervisedRun:
         error = body["error"]
         self._reported = RunOutcome(
             status=RunStatus(body["status"]),
-            duration_ms=float(body["duration_ms"]),
+            duration_ms=round(float(body["duration_ms"]) * 100) / 100,  # NaN is no outcome
             error=None if error is None else ErrorDetail(**error),
         )
         self.is_loaded = bool(body["is_loaded"])
