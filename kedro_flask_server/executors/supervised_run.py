@@ -121,7 +121,7 @@ class SupervisedRun:
                     self._handle(message)
                 is_late = self.ends_at is not None and self._clock() > self.ends_at
                 if is_quiet and self._clock() > look_at:
-                    look_at = self._clock() + LOOK_EVERY_S
+                    look_at = self._clock() + (0 if worker.has_ended else LOOK_EVERY_S)
                     is_late = is_late or worker.has_ended
                 if timeout.is_over(is_late) and not self._is_over:
                     kill_template(worker.template)
@@ -142,7 +142,7 @@ class SupervisedRun:
         try:
             if kind == "started":
                 self.has_started = True
-            elif kind == "event":
+            elif kind == "event" and str(body["type"]).startswith(("node.", "dataset.")):
                 self._handle_event(EventType(body["type"]), body)
             elif kind == "log":
                 self._handle_records(body)
@@ -151,9 +151,9 @@ class SupervisedRun:
                 self._report.drop(lines, size, by=int(body["by"]))
             elif kind == "secrets":
                 learn_secrets(body)
-            elif kind == "expect":
+            elif kind == "expect" and 0 <= int(body["nodes"]) < 2**31:
                 self._report.expect(int(body["nodes"]))
-            elif kind == "outcome":
+            elif kind == "outcome" and body["status"] in ("success", "failure", "cancelled"):
                 self._handle_outcome(body)
             elif kind == "ended":
                 self._end = how_it_ended(body)
@@ -175,7 +175,7 @@ class SupervisedRun:
         error = body["error"]
         self._reported = RunOutcome(
             status=RunStatus(body["status"]),
-            duration_ms=float(body["duration_ms"]),
+            duration_ms=round(float(body["duration_ms"]) * 100) / 100,  # NaN is no outcome
             error=None if error is None else ErrorDetail(**error),
         )
         self.is_loaded = bool(body["is_loaded"])
