@@ -214,7 +214,7 @@ class AccessControl:
         """
         key = self._keyring.find(secret) if secret.startswith(PREFIX.encode()) else None
         if key is None:
-            raise UnauthorizedError("The API key is not known, or counts no more.")
+            raise UnauthorizedError("The API key is unknown, expired or revoked.")
         with self._lock:
             self._used_at[key.name] = datetime.now(timezone.utc)
         return self.limited(key.caller)
