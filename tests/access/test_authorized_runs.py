@@ -20,8 +20,8 @@ from kedro_flask_server.model.run import (
     RunPart,
     RunRequest,
     RunStatus,
-    Snapshot,
 )
+from kedro_flask_server.model.snapshot import Snapshot
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 ERROR = ErrorDetail(type="ValueError", message="in /srv/secret", node="n", traceback="t")
