@@ -25,7 +25,7 @@ from kedro_flask_server.project.configuration.isolated_loader import isolated
 from kedro_flask_server.project.configuration.selected import SelectedConfiguration
 from kedro_flask_server.project.execution import log_outcome, outcome_of, run_pipelines
 from kedro_flask_server.project.failures import PLAIN, describe, safe, trace
-from kedro_flask_server.project.names import names_of_project
+from kedro_flask_server.project.known_names import names_of_project
 from kedro_flask_server.project.plugins import warn_of_plugins_with_state
 from kedro_flask_server.project.run_hooks import report_nodes
 from kedro_flask_server.project.runner import (

@@ -17,7 +17,7 @@ from kedro_flask_server.model.run import DEFAULT_PIPELINE
 from kedro_flask_server.project.configuration.selected import SelectedConfiguration
 from kedro_flask_server.project.failures import PLAIN, trace
 from kedro_flask_server.project.hook_calls import prepare_calls
-from kedro_flask_server.project.names import names_of_pipelines
+from kedro_flask_server.project.known_names import names_of_pipelines
 from kedro_flask_server.redaction import SECRETS
 
 logger = logging.getLogger(__name__)

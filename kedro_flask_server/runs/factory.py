@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.executors import Executor
 from kedro_flask_server.runs.admission import Admission
+from kedro_flask_server.runs.client_waits import ClientWaits
 from kedro_flask_server.runs.completion import Completion
 from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.executions import Executions
@@ -15,9 +16,8 @@ from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.lifecycle import Lifecycle
 from kedro_flask_server.runs.recorder import Recorder
 from kedro_flask_server.runs.service import RunService
-from kedro_flask_server.runs.snapshots import Snapshots
+from kedro_flask_server.runs.snapshot_cache import SnapshotCache
 from kedro_flask_server.runs.waiters import Waiters
-from kedro_flask_server.runs.waiting import Waiting
 from kedro_flask_server.store import RunStore
 
 
@@ -89,8 +89,10 @@ def create_run_service(
         lifecycle=lifecycle,
         admission=Admission(store, dispatcher, config),
         dispatcher=dispatcher,
-        waiting=Waiting(store, executions, lifecycle, slots=config.workers + config.max_waiting),
+        waiting=ClientWaits(
+            store, executions, lifecycle, slots=config.workers + config.max_waiting
+        ),
         waiters=waiters,
         event_waiters=event_waiters,
-        snapshots=Snapshots(executor, fingerprint),
+        snapshots=SnapshotCache(executor, fingerprint),
     )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Collection
 from kedro_flask_server.errors import ServerStoppingError, UnknownRunError
 from kedro_flask_server.model.event import EventPage, EventType
 from kedro_flask_server.model.run import Run, RunFilter, RunPage, RunPart
+from kedro_flask_server.runs.client_waits import LOOK_EVERY_S, ClientWaits, is_never, monotonic_end
 from kedro_flask_server.runs.lifecycle import Lifecycle
 from kedro_flask_server.runs.waiters import Waiters
-from kedro_flask_server.runs.waiting import LOOK_EVERY_S, Waiting, is_never, monotonic_end
 from kedro_flask_server.store import RunStore
 
 
@@ -22,7 +22,7 @@ class RunHistory:
         store: RunStore,
         *,
         lifecycle: Lifecycle,
-        waiting: Waiting,
+        waiting: ClientWaits,
         waiters: Waiters,
         event_waiters: Waiters,
     ) -> None:

@@ -23,13 +23,13 @@ from kedro_flask_server.model.run import (
 )
 from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.runs.admission import Admission
+from kedro_flask_server.runs.client_waits import ClientWaits, is_never, monotonic_end
 from kedro_flask_server.runs.dispatcher import Dispatcher
 from kedro_flask_server.runs.history import RunHistory
 from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.lifecycle import Lifecycle
-from kedro_flask_server.runs.snapshots import Snapshots
+from kedro_flask_server.runs.snapshot_cache import SnapshotCache
 from kedro_flask_server.runs.waiters import Waiter, Waiters
-from kedro_flask_server.runs.waiting import Waiting, is_never, monotonic_end
 from kedro_flask_server.store import RunStore
 
 
@@ -49,10 +49,10 @@ class RunService(RunHistory):
         lifecycle: Lifecycle,
         admission: Admission,
         dispatcher: Dispatcher,
-        waiting: Waiting,
+        waiting: ClientWaits,
         waiters: Waiters,
         event_waiters: Waiters,
-        snapshots: Snapshots,
+        snapshots: SnapshotCache,
     ) -> None:
         """Prepare; use `create_run_service`.
 

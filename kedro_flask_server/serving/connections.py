@@ -12,7 +12,12 @@ from typing import Any
 
 from kedro_flask_server.serving.limits import Limits
 from kedro_flask_server.serving.peers import Peer, look_at, notice_loss
-from kedro_flask_server.serving.requests import AnswerTask, Refusal, RefusalTask, RequestParser
+from kedro_flask_server.serving.request_parser import (
+    AnswerTask,
+    Refusal,
+    RefusalTask,
+    RequestParser,
+)
 from kedro_flask_server.serving.sending import AHEAD_BYTES, SendingChannel
 
 # A small body that does not arrive with its headers is admitted or refused after this time.

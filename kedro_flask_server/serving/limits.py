@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kedro_flask_server.serving.memory import Room, Unsent
-from kedro_flask_server.serving.requests import Refusal
+from kedro_flask_server.serving.request_parser import Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

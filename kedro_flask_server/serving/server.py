@@ -24,10 +24,10 @@ from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.open_files import allow_descriptors
 from kedro_flask_server.serving.connections import Connection
-from kedro_flask_server.serving.dispatch import Dispatcher
 from kedro_flask_server.serving.limits import Limits
 from kedro_flask_server.serving.memory import Room, Unsent, give_memory_back, prepare_memory
-from kedro_flask_server.serving.requests import Refusal
+from kedro_flask_server.serving.request_parser import Refusal
+from kedro_flask_server.serving.request_threads import RequestThreads
 from kedro_flask_server.serving.sending import AHEAD_BYTES
 from kedro_flask_server.web.health import QUICK_PATHS
 from kedro_flask_server.web.kedro_server import EXTENSION, KedroServer
@@ -118,7 +118,7 @@ class Server:
         prepare_memory()
         try:
             settings = waitress_settings(config)
-            dispatcher = Dispatcher(settings["threads"])
+            dispatcher = RequestThreads(settings["threads"])
             self._waitress = create_server(
                 app, map=self._sockets, _dispatcher=dispatcher, **settings
             )

@@ -24,8 +24,8 @@ from kedro_flask_server.store.events import add_rows
 from kedro_flask_server.store.prepared import Prepared
 from kedro_flask_server.store.queue import ClaimedRun, is_known
 from kedro_flask_server.store.run_queries import RunQueries
+from kedro_flask_server.store.run_scope import IN_SCOPE, RunScope
 from kedro_flask_server.store.schema import run_pipelines, runs
-from kedro_flask_server.store.scope import IN_SCOPE, Scope
 from kedro_flask_server.store.statements import Statements
 
 _QUEUED = Prepared(
@@ -79,7 +79,7 @@ class NewRuns:
     def __init__(
         self,
         database: Database,
-        scope: Scope,
+        scope: RunScope,
         queries: RunQueries,
         statements: Statements | None = None,
     ) -> None:

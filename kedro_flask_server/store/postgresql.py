@@ -21,8 +21,8 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.pool import NullPool
 
-from kedro_flask_server.store.exchange import (
-    Connection,
+from kedro_flask_server.store.libpq_pipeline import (
+    BoundedConnection,
     Rows,
     exchange,
     is_ready,
@@ -123,7 +123,7 @@ class PostgreSQL:
         self._distrusted_before = 0.0
         self._is_pooled = False
         self._checking = _Checking()
-        self._migrator: Connection | None = None
+        self._migrator: BoundedConnection | None = None
         self.engine = self._create_engine()
         # Each statement sees what is committed when it begins, with or without a transaction.
         self._alone = self.engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -168,7 +168,7 @@ class PostgreSQL:
         finally:
             self._migrator = None
 
-    def _connect_to_migrate(self) -> Connection:
+    def _connect_to_migrate(self) -> BoundedConnection:
         self._migrator = self._connect(_SET_MIGRATION, answer_s=None)
         return self._migrator
 
@@ -200,7 +200,7 @@ class PostgreSQL:
     def _execute(self, work: Work) -> list[Rows]:
         with closing(self.engine.raw_connection()) as pooled:
             connection = pooled.driver_connection
-            assert isinstance(connection, Connection)  # noqa: S101  created by `_connect`
+            assert isinstance(connection, BoundedConnection)  # noqa: S101  created by `_connect`
             before: Work = ()
             if connection.is_pooled:
                 before = [(_BEGIN, {}), (_SET_TRANSACTION, {"is_local": True, "pid": 0})]
@@ -216,10 +216,10 @@ class PostgreSQL:
                 raise
             return rows[len(before) : len(before) + len(work)]
 
-    def _connect_within_limits(self) -> Connection:
+    def _connect_within_limits(self) -> BoundedConnection:
         return self._connect(_SET_SESSION, answer_s=_ANSWER_S)
 
-    def _connect(self, limits: Statement, *, answer_s: float | None) -> Connection:
+    def _connect(self, limits: Statement, *, answer_s: float | None) -> BoundedConnection:
         """Connect to the first server that is reachable and writable."""
         left_s, self._checking.left_s = self._checking.left_s, _REACH_S
         ends_at = time.monotonic() + left_s
@@ -230,7 +230,7 @@ class PostgreSQL:
             conninfo = make_conninfo(host=host, port=port, hostaddr=address, **self._options)
             try:
                 pgconn = _connected(conninfo, now + (ends_at - now) / (len(attempts) - number))
-                connection = Connection(pgconn)
+                connection = BoundedConnection(pgconn)
                 _limit(connection, limits)
             except psycopg.Error as error:
                 faults[f"{host}:{port}"] = error
@@ -267,7 +267,7 @@ class PostgreSQL:
         if not has_any:
             raise psycopg.OperationalError(f"{host}: {fault}") from fault
 
-    def _check(self, connection: Connection, *_: object) -> None:
+    def _check(self, connection: BoundedConnection, *_: object) -> None:
         """Check a connection of the pool.
 
         Raises:
@@ -297,7 +297,7 @@ class PostgreSQL:
         if self._distrust_after(context.original_exception, driver):
             context.is_disconnect = True
 
-    def _distrust_after(self, error: BaseException, connection: Connection | None) -> bool:
+    def _distrust_after(self, error: BaseException, connection: BoundedConnection | None) -> bool:
         """Replace all connections if an error shows that they lead to the wrong server."""
         is_closed = connection is not None and connection.closed
         is_wrong = is_closed or getattr(error, "sqlstate", None) in _NOT_HERE
@@ -320,7 +320,7 @@ class _Checking(threading.local):
     left_s = _REACH_S
 
 
-def _limit(connection: Connection, limits: Statement) -> None:
+def _limit(connection: BoundedConnection, limits: Statement) -> None:
     """Set the limits of a session, and detect a pooler."""
     connection.answer_s = _CHECK_S
     connection.is_pooled = True  # until proved otherwise

@@ -16,8 +16,8 @@ from kedro_flask_server.store import rows
 from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.events import add_rows, append_event
 from kedro_flask_server.store.prepared import Prepared
+from kedro_flask_server.store.run_scope import IN_SCOPE, RunScope
 from kedro_flask_server.store.schema import events, now_ms, run_pipelines, runs, servers
-from kedro_flask_server.store.scope import IN_SCOPE, Scope
 from kedro_flask_server.store.statements import Statements
 
 _IS_QUEUED = (*IN_SCOPE, runs.c.status == RunStatus.QUEUED)
@@ -86,7 +86,7 @@ class RunQueue:
     """The queued runs of one project and environment."""
 
     def __init__(
-        self, database: Database, scope: Scope, statements: Statements | None = None
+        self, database: Database, scope: RunScope, statements: Statements | None = None
     ) -> None:
         """Queue the runs of a scope.
 

@@ -17,8 +17,8 @@ from kedro_flask_server.model.run_id import EPOCH, is_run_id, run_id_at
 from kedro_flask_server.store import rows
 from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.events import events_after
+from kedro_flask_server.store.run_scope import RunScope
 from kedro_flask_server.store.schema import run_pipelines, runs
-from kedro_flask_server.store.scope import Scope
 from kedro_flask_server.store.summaries import read_summaries, size_of
 
 # The size of a page, in characters: requests are up to `max_body_bytes` each.
@@ -30,7 +30,7 @@ _MICROSECOND = timedelta(microseconds=1)
 class RunQueries:
     """Queries for runs; every method may raise `StoreUnavailableError`, within five seconds."""
 
-    def __init__(self, database: Database, scope: Scope) -> None:
+    def __init__(self, database: Database, scope: RunScope) -> None:
         """Read the runs of a scope.
 
         Args:

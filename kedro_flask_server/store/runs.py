@@ -40,8 +40,8 @@ from kedro_flask_server.store.prepared import Prepared
 from kedro_flask_server.store.queue import RunQueue
 from kedro_flask_server.store.retention import SPARED_S, Retention
 from kedro_flask_server.store.run_queries import RunQueries
+from kedro_flask_server.store.run_scope import RunScope
 from kedro_flask_server.store.schema import now_ms, now_or, runs
-from kedro_flask_server.store.scope import Scope
 from kedro_flask_server.store.servers import ServerStore
 from kedro_flask_server.store.statements import Statements
 
@@ -79,7 +79,7 @@ class RunStore(RunQueries):
             project: The project's name.
             env: The configuration environment.
         """
-        scope = Scope(project, env)
+        scope = RunScope(project, env)
         super().__init__(database, scope)
         self._trail = AuditTrail(project=project, env=env)
         self._retention = Retention(database, project=project, env=env)

@@ -16,7 +16,7 @@ from sqlalchemy.engine import URL, Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
-from kedro_flask_server.store.files import DatabaseFile
+from kedro_flask_server.store.database_file import DatabaseFile
 from kedro_flask_server.store.prepared import driver_of
 from kedro_flask_server.store.unavailable import unavailable_on_failure
 

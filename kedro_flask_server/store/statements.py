@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.prepared import Statement
-from kedro_flask_server.store.scope import Scope
+from kedro_flask_server.store.run_scope import RunScope
 
 _NOW_MS = "CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)"
 _IN_SCOPE = "project = :project AND env = :env"
@@ -176,7 +176,7 @@ class Ended(NamedTuple):
 class Statements:
     """The transactions of the runs of one project and environment."""
 
-    def __init__(self, database: Database, scope: Scope) -> None:
+    def __init__(self, database: Database, scope: RunScope) -> None:
         """Select a project and environment.
 
         Args:

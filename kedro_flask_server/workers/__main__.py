@@ -46,7 +46,7 @@ def _run_template(settings: WorkerSettings, control: int) -> None:
 def _run_starter(settings: WorkerSettings, control: int) -> None:
     """Continue as a template from which no worker is forked."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    from kedro_flask_server.workers.template import TemplateProcess, become_subreaper
+    from kedro_flask_server.workers.template_process import TemplateProcess, become_subreaper
 
     become_subreaper()
     TemplateProcess(Channel.of(control), settings).serve()

@@ -20,18 +20,18 @@ from typing import NoReturn
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
 from kedro_flask_server.project import KedroProject, warm_up
 from kedro_flask_server.redaction import SECRETS
-from kedro_flask_server.workers.audit import Audit
+from kedro_flask_server.workers.audit_hook import Audit
 from kedro_flask_server.workers.exit_functions import ExitFunctions
-from kedro_flask_server.workers.exiting import ProgramEnd
 from kedro_flask_server.workers.footprint import Footprint
 from kedro_flask_server.workers.generators import Generators
 from kedro_flask_server.workers.handlers import Handlers
 from kedro_flask_server.workers.imports import Imports, import_ahead
 from kedro_flask_server.workers.inheritance import Files, Inheritance
 from kedro_flask_server.workers.output import Output
+from kedro_flask_server.workers.program_end import ProgramEnd
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings, replace_program
-from kedro_flask_server.workers.template import TemplateProcess, become_subreaper
-from kedro_flask_server.workers.worker import WorkerProcess
+from kedro_flask_server.workers.template_process import TemplateProcess, become_subreaper
+from kedro_flask_server.workers.worker_process import WorkerProcess
 
 logger = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from multiprocessing import forkserver, resource_tracker
 from typing import Any
 
 from kedro_flask_server.origins import is_asked_for_by_own_code
-from kedro_flask_server.workers.audit import Audit
+from kedro_flask_server.workers.audit_hook import Audit
 from kedro_flask_server.workers.killing import children_of_this
 
 _TEMPORARY = "a temporary file"

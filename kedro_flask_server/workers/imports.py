@@ -16,7 +16,7 @@ from kedro_flask_server.origins import (
     is_asked_for_by_own_code,
     is_installed_module,
 )
-from kedro_flask_server.workers.audit import Audit
+from kedro_flask_server.workers.audit_hook import Audit
 
 # Audit events of changes that a module may read on import.
 _SETTING = ("os.putenv", "os.unsetenv", "os.chdir")

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from kedro_flask_server.project import KedroProject
-from kedro_flask_server.workers.exiting import ProgramEnd
 from kedro_flask_server.workers.generators import Generators
 from kedro_flask_server.workers.handlers import Handlers
 from kedro_flask_server.workers.imports import Imports
 from kedro_flask_server.workers.output import Output
+from kedro_flask_server.workers.program_end import ProgramEnd
 
 
 class Files:

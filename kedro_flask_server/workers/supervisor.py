@@ -24,7 +24,7 @@ from kedro_flask_server.workers.handles import (
 from kedro_flask_server.workers.killing import kill_tree, kill_what_is_left
 from kedro_flask_server.workers.protocol import WorkerSettings
 from kedro_flask_server.workers.renewal import Renewal
-from kedro_flask_server.workers.templates import Templates
+from kedro_flask_server.workers.template_set import TemplateSet
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class WorkerSupervisor:
         self._size = size
         self._numbers = count(1)
         self._changed = threading.Condition()
-        self._templates = Templates(settings, secrets, template)
+        self._templates = TemplateSet(settings, secrets, template)
         self._renewal = Renewal()
         self._backoff = Backoff()
         self._workers: set[WorkerHandle] = set()

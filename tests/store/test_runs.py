@@ -31,7 +31,7 @@ from kedro_flask_server.model.run_id import RunIds, time_of
 from kedro_flask_server.model.server_process import ServerProcess
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.store import Database, NewRun, PendingEvents, RunStore, locate
-from kedro_flask_server.store.scope import Scope
+from kedro_flask_server.store.run_scope import RunScope
 from tests.store import open_when_ready
 
 HERE = ServerProcess.this()
@@ -693,7 +693,7 @@ def test_server_frozen_in_a_transaction_does_not_keep_others_waiting(
     frozen = Database(locate(database_url, Path()))
     add(store)
     with contextlib.suppress(StoreUnavailableError), frozen.writing() as connection:
-        Scope("probe", "local").lock(frozen, connection)
+        RunScope("probe", "local").lock(frozen, connection)
         started_at = time.monotonic()
         while not can_claim(store):
             assert time.monotonic() - started_at < 8

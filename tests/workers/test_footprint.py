@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from kedro_flask_server.workers.audit import Audit
+from kedro_flask_server.workers.audit_hook import Audit
 from kedro_flask_server.workers.footprint import Footprint
 
 

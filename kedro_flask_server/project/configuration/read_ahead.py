@@ -11,7 +11,7 @@ from kedro.framework.project import settings
 from kedro_flask_server.project.configuration.resolvers import are_all_of_omegaconf
 from kedro_flask_server.project.configuration.selected import SelectedConfiguration
 from kedro_flask_server.project.configuration.yaml_tags import has_own_tags
-from kedro_flask_server.project.names import names_in_configuration
+from kedro_flask_server.project.known_names import names_in_configuration
 from kedro_flask_server.redaction import SECRETS
 
 

@@ -21,7 +21,7 @@ LOOK_EVERY_S = 0.5
 _LOOK_FOR_CLIENT_EVERY_S = 0.4
 
 
-class Waiting:
+class ClientWaits:
     """Waits of requests for the end of runs."""
 
     def __init__(

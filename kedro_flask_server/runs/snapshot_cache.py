@@ -14,7 +14,7 @@ from kedro_flask_server.model.snapshot import Snapshot
 _MAX_SNAPSHOTS = 16
 
 
-class Snapshots:
+class SnapshotCache:
     """Describes the project, one caller at a time unless cached."""
 
     def __init__(

@@ -11,10 +11,10 @@ from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.schema import runs
 
 IN_SCOPE = (runs.c.project == bindparam("project"), runs.c.env == bindparam("env"))
-"""The condition of a `Prepared` statement, whose values are `Scope.values`."""
+"""The condition of a `Prepared` statement, whose values are `RunScope.values`."""
 
 
-class Scope:
+class RunScope:
     """A project and environment, whose runs are counted and queued separately."""
 
     def __init__(self, project: str, env: str) -> None:

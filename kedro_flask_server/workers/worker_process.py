@@ -19,7 +19,6 @@ from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.workers.exit_functions import ExitFunctions
-from kedro_flask_server.workers.exiting import ProgramEnd
 from kedro_flask_server.workers.handlers import Handlers
 from kedro_flask_server.workers.inheritance import Inheritance
 from kedro_flask_server.workers.interruption import Interruption
@@ -29,6 +28,7 @@ from kedro_flask_server.workers.killing import (
     kill_tree,
 )
 from kedro_flask_server.workers.output import Output
+from kedro_flask_server.workers.program_end import ProgramEnd
 from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings
 from kedro_flask_server.workers.report import PipeReport
 

@@ -148,7 +148,9 @@ class TemplateProcess:
         return self._fork(self._inheritance, channel, reports, output)
 
     def _fork(self, inheritance: Inheritance, channel: Channel, reports: int, output: int) -> int:
-        from kedro_flask_server.workers.worker import WorkerProcess  # imported with the project
+        from kedro_flask_server.workers.worker_process import (
+            WorkerProcess,  # imported with the project
+        )
 
         pid = os.fork()
         if pid:

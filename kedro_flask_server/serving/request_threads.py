@@ -19,7 +19,7 @@ class Task(Protocol):
         """Execute the request."""
 
 
-class Dispatcher(ThreadedTaskDispatcher):
+class RequestThreads(ThreadedTaskDispatcher):
     """Starts threads on demand: requests that wait for runs may need many."""
 
     def __init__(self, limit: int) -> None:

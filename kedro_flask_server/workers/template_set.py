@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 _LATE_S = 10.0
 
 
-class Templates:
+class TemplateSet:
     """Starts and replaces templates. Callers hold the lock of the pool."""
 
     def __init__(

@@ -10,8 +10,8 @@ import pytest
 
 from kedro_flask_server.errors import RunGoneError, UnknownRunError
 from kedro_flask_server.model.run import Run, RunStatus
+from kedro_flask_server.runs.client_waits import ClientWaits, is_never, monotonic_end
 from kedro_flask_server.runs.executions import Executions
-from kedro_flask_server.runs.waiting import Waiting, is_never, monotonic_end
 from tests.clocks import Clock
 from tests.runs.fakes import FakeLease, FakeStore, a_run, an_execution
 
@@ -57,7 +57,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         self.executions = Executions(1, FakeLease())
-        self.waiting = Waiting(
+        self.waiting = ClientWaits(
             self.store, self.executions, self.lifecycle, slots=2, clock=self.clock
         )
 

@@ -25,7 +25,7 @@ _BOOLEAN = 16
 _FLOATS = (700, 701)
 
 
-class Connection(psycopg.Connection[Any]):
+class BoundedConnection(psycopg.Connection[Any]):
     """A connection with a timeout on each wait.
 
     Attributes:
@@ -79,7 +79,7 @@ Rows = list[tuple[Any, ...]]
 
 
 def exchange(
-    connection: Connection, statements: Sequence[tuple[Statement, Mapping[str, Any]]]
+    connection: BoundedConnection, statements: Sequence[tuple[Statement, Mapping[str, Any]]]
 ) -> list[Rows]:
     """Execute statements in one round trip, up to the first that fails.
 
@@ -122,7 +122,7 @@ def exchange(
 
 
 def _send(
-    connection: Connection,
+    connection: BoundedConnection,
     statement: Statement,
     given: Mapping[str, Any],
     sent: list[bytes | None],
@@ -138,7 +138,7 @@ def _send(
     sent.append(None)
 
 
-def _flush(connection: Connection, ends_at: float | None) -> None:
+def _flush(connection: BoundedConnection, ends_at: float | None) -> None:
     pgconn = connection.pgconn
     while pgconn.flush():
         _wait(connection, Ready.R | Ready.W, ends_at)
@@ -147,7 +147,7 @@ def _flush(connection: Connection, ends_at: float | None) -> None:
 
 
 def _next_result(
-    connection: Connection, ends_at: float | None, *, is_sync: bool = False
+    connection: BoundedConnection, ends_at: float | None, *, is_sync: bool = False
 ) -> pq.abc.PGresult:
     result = _result(connection, ends_at)
     assert result is not None  # noqa: S101  one for each statement
@@ -156,7 +156,7 @@ def _next_result(
     return result
 
 
-def _result(connection: Connection, ends_at: float | None) -> pq.abc.PGresult | None:
+def _result(connection: BoundedConnection, ends_at: float | None) -> pq.abc.PGresult | None:
     pgconn = connection.pgconn
     while pgconn.is_busy():
         _wait(connection, Ready.R, ends_at)
@@ -164,7 +164,7 @@ def _result(connection: Connection, ends_at: float | None) -> pq.abc.PGresult | 
     return pgconn.get_result()
 
 
-def _wait(connection: Connection, ready: int, ends_at: float | None) -> None:
+def _wait(connection: BoundedConnection, ready: int, ends_at: float | None) -> None:
     remaining_s = None if ends_at is None else max(0.0, ends_at - time.monotonic())
     if not is_ready(connection.pgconn.socket, ready, remaining_s):
         raise connection.silent()

@@ -10,7 +10,7 @@ import pytest
 
 from kedro_flask_server.model.run import ErrorDetail
 from kedro_flask_server.model.snapshot import Snapshot
-from kedro_flask_server.runs.snapshots import Snapshots
+from kedro_flask_server.runs.snapshot_cache import SnapshotCache
 
 LONG_S = 10.0
 
@@ -43,8 +43,8 @@ def executor() -> FakeExecutor:
 
 
 @pytest.fixture
-def snapshots(executor: FakeExecutor) -> Snapshots:
-    return Snapshots(executor, executor.fingerprint)  # type: ignore[arg-type]
+def snapshots(executor: FakeExecutor) -> SnapshotCache:
+    return SnapshotCache(executor, executor.fingerprint)  # type: ignore[arg-type]
 
 
 def test_snapshot_is_made_once_for_each_parameters(snapshots, executor) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kedro_flask_server.workers.templates import Templates
+from kedro_flask_server.workers.template_set import TemplateSet
 from tests.clocks import Clock
 from tests.workers.fakes import SETTINGS, FakeTemplate, FakeWorker
 
@@ -20,11 +20,11 @@ def current() -> FakeTemplate:
 
 
 @pytest.fixture
-def templates(clock: Clock, current: FakeTemplate) -> Templates:
-    return Templates(SETTINGS, set(), current, clock=clock)
+def templates(clock: Clock, current: FakeTemplate) -> TemplateSet:
+    return TemplateSet(SETTINGS, set(), current, clock=clock)
 
 
-def promote(templates: Templates, template: FakeTemplate) -> bool:
+def promote(templates: TemplateSet, template: FakeTemplate) -> bool:
     templates.next = template
     return templates.promote_next()
 
@@ -97,7 +97,7 @@ def test_template_that_becomes_ready_has_what_is_left_of_the_lease(templates, cl
     assert new.leases == [3]
 
 
-def looks(templates: Templates, clock: Clock, seconds: int, *awaited: FakeWorker) -> bool:
+def looks(templates: TemplateSet, clock: Clock, seconds: int, *awaited: FakeWorker) -> bool:
     """Look once a second; return whether the current template was silent at any look."""
     found = []
     for _ in range(seconds):
@@ -137,4 +137,4 @@ def test_workers_of_another_template_or_of_one_that_spawns_are_not_awaited(
 
 
 def test_no_template_is_not_silent(clock) -> None:
-    assert not looks(Templates(SETTINGS, set(), None, clock=clock), clock, 30)
+    assert not looks(TemplateSet(SETTINGS, set(), None, clock=clock), clock, 30)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kedro_flask_server.workers.exit_functions import _cleans_up
-from kedro_flask_server.workers.exiting import _outermost_first
+from kedro_flask_server.workers.program_end import _outermost_first
 
 
 class Holder:
