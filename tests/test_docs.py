@@ -244,3 +244,11 @@ def test_quick_loop_and_hooks_name_what_there_is() -> None:
     hooks = (REPOSITORY / ".pre-commit-config.yaml").read_text()
     for environments in re.findall(r"tox (?:-q )?-e ([\w,-]+)", contributing + hooks):
         assert all(f"[testenv:{each}]" in tox for each in environments.split(","))
+
+
+def test_glossary_names_what_there_is() -> None:
+    source = "".join(path.read_text() for path in PACKAGE.glob("**/*.py"))
+    glossary = page("architecture.md").partition("## Glossary")[2]
+    named = re.findall(r"`(\w*[A-Z]\w*)`", glossary)
+    assert len(named) > 20
+    assert [name for name in named if not re.search(rf"\b{name}\b", source)] == []
