@@ -97,6 +97,7 @@ def test_paths_of_the_project_are_relative_to_it_and_those_of_arguments_are_not(
     assert load(tmp_path, project={"state_dir": "state"}).state_dir == str(tmp_path / "state")
     assert load(tmp_path, {"state_dir": "state"}).state_dir == str(elsewhere / "state")
     assert load(tmp_path, environ=environ).state_dir == str(elsewhere / "state")
+    assert load(tmp_path, project={"env": "prod"}).env == "prod"  # which is no path
 
 
 def test_conf_source_of_the_project_behind_a_url_is_no_path(tmp_path: Path) -> None:
