@@ -14,7 +14,7 @@ def test_processes_are_the_default_and_refused_where_there_are_none() -> None:
     assert available_executors("nt") == ["threads"]
     only = one_of(*available_executors("nt"))
     assert only.parse("threads") == "threads"
-    with pytest.raises(ValueError, match="^$"):
+    with pytest.raises(ValueError, match=r"^$"):
         only.parse("processes")
 
 
