@@ -14,10 +14,8 @@ import pytest
 import sqlalchemy
 
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
-from kedro_flask_server.model.run import RunFilter, RunOutcome, RunRequest, RunStatus
-from kedro_flask_server.model.run_id import RunIds
-from kedro_flask_server.model.server_process import ServerProcess
-from kedro_flask_server.store import ClaimedRun, Database, NewRun, PendingEvents, RunStore, locate
+from kedro_flask_server.model.run import RunFilter, RunOutcome, RunStatus
+from kedro_flask_server.store import ClaimedRun, Database, PendingEvents, RunStore, locate
 from tests.conftest import require
 from tests.postgresql import (
     PostgreSQL,
@@ -29,11 +27,7 @@ from tests.postgresql import (
 from tests.proxies import counting_proxy
 from tests.servers import eventually
 from tests.store import open_when_ready
-
-LIMIT_S = 5
-
-HERE = ServerProcess.this()
-IDS = RunIds()
+from tests.store.conftest import HERE, IDS, LIMIT_S, new_run
 
 
 @contextmanager
@@ -47,15 +41,7 @@ def opened(url: str) -> Iterator[RunStore]:
 
 
 def add(store: RunStore, *, may_start: bool = False) -> str | ClaimedRun:
-    new = NewRun(
-        request=RunRequest(),
-        server_id=HERE.server_id,
-        is_held=False,
-        workers=2,
-        max_queued=1000,
-        may_start=may_start,
-    )
-    added = store.new_runs.add(new, IDS.next)
+    added = store.new_runs.add(new_run(workers=2, may_start=may_start), IDS.next)
     return added.claimed or added.run.run_id
 
 

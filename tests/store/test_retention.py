@@ -16,7 +16,7 @@ from kedro_flask_server.store.retention import Retention
 from kedro_flask_server.store.rows import to_ms
 from kedro_flask_server.store.schema import runs
 from tests.store import open_when_ready
-from tests.store.test_runs import (
+from tests.store.conftest import (
     HERE,
     SUCCESS,
     add,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -15,7 +13,6 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from kedro_flask_server.errors import KeyReusedError, ServerBusyError, StoreUnavailableError
 from kedro_flask_server.model.event import Event, EventType
 from kedro_flask_server.model.run import (
     WHOLE,
@@ -27,86 +24,20 @@ from kedro_flask_server.model.run import (
     RunRequest,
     RunStatus,
 )
-from kedro_flask_server.model.run_id import RunIds, time_of
+from kedro_flask_server.model.run_id import run_id_at
 from kedro_flask_server.model.server_process import ServerProcess
 from kedro_flask_server.redaction import SECRETS
-from kedro_flask_server.store import Database, NewRun, PendingEvents, RunStore, locate
-from kedro_flask_server.store.run_scope import RunScope
-from tests.store import open_when_ready
-
-HERE = ServerProcess.this()
-SUCCESS = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.5)
-IDS = RunIds()
-
-
-@pytest.fixture
-def open_store(database_url: str) -> Iterator[Callable[..., RunStore]]:
-    stores = []
-
-    def open_one(project: str = "probe", env: str = "local") -> RunStore:
-        database = Database(locate(database_url, Path("/nowhere")))
-        store = RunStore(database, project=project, env=env)
-        open_when_ready(store)
-        stores.append(store)
-        return store
-
-    yield open_one
-    for store in stores:
-        store.close()
-
-
-@pytest.fixture
-def store(open_store: Callable[..., RunStore]) -> RunStore:
-    store = open_store()
-    store.servers.register(HERE, lease_s=60)
-    return store
-
-
-def add(store: RunStore, request: RunRequest | None = None, **options) -> Run:
-    given = {"server_id": HERE.server_id, "is_held": False, "workers": 1, "max_queued": 1000}
-    next_id = options.pop("run_id", IDS.next)
-    new = NewRun(request=request or RunRequest(), **(given | options))
-    return store.new_runs.add(new, next_id).run
-
-
-def claim(store: RunStore, server: ServerProcess = HERE, **concurrency: int) -> str | None:
-    claim = store.queue.claim(server.server_id, concurrency)
-    return None if claim is None else claim.run.run_id
-
-
-def finish(store: RunStore, run_id: str, outcome: RunOutcome, at: ServerProcess = HERE) -> bool:
-    run = store.get(run_id) or unknown_run(run_id)
-    return store.finish(run, outcome, PendingEvents(server_id=at.server_id, events=[])) is not None
-
-
-def unknown_run(run_id: str) -> Run:
-    return Run(
-        run_id=run_id,
-        project="probe",
-        env="local",
-        status=RunStatus.RUNNING,
-        request=RunRequest(),
-        created_at=time_of(run_id),
-    )
-
-
-def end(store: RunStore, outcome: RunOutcome = SUCCESS) -> str:
-    """Add a run, take it up and end it."""
-    run = add(store)
-    while (claimed := claim(store)) != run.run_id:
-        assert claimed is not None
-    assert finish(store, run.run_id, outcome)
-    return run.run_id
-
-
-def get(store: RunStore, run_id: str) -> Run:
-    run = store.get(run_id)
-    assert run is not None
-    return run
-
-
-def other_server(**changes) -> ServerProcess:
-    return replace(ServerProcess.this(), **changes)
+from kedro_flask_server.store import PendingEvents, RunStore, locate
+from tests.store.conftest import (
+    HERE,
+    SUCCESS,
+    add,
+    claim,
+    end,
+    finish,
+    get,
+    other_server,
+)
 
 
 def test_run_goes_from_queued_through_running_to_its_end(store: RunStore) -> None:
@@ -182,61 +113,6 @@ def test_parameters_keep_the_order_in_which_they_were_sent(store: RunStore) -> N
     assert is_as_given(get(store, run.run_id))
 
 
-def test_id_that_is_taken_is_passed_over(store: RunStore) -> None:
-    taken = add(store).run_id
-    ids = iter([taken, taken, free := IDS.next()])
-    assert add(store, run_id=lambda: next(ids)).run_id == free
-
-
-def test_runs_are_taken_up_in_the_order_in_which_they_came(store: RunStore) -> None:
-    added = [add(store).run_id for _ in range(5)]
-    assert [get(store, run_id).position for run_id in added] == [1, 2, 3, 4, 5]
-    assert [claim(store) for _ in added] == added
-    assert claim(store) is None
-
-
-def test_no_run_is_taken_up_twice(store: RunStore) -> None:
-    added = {add(store).run_id for _ in range(60)}
-    with ThreadPoolExecutor(8) as threads:
-        claimed = list(threads.map(lambda _: claim(store), range(80)))
-    assert sorted(filter(None, claimed)) == sorted(added)
-
-
-def test_run_that_is_put_back_waits_again(store: RunStore) -> None:
-    run_id = add(store).run_id
-    assert claim(store) == run_id
-    assert store.queue.running_at(HERE.server_id) == [run_id]
-    store.queue.requeue(run_id, HERE.server_id)
-    assert get(store, run_id).status is RunStatus.QUEUED
-    assert claim(store) == run_id
-
-
-def test_held_run_is_left_to_who_holds_it(store: RunStore) -> None:
-    other = other_server()
-    store.servers.register(other, lease_s=60)
-    run_id = add(store, is_held=True).run_id
-    assert claim(store, other) is None
-    assert claim(store) == run_id
-    let_go = add(store, is_held=True).run_id
-    store.queue.release_hold(let_go)
-    assert claim(store, other) == let_go
-
-
-def test_server_that_the_store_does_not_know_takes_up_nothing(store: RunStore) -> None:
-    add(store)
-    assert claim(store, other_server()) is None
-
-
-def test_concurrency_of_a_pipeline_holds_back_its_runs_alone(store: RunStore) -> None:
-    first, second = (add(store, RunRequest(pipeline_names=["train", "x"])) for _ in range(2))
-    other = add(store, RunRequest(pipeline_names=["report"]))
-    assert claim(store, train=1) == first.run_id
-    assert claim(store, train=1) == other.run_id
-    assert claim(store, train=1) is None
-    finish(store, first.run_id, SUCCESS)
-    assert claim(store, train=1) == second.run_id
-
-
 def test_pipeline_that_a_credential_is_called_like_keeps_its_name_as_long_as_it_counts(
     store: RunStore,
 ) -> None:
@@ -270,53 +146,6 @@ def test_oldest_run_that_has_not_ended_is_found(store: RunStore) -> None:
     assert store.oldest_active() == first.run_id
     finish(store, first.run_id, SUCCESS)
     assert store.oldest_active() == second.run_id
-
-
-def test_concurrency_holds_for_the_default_pipeline_and_under_load(store: RunStore) -> None:
-    for _ in range(20):
-        add(store)
-    with ThreadPoolExecutor(8) as threads:
-        claimed = list(threads.map(lambda _: claim(store, __default__=3), range(20)))
-    assert len([each for each in claimed if each]) == 3
-
-
-def test_runs_beyond_max_queued_are_refused(store: RunStore) -> None:
-    for _ in range(3):  # one starts at once, as there is a worker
-        add(store, max_queued=2)
-    with pytest.raises(ServerBusyError, match="max_queued"):
-        add(store, max_queued=2)
-    assert claim(store) is not None
-    with pytest.raises(ServerBusyError):
-        add(store, max_queued=2)
-    assert claim(store) is not None
-    add(store, max_queued=2)
-
-
-def test_same_key_and_request_are_the_same_run(store: RunStore) -> None:
-    request = RunRequest(params={"b": 1, "a": math.nan})
-    first = add(store, request, key="k")
-    assert add(store, replace(request, params={"a": math.nan, "b": 1}), key="k") == first
-    with pytest.raises(KeyReusedError):
-        add(store, RunRequest(), key="k")
-    assert add(store, request, key="other").run_id != first.run_id
-    wanted = RunFilter(idempotency_key="k")
-    found = store.page(wanted, limit=10, cursor=None).runs
-    assert [each.run_id for each in found] == [first.run_id]
-
-
-def test_same_key_at_the_same_time_is_one_run(store: RunStore) -> None:
-    with ThreadPoolExecutor(8) as threads:
-        added = list(threads.map(lambda _: add(store, key="k").run_id, range(16)))
-    assert len(set(added)) == 1
-    assert len(store.page(RunFilter(), limit=10, cursor=None).runs) == 1
-
-
-def test_key_counts_no_longer_than_it_should(store: RunStore) -> None:
-    first = add(store, key="k")
-    time.sleep(0.02)
-    second = add(store, RunRequest(tags=["x"]), key="k", key_hours=0.01 / 3600)
-    assert second.run_id != first.run_id
-    assert get(store, first.run_id).status is RunStatus.QUEUED
 
 
 def test_projects_and_environments_keep_apart(open_store: Callable[..., RunStore]) -> None:
@@ -513,7 +342,7 @@ def driver(store: RunStore) -> str:
 
 def test_lease_ends_by_the_databases_clock(store: RunStore) -> None:
     elsewhere = other_server(machine="another")
-    store.servers.register(elsewhere, lease_s=0.3)
+    store.servers.register(elsewhere, lease_s=60)
     run_id = add(store).run_id
     assert claim(store, elsewhere) == run_id
 
@@ -521,8 +350,7 @@ def test_lease_ends_by_the_databases_clock(store: RunStore) -> None:
         return server.is_dead(HERE, is_lease_over=is_lease_over)
 
     assert store.servers.reap(is_dead) == []
-    assert store.servers.renew(elsewhere.server_id, 0.3)
-    time.sleep(0.4)
+    assert store.servers.renew(elsewhere.server_id, -0.1)
     assert store.servers.reap(is_dead) == [run_id]
 
 
@@ -534,8 +362,7 @@ def test_server_that_renews_meanwhile_is_not_reaped(store: RunStore) -> None:
 
     def seems_dead(server: ServerProcess, _: bool) -> bool:
         if server == other:
-            time.sleep(0.01)
-            assert store.servers.renew(other.server_id, 60)
+            assert store.servers.renew(other.server_id, 61)
         return server == other
 
     assert store.servers.reap(seems_dead) == []
@@ -603,10 +430,11 @@ def test_page_holds_no_more_than_it_should_of_large_runs(store: RunStore) -> Non
 
 def test_filters_choose(store: RunStore) -> None:
     succeeded = end(store)
-    between = datetime.now(timezone.utc)
-    time.sleep(0.01)
-    train = add(store, RunRequest(pipeline_names=["train", "report"])).run_id
-    default = add(store).run_id
+    between = get(store, succeeded).created_at + timedelta(seconds=1)
+    later = iter(run_id_at(between + timedelta(seconds=number)) for number in (1, 2))
+    request = RunRequest(pipeline_names=["train", "report"])
+    train = add(store, request, run_id=lambda: next(later)).run_id
+    default = add(store, run_id=lambda: next(later)).run_id
 
     def listed(**wanted) -> list[str]:
         return [r.run_id for r in store.page(RunFilter(**wanted), limit=9, cursor=None).runs]
@@ -683,28 +511,6 @@ def test_strange_ids_and_keys_find_nothing(store: RunStore, strange: str) -> Non
     for wanted in (RunFilter(idempotency_key=strange), RunFilter(pipeline=strange)):
         assert store.page(wanted, limit=10, cursor=None).runs == []
     add(store)
-
-
-def test_server_frozen_in_a_transaction_does_not_keep_others_waiting(
-    store: RunStore, database_url: str
-) -> None:
-    if store.is_local:
-        pytest.skip("there, the processes of one machine alone share it")
-    frozen = Database(locate(database_url, Path()))
-    add(store)
-    with contextlib.suppress(StoreUnavailableError), frozen.writing() as connection:
-        RunScope("probe", "local").lock(frozen, connection)
-        started_at = time.monotonic()
-        while not can_claim(store):
-            assert time.monotonic() - started_at < 8
-    frozen.close()
-
-
-def can_claim(store: RunStore) -> bool:
-    try:
-        return claim(store) is not None
-    except StoreUnavailableError:
-        return False
 
 
 def test_processes_are_told_apart() -> None:

@@ -8,18 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from kedro_flask_server.model.run import Progress, RunOutcome, RunRequest, RunStatus
-from kedro_flask_server.model.run_id import RunIds
-from kedro_flask_server.model.server_process import ServerProcess
-from kedro_flask_server.store import ClaimedRun, Database, NewRun, PendingEvents, RunStore, locate
+from kedro_flask_server.model.run import Progress, RunOutcome, RunStatus
+from kedro_flask_server.store import ClaimedRun, Database, PendingEvents, RunStore, locate
 from tests.postgresql import PostgreSQL
 from tests.proxies import CountingProxy, counting_proxy
 from tests.store import open_when_ready
+from tests.store.conftest import HERE, IDS, new_run
 
 pytestmark = pytest.mark.once
-
-HERE = ServerProcess.this()
-IDS = RunIds()
 
 
 class Counted:
@@ -32,16 +28,8 @@ class Counted:
         self.store.servers.register(HERE, lease_s=60)
 
     def add(self, *, may_start: bool = True, key: str | None = None) -> ClaimedRun | None:
-        new = NewRun(
-            request=RunRequest(),
-            server_id=HERE.server_id,
-            is_held=False,
-            key=key,
-            key_hours=1,
-            workers=2,
-            max_queued=9,
-            may_start=may_start,
-        )
+        options = {"key": key, "key_hours": 1, "workers": 2, "max_queued": 9}
+        new = new_run(may_start=may_start, **options)
         return self.store.new_runs.add(new, IDS.next).claimed
 
     def finish(self, claim: ClaimedRun | None) -> None:

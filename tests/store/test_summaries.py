@@ -18,17 +18,15 @@ from kedro_flask_server.model.run import (
     RunStatus,
 )
 from kedro_flask_server.store import RunStore
-from tests.store.test_runs import (  # noqa: F401  its fixtures serve here, too
+from tests.store.conftest import (
     add,
     claim,
     finish,
     get,
-    open_store,
-    store,
 )
 
 
-def failed(store: RunStore, error: ErrorDetail, **request) -> str:  # noqa: F811
+def failed(store: RunStore, error: ErrorDetail, **request) -> str:
     run_id = add(store, RunRequest(**request)).run_id
     assert claim(store) == run_id
     outcome = RunOutcome(status=RunStatus.FAILURE, duration_ms=2.5, error=error)
@@ -49,7 +47,7 @@ STRINGS = [
 
 
 def test_summary_has_the_beginning_of_the_error_and_no_traceback(
-    store: RunStore,  # noqa: F811
+    store: RunStore,
 ) -> None:
     for message, node in zip(STRINGS, [None, *STRINGS[:-1]], strict=True):
         error = ErrorDetail(type="ValueError", message=message, node=node, traceback="t" * 16_384)
@@ -70,7 +68,7 @@ def test_summary_has_the_beginning_of_the_error_and_no_traceback(
 
 @pytest.mark.parametrize("include", [WHOLE, {RunPart.REQUEST}, {RunPart.TRACEBACK}, set()])
 def test_list_has_of_the_whole_run_what_is_included(
-    store: RunStore,  # noqa: F811
+    store: RunStore,
     include: set[RunPart],
 ) -> None:
     error = ErrorDetail(type="A", message="m" * 8_000, node="n", traceback="t")
@@ -82,7 +80,7 @@ def test_list_has_of_the_whole_run_what_is_included(
     assert (shown == whole) is (set(include) == WHOLE)
 
 
-def test_summary_is_small_whatever_the_run_holds(store: RunStore) -> None:  # noqa: F811
+def test_summary_is_small_whatever_the_run_holds(store: RunStore) -> None:
     many = [f"pipeline_{number:04d}" for number in range(2_000)]
     names = ["x" * 250 + str(number) for number in range(30)]
     for some in (many, names, ["n" * 300], None):
@@ -96,7 +94,7 @@ def test_summary_is_small_whatever_the_run_holds(store: RunStore) -> None:  # no
     assert len(json.dumps([run.request.given() for run in page.runs])) < 10_000
 
 
-def test_requests_are_not_read_for_a_list(store: RunStore) -> None:  # noqa: F811
+def test_requests_are_not_read_for_a_list(store: RunStore) -> None:
     if not store.is_local or not psutil.LINUX:
         pytest.skip("what is read cannot be counted here")
     for _ in range(30):
@@ -106,7 +104,7 @@ def test_requests_are_not_read_for_a_list(store: RunStore) -> None:  # noqa: F81
     assert pages_read < 1_000  # of 3,600 and more
 
 
-def pages_read_by(act: Callable[[], object], store: RunStore) -> int:  # noqa: F811
+def pages_read_by(act: Callable[[], object], store: RunStore) -> int:
     """Return how much is read, in pages of 4 kB."""
     store.close()
     read_before = psutil.Process().io_counters().read_chars
@@ -115,7 +113,7 @@ def pages_read_by(act: Callable[[], object], store: RunStore) -> int:  # noqa: F
 
 
 def test_pipelines_that_are_not_stored_are_known_to_be_there(
-    store: RunStore,  # noqa: F811
+    store: RunStore,
 ) -> None:
     allowed = frozenset({"a", *(f"pipeline_{number}" for number in range(2_000))})
     for names in (["a", "n" * 300], [*sorted(allowed)], ["a"]):
