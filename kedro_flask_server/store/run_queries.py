@@ -68,7 +68,11 @@ class RunQueries:
             if found is None:
                 return None
             some = events_after(connection, run_id, after, limit + 1, kind)
-        is_last = RunStatus(found).is_final and len(some) <= limit
+        # It may have ended between the two statements, which PostgreSQL does not see as one.
+        has_ended = RunStatus(found).is_final or any(
+            event.type == EventType.RUN_FINISHED for event in some
+        )
+        is_last = has_ended and len(some) <= limit
         newest = some[:limit][-1].id if some else after
         return EventPage(events=some[:limit], next=None if is_last else newest)
 
