@@ -62,7 +62,7 @@ def logs_of_process(run_id: str, report: Report) -> Iterator[None]:
 
 
 class _OfProcess:
-    """The run of records in this process that belong to no other run."""
+    """Global state of this process: the run of the records that belong to no other run."""
 
     run: _Run | None = None
 

@@ -113,7 +113,7 @@ class LogWriter(logging.Handler):
 
 
 class _Active:
-    """The writer of this process, if there is one."""
+    """Global state of this process: its writer, since logging is one for all."""
 
     writer: LogWriter | None = None
 
