@@ -40,7 +40,11 @@ def _run_template(settings: WorkerSettings, control: int) -> None:
     with _nothing_logged():
         from kedro_flask_server.workers.boot import boot_template
 
-    boot_template(Channel.of(control), settings).serve()
+    try:
+        template = boot_template(Channel.of(control), settings)
+    except KeyboardInterrupt:  # OpenBLAS raises SIGINT where the system gives it no threads
+        sys.exit(128 + signal.SIGINT)
+    template.serve()
 
 
 def _run_starter(settings: WorkerSettings, control: int) -> None:
