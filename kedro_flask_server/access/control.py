@@ -197,5 +197,4 @@ class AccessControl:
 
 
 def _refused(who: str, request: str, address: str) -> AuditRecord:
-    now = datetime.now(timezone.utc)
-    return AuditRecord(time=now, who=who, what="request.refused", subject=request, address=address)
+    return AuditRecord.of(who, "request.refused", request, address=address)

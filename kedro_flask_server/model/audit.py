@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,3 +24,9 @@ class AuditRecord:
     what: str
     subject: str
     address: str = ""
+
+    @classmethod
+    def of(cls, who: str, what: str, subject: str, *, address: str = "") -> AuditRecord:
+        """Return the entry of what happens now; the arguments are those of the attributes."""
+        now = datetime.now(timezone.utc)
+        return cls(time=now, who=who, what=what, subject=subject, address=address)

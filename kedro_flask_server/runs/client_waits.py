@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from kedro_flask_server.errors import RunGoneError, UnknownRunError
 from kedro_flask_server.model.run import Run, RunStatus
@@ -50,17 +50,13 @@ class ClientWaits:
         self._submitter_slots = threading.BoundedSemaphore(slots)
         self._watcher_slots = threading.BoundedSemaphore(slots)
 
-    @contextmanager
-    def submitter_slot(self) -> Iterator[bool]:
-        """Acquire a slot for a submitter; yield whether one was free."""
-        with _slot_of(self._submitter_slots) as is_free:
-            yield is_free
+    def submitter_slot(self) -> AbstractContextManager[bool]:
+        """Acquire a slot for a submitter, for as long as the context lasts: whether one is free."""
+        return _slot_of(self._submitter_slots)
 
-    @contextmanager
-    def watcher_slot(self) -> Iterator[bool]:
-        """Acquire a slot for a client that watches a run; yield whether one was free."""
-        with _slot_of(self._watcher_slots) as is_free:
-            yield is_free
+    def watcher_slot(self) -> AbstractContextManager[bool]:
+        """Acquire a slot for a client that watches a run, as `submitter_slot` does."""
+        return _slot_of(self._watcher_slots)
 
     def wait(self, run: Run, waiter: Waiter, ends_at: float, is_gone: Callable[[], bool]) -> Run:
         """Wait until a run has ended, the time is over, or the server stops before.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -54,10 +54,11 @@ class Database:
         self.is_sqlite = url.get_backend_name() == "sqlite"
         self._sqlite: SQLite | None = None
         self._postgresql: PostgreSQL | None = None
+        self._connections: SQLite | PostgreSQL
         if self.is_sqlite:
-            self._sqlite = SQLite(url, empty_log_every_s=empty_log_every_s)
+            self._connections = self._sqlite = SQLite(url, empty_log_every_s=empty_log_every_s)
         else:
-            self._postgresql = _postgresql(url)
+            self._connections = self._postgresql = _postgresql(url)
         self._upgrade = BackgroundUpgrade(self._bring_up_to_date)
         self._is_open = False
 
@@ -120,36 +121,22 @@ class Database:
                 raise StoreUnavailableError(reason) from error
             yield connection
 
-    @contextmanager
-    def reading(self) -> Iterator[Connection]:
+    def reading(self) -> AbstractContextManager[Connection]:
         """Return a connection, in a transaction, for reading.
 
         Raises:
             StoreUnavailableError: If the database cannot be reached.
         """
-        if self._sqlite is not None:
-            with self._sqlite.reading() as connection:
-                yield connection
-            return
-        assert self._postgresql is not None  # noqa: S101  one of both
-        with unavailable_on_failure(), self._postgresql.reading_engine.begin() as connection:
-            yield connection
+        return self._connections.reading()
 
-    @contextmanager
-    def writing(self) -> Iterator[Connection]:
+    def writing(self) -> AbstractContextManager[Connection]:
         """Return a connection, in a transaction, for writing; it is committed at the end.
 
         Raises:
             StoreUnavailableError: If the database cannot be reached or written.
             sqlalchemy.exc.IntegrityError: If a row exists already.
         """
-        if self._sqlite is not None:
-            with self._sqlite.writing() as connection:
-                yield connection
-            return
-        assert self._postgresql is not None  # noqa: S101  one of both
-        with unavailable_on_failure(), self._postgresql.engine.begin() as connection:
-            yield connection
+        return self._connections.writing()
 
     def transact(
         self, statement: Statement, values: Mapping[str, Any], *, lock: int | None = None

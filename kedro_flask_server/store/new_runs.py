@@ -275,13 +275,7 @@ def _stored(values: dict[str, Any]) -> Run:
 
 
 def _submission(submitter: Submitter, run_id: str) -> AuditRecord:
-    return AuditRecord(
-        time=datetime.now(timezone.utc),
-        who=submitter.name,
-        what="run.submitted",
-        subject=run_id,
-        address=submitter.address,
-    )
+    return AuditRecord.of(submitter.name, "run.submitted", run_id, address=submitter.address)
 
 
 def _oldest_id(hours: float) -> str:

@@ -28,6 +28,7 @@ from kedro_flask_server.store.libpq_pipeline import (
     is_ready,
 )
 from kedro_flask_server.store.prepared import Statement
+from kedro_flask_server.store.unavailable import unavailable_on_failure
 from kedro_flask_server.store.url import hosts_of
 
 # The waits of a request, one after the other: for a connection of the pool; for its check, and its
@@ -144,10 +145,18 @@ class PostgreSQL:
         event.listen(engine, "begin", self._limit_transaction)
         return engine
 
-    @property
-    def reading_engine(self) -> Engine:
-        """The engine of read-only transactions, without round trips to begin and end."""
-        return self.engine if self._is_pooled else self._alone
+    @contextmanager
+    def reading(self) -> Iterator[SQLConnection]:
+        """Return a connection that reads, with no round trips to begin and end where it can."""
+        engine = self.engine if self._is_pooled else self._alone
+        with unavailable_on_failure(), engine.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self) -> Iterator[SQLConnection]:
+        """Return a connection, in a transaction, that writes."""
+        with unavailable_on_failure(), self.engine.begin() as connection:
+            yield connection
 
     @contextmanager
     def migrating(self) -> Iterator[SQLConnection]:

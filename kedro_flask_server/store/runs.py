@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from datetime import datetime, timezone
 from typing import Any
 
 from sqlalchemy import bindparam, select, update
@@ -224,7 +223,8 @@ class RunStore(RunQueries):
                 is_as_seen = runs.c.status == row.status
                 connection.execute(update(runs).where(*is_run, is_as_seen).values(change))
             if "cancel_requested_at" in change:
-                self._trail.add(self._database, connection, _cancellation(by, run_id))
+                record = AuditRecord.of(by.name, "run.cancelled", run_id, address=by.address)
+                self._trail.add(self._database, connection, record)
             if row.status == RunStatus.QUEUED:
                 rows.redact_requests(connection, [run_id])
                 append_cancelled(connection, [run_id], error)
@@ -253,16 +253,6 @@ class RunStore(RunQueries):
         return self._retention.purge(
             keep_runs=keep_runs, keep_days=keep_days, key_hours=key_hours, spared_s=spared_s
         )
-
-
-def _cancellation(who: Submitter, run_id: str) -> AuditRecord:
-    return AuditRecord(
-        time=datetime.now(timezone.utc),
-        who=who.name,
-        what="run.cancelled",
-        subject=run_id,
-        address=who.address,
-    )
 
 
 def _ended(
