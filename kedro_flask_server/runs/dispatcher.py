@@ -71,7 +71,6 @@ class Dispatcher:
         self._wake = threading.Event()
         # Set by runs of this server; runs of others are found periodically.
         self._may_be_queued = False
-        self._is_stopping = False
         self._check_at = 0.0
         # The runs that the store, but not this server, had as executing at the last look.
         self._unknown: set[str] = set()
@@ -92,7 +91,6 @@ class Dispatcher:
 
     def stop(self) -> None:
         """Stop claiming runs; executing runs continue."""
-        self._is_stopping = True
         self._executions.stop_starting()
         self._wake.set()
         self._thread.join()
@@ -145,7 +143,6 @@ class Dispatcher:
         try:
             future = self._executor.submit(run.run_id, run.request, report)
         except RuntimeError:  # the interpreter is exiting, and waits for executing runs
-            self._is_stopping = True
             self._executions.stop_starting()
             self._requeue(execution)
             return False
@@ -177,7 +174,7 @@ class Dispatcher:
         return [each.run_id for each in executing]
 
     def _work(self) -> None:
-        while not self._is_stopping:
+        while not self._executions.is_stopping:
             is_woken = self._wake.wait(_POLL_S)
             self._wake.clear()
             with self._logged_failures():

@@ -67,11 +67,12 @@ class Executions:
         self._reserved = 0
         self._executing: dict[str, Execution] = {}
         self._unrecorded: dict[str, UnrecordedEnd] = {}
-        self._is_stopping = False
+        self.is_stopping = False
+        """Whether runs start no more here."""
 
     def may_start(self) -> bool:
         """Return whether runs may start here, given a free slot."""
-        return not self._is_stopping and self._lease.may_start()
+        return not self.is_stopping and self._lease.may_start()
 
     def has_free_slot(self) -> bool:
         """Return whether a run may start here now."""
@@ -138,7 +139,7 @@ class Executions:
 
     def stop_starting(self) -> None:
         """Start no more runs."""
-        self._is_stopping = True
+        self.is_stopping = True
 
     def wait_until_idle(self, timeout_s: float) -> bool:
         """Wait until no run is in hand, and no slot reserved.
