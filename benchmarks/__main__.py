@@ -16,7 +16,7 @@ import os
 import platform
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -34,6 +34,7 @@ from benchmarks.figures import (
     measure_contender,
     timed_figures,
 )
+from benchmarks.load import Request, measure
 from tests.servers import PROJECTS, copy_project
 
 Rounds = dict[str, list[Round]]
@@ -91,6 +92,30 @@ def load_process() -> Iterator[Executor]:
     with ProcessPoolExecutor(1, mp_context=context, initializer=gc.freeze) as load:
         load.submit(os.getpid).result()
         yield load
+
+
+def in_turns(
+    load: Executor, urls: Mapping[str, str], request: Request, seconds: float, turns: int
+) -> dict[str, list[float]]:
+    """Return the median time of a request in each turn, in milliseconds, by server.
+
+    What else the machine does falls on all servers alike: they are asked one after the other, and
+    in the opposite order every other turn.
+
+    Args:
+        load: The result of `load_process`.
+        urls: The servers, by their names.
+        request: What to send, from one client.
+        seconds: How long, in each turn.
+        turns: How often.
+    """
+    took: dict[str, list[float]] = {name: [] for name in urls}
+    for turn in range(turns):
+        for name in list(urls)[:: 1 if turn % 2 == 0 else -1]:
+            found = load.submit(measure, urls[name], request, 1, seconds).result()
+            assert not found.failed
+            took[name].append(found.median_ms)
+    return took
 
 
 def measure_rounds(options: argparse.Namespace, project: Path, load: Executor) -> Rounds:

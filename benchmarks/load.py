@@ -73,6 +73,8 @@ class Outcome:
     """What a load has found: of the successes, their median and rate; and what itself took."""
 
     median_ms: float
+    p99_ms: float
+    longest_ms: float
     rate: float
     answers: int
     failed: int
@@ -95,6 +97,9 @@ class _Connection:
 
     def receive(self) -> bytes | None:
         """Return the body of an answer, or None while more is to come."""
+        # A server that writes head and body apart would wait 40 ms for a delayed acknowledgement.
+        if hasattr(socket, "TCP_QUICKACK"):
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         data = self.socket.recv(_CHUNK_BYTES)
         if not data:
             raise ConnectionError(f"the server closed the connection, after {self._received!r}")
@@ -215,9 +220,12 @@ def _summary(answers: list[Answer], begins_at: float, ends_at: float) -> dict[st
     """Return the median and the rate of the successes within a span of time."""
     good = [each for each in answers if each.is_success and each.share(begins_at, ends_at)]
     whole = [each for each in good if each.sent_at >= begins_at] or good
-    durations_ms = [(each.answered_at - each.sent_at) * 1000 for each in whole]
+    durations_ms = sorted((each.answered_at - each.sent_at) * 1000 for each in whole)
+    durations_ms = durations_ms or [float("nan")]
     return {
-        "median_ms": statistics.median(durations_ms or [float("nan")]),
+        "median_ms": statistics.median(durations_ms),
+        "p99_ms": durations_ms[int(0.99 * len(durations_ms))],
+        "longest_ms": durations_ms[-1],
         "rate": sum(each.share(begins_at, ends_at) for each in good) / (ends_at - begins_at),
     }
 

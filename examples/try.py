@@ -58,9 +58,17 @@ def _send_run(address: str) -> None:
     _show(request)
     print(f"\nGET {address}/scores/forest")
     _show(f"{address}/scores/forest")
+    with urllib.request.urlopen(f"{address}/pipelines/inference") as response:
+        samples = json.load(response)["inputs"]["samples"]["example"]
+    body = json.dumps({"inputs": {"samples": samples}, "save": False})
+    print(f"\nPOST {address}/pipelines/inference/run {body[:100]} ...")
+    request = urllib.request.Request(
+        f"{address}/pipelines/inference/run", body.encode(), {"Content-Type": "application/json"}
+    )
+    _show(request)
     print(
         f"\nThe server stays up; Ctrl-C stops it. Try it yourself:\n"
-        f"  a browser:  {address}/docs\n"
+        f"  a browser:  {address}/ui, and {address}/docs for the API\n"
         f"  curl {address}/runs\n"
         f"  curl -X POST {address}/run -H 'Content-Type: application/json' -d '{{}}'",
         flush=True,

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from kedro_flask_server.errors import UnauthorizedError
     from kedro_flask_server.model.caller import Caller, Scope
     from kedro_flask_server.model.run import RunRequest, RunStatus
+    from kedro_flask_server.project.links import add_link
     from kedro_flask_server.web.authentication import needs
+    from kedro_flask_server.web.pages.menu import add_page
 
     __version__: str
 
@@ -27,6 +29,8 @@ __all__ = [
     "Scope",
     "UnauthorizedError",
     "__version__",
+    "add_link",
+    "add_page",
     "create_http_server",
     "needs",
 ]
@@ -37,6 +41,8 @@ _HOMES = {
     "RunStatus": "model.run",
     "Scope": "model.caller",
     "UnauthorizedError": "errors",
+    "add_link": "project.links",
+    "add_page": "web.pages.menu",
     "create_http_server": "app",
     "needs": "web.authentication",
 }

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flask import Flask
+from flask import Flask, request
 
 from kedro_flask_server.access.api_keys import KeyFile
 from kedro_flask_server.access.control import AccessControl
-from kedro_flask_server.bootstrap import OpenedProject, open_project, worker_settings
+from kedro_flask_server.access.page_sessions import PageSessions
+from kedro_flask_server.bootstrap import (
+    OpenedProject,
+    data_url,
+    open_project,
+    state_dir,
+    warn_of_data_apart,
+    worker_settings,
+)
 from kedro_flask_server.config.settings import (
     LOOPBACK_HOSTS,
     ServerConfig,
@@ -19,11 +28,15 @@ from kedro_flask_server.errors import ServerSettingsError
 from kedro_flask_server.executors import Executor
 from kedro_flask_server.executors.factory import ExecutorParts, create_executor
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
+from kedro_flask_server.model.executors import PROCESSES
+from kedro_flask_server.run_files import RunFiles
 from kedro_flask_server.runs.factory import create_run_service
+from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.store import Database, RunStore, locate
 from kedro_flask_server.store.api_keys import AccessStore
 from kedro_flask_server.web.authentication import Authenticator, register_authentication
 from kedro_flask_server.web.core import create_core_blueprint
+from kedro_flask_server.web.data_forms import refuse_data_early
 from kedro_flask_server.web.docs import create_docs_blueprint
 from kedro_flask_server.web.early_refusal import EarlyRefusal, create_early_refusal
 from kedro_flask_server.web.errors import register_error_handlers
@@ -31,12 +44,19 @@ from kedro_flask_server.web.events import create_events_blueprint
 from kedro_flask_server.web.health import HEALTH_ENDPOINTS, HEALTH_PATHS, create_health_blueprint
 from kedro_flask_server.web.kedro_server import EXTENSION, KedroServer
 from kedro_flask_server.web.middleware import WSGI, HostOriginMiddleware, TrustedProxies
+from kedro_flask_server.web.outputs import create_outputs_blueprint
+from kedro_flask_server.web.pages.authenticator import PUBLIC_PAGES, PageAuthenticator
+from kedro_flask_server.web.pages.blueprint import register_pages
+from kedro_flask_server.web.pipelines import create_pipelines_blueprint
 from kedro_flask_server.web.project_extensions import (
     load_authenticator,
     register_project_blueprints,
 )
+from kedro_flask_server.web.queue import create_queue_blueprint
+from kedro_flask_server.web.retry import create_retry_blueprint
 from kedro_flask_server.web.routing import ProjectFirstFlask
 from kedro_flask_server.web.runs import create_runs_blueprint
+from kedro_flask_server.web.served import create_served_blueprint
 
 if TYPE_CHECKING:
     from kedro_flask_server.workers.handles import TemplateHandle
@@ -45,13 +65,15 @@ BLUEPRINTS = (
     create_health_blueprint,
     create_core_blueprint,
     create_runs_blueprint,
+    create_retry_blueprint,
+    create_pipelines_blueprint,
+    create_served_blueprint,
+    create_outputs_blueprint,
+    create_queue_blueprint,
     create_events_blueprint,
     create_docs_blueprint,
 )
 """The factories of the server's own blueprints; a project's come after them."""
-
-STATE_DIR = ".kedro_server"
-"""The folder of a project for the data of its server."""
 
 
 def create_http_server(
@@ -108,27 +130,41 @@ def build_app(
     authenticator = load_authenticator(project.setting("SERVER_AUTHENTICATOR", None))
     access = _create_access(opened, database, has_other_scheme=authenticator is not None)
     project.warn_of_unused_settings()
+    warn_of_data_apart(opened)
+    files = RunFiles(data_url(opened))
+    if files.is_of_process and config.executor == PROCESSES.name:
+        raise ServerSettingsError(
+            f"Setting data_url: {config.data_url!r} is the memory of one process, which the "
+            "processes of runs do not see. Name a folder, or a URL that they share."
+        )
     runs = create_run_service(
         RunStore(database, project=project.name, env=project.env),
         _create_executor(opened, template, owns_process=owns_process),
         config,
+        files=files,
+        state_dir=state_dir(opened),
         maintenance_tasks=[access],
         fingerprint=project.fingerprint,
     )
     app = ProjectFirstFlask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = config.max_body_bytes
     app.json.sort_keys = False  # type: ignore[attr-defined]
+    sessions = PageSessions(access, project=project.name, env=project.env)
+    authenticators = [PageAuthenticator(sessions), *filter(None, [authenticator])]
     server = KedroServer(
         config=config,
         project=project,
         runs=runs,
         access=access,
-        refuse=_protect(app, config, access, authenticator),
+        sessions=sessions,
+        refuse=_protect(app, config, access, authenticators, runs),
     )
     app.extensions[EXTENSION] = server
     register_error_handlers(app)
     for create_blueprint in BLUEPRINTS:
         app.register_blueprint(create_blueprint(server))
+    if config.ui:
+        register_pages(app, server)
     register_project_blueprints(app, project.setting("SERVER_BLUEPRINTS", ()))
     return app
 
@@ -166,7 +202,11 @@ def _create_executor(
 
 
 def _protect(
-    app: Flask, config: ServerConfig, access: AccessControl, authenticator: Authenticator | None
+    app: Flask,
+    config: ServerConfig,
+    access: AccessControl,
+    authenticators: Sequence[Authenticator],
+    runs: RunService,
 ) -> EarlyRefusal:
     """Add the middleware and the authentication to an application."""
 
@@ -181,9 +221,14 @@ def _protect(
         return TrustedProxies(middleware, config.trusted_proxies)
 
     app.wsgi_app = behind_middleware(app.wsgi_app)  # type: ignore[assignment,method-assign]
-    public = {*HEALTH_ENDPOINTS, *config.public_endpoints}
-    admit = register_authentication(app, access, public=public, authenticator=authenticator)
-    return create_early_refusal(app, admit, behind=behind_middleware)
+    public = {*HEALTH_ENDPOINTS, *PUBLIC_PAGES, *config.public_endpoints}
+    admit = register_authentication(app, access, public=public, authenticators=authenticators)
+
+    def admit_with_data() -> None:
+        admit()
+        refuse_data_early(request, runs)
+
+    return create_early_refusal(app, admit_with_data, behind=behind_middleware)
 
 
 def open_access_store(project_path: str | Path | None, *, env: str | None) -> AccessStore:
@@ -205,6 +250,4 @@ def open_access_store(project_path: str | Path | None, *, env: str | None) -> Ac
 
 
 def _locate_database(opened: OpenedProject) -> Database:
-    config = opened.config
-    state_dir = Path(config.state_dir or opened.project.path / STATE_DIR)
-    return Database(locate(config.database_url, state_dir))
+    return Database(locate(opened.config.database_url, state_dir(opened)))

@@ -33,7 +33,7 @@ class BackgroundThread:
         """Return whether it is running."""
         return self._thread is not None and self._thread.is_alive()
 
-    def join(self) -> None:
-        """Wait until it has ended, if it was started."""
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until it has ended, if it was started; for some seconds at most."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout_s)

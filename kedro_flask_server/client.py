@@ -10,6 +10,7 @@ It needs the extra ``client``: ``pip install 'kedro-flask-server[client]'``.
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import time
@@ -17,7 +18,8 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import fields
-from datetime import datetime
+from datetime import datetime, timezone
+from functools import cache, partial
 from types import TracebackType
 from typing import Any
 from urllib.parse import quote
@@ -30,11 +32,15 @@ except ModuleNotFoundError as error:
         f"The client needs {error.name}: pip install 'kedro-flask-server[client]'", name=error.name
     ) from None
 
+from kedro_flask_server.client_data import Called, body_of, exact_form, frame_of, load
 from kedro_flask_server.model.event import Event
+from kedro_flask_server.model.media_types import JSON
+from kedro_flask_server.model.queue import WaitingFor, WaitReason
 from kedro_flask_server.model.run import ErrorDetail, Progress, Run, RunRequest, RunStatus
 from kedro_flask_server.text import bounded, rfc3339, visible
 
 __all__ = [
+    "Called",
     "Client",
     "ClientError",
     "ErrorDetail",
@@ -46,6 +52,8 @@ __all__ = [
     "RunRequest",
     "RunStatus",
     "ServerUnreachableError",
+    "WaitReason",
+    "WaitingFor",
 ]
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -55,6 +63,9 @@ _PASSING = (429, 502, 503, 504)
 
 # How long each request asks the server to wait for a run's end.
 _WAIT_S = 20
+
+# For how long the description of a pipeline counts as known to calls.
+_KNOWN_FOR_S = 10.0
 
 # A stream without data for three of the server's heartbeats is dead.
 _SILENCE_S = 45.0
@@ -140,9 +151,12 @@ class Client:
         self._http = httpx.Client(
             base_url=_checked_url(self.url), headers=headers, timeout=timeout_s
         )
+        # Parts are taken from this site's pages, or with a key.
+        self._origin = str(self._http.base_url.copy_with(raw_path=b"/")).rstrip("/")
         self._timeout_s = timeout_s
         self._retry_s = retry_s
         self._has_answered = False
+        self._descriptions: dict[str, tuple[float, dict[str, Any]]] = {}
 
     def __enter__(self) -> Client:
         return self
@@ -163,12 +177,16 @@ class Client:
         self,
         request: RunRequest | Mapping[str, Any] | None = None,
         *,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
         timeout_s: float | None = None,
     ) -> Run:
         """Submit a run and wait until it has succeeded.
 
         Args:
             request: What to run, as for `submit`.
+            priority: As for `submit`.
+            labels: As for `submit`.
             timeout_s: How many seconds to wait at most; None for no limit.
 
         Returns:
@@ -179,7 +197,8 @@ class Client:
             TimeoutError: If it has not ended by then; it continues.
             TypeError: As for `submit`.
         """
-        run = self.wait(self.submit(request).run_id, timeout_s=timeout_s)
+        submitted = self.submit(request, priority=priority, labels=labels)
+        run = self.wait(submitted.run_id, timeout_s=timeout_s)
         if run.status is not RunStatus.SUCCESS:
             raise RunFailedError(run)
         return run
@@ -188,6 +207,8 @@ class Client:
         self,
         request: RunRequest | Mapping[str, Any] | None = None,
         *,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
         idempotency_key: str | None = None,
     ) -> Run:
         """Submit a run without waiting for it.
@@ -195,6 +216,8 @@ class Client:
         Args:
             request: What to run, as a `RunRequest` or a mapping of its fields; by default the
                 default pipeline.
+            priority: From -100 to 100, the highest is next; by default that of its pipelines.
+            labels: Up to 16 labels, by their names.
             idempotency_key: The same key and request again return the same run; by default a new
                 key.
 
@@ -210,7 +233,8 @@ class Client:
             "Prefer": "respond-async",
         }
         content = json.dumps(_request_of(request).given()).encode()
-        answer = self._ask("POST", "/run", headers=headers, content=content)
+        query = _submission_query(priority, labels)
+        answer = self._ask("POST", "/run", headers=headers, content=content, params=query)
         # A run with an earlier key may have ended: then the response is Kedro's.
         return _load_run(answer) if "created_at" in answer else self.get(str(answer.get("run_id")))
 
@@ -257,6 +281,8 @@ class Client:
         *,
         status: RunStatus | Iterable[RunStatus] = (),
         pipeline: str | None = None,
+        labels: Mapping[str, str | None] | None = None,
+        retried: bool = False,
         since: datetime | None = None,
         until: datetime | None = None,
         include: Iterable[str] = (),
@@ -269,6 +295,9 @@ class Client:
         Args:
             status: Runs in this state, or in any of these.
             pipeline: Runs of this pipeline.
+            labels: Runs with all of these labels; None as a value stands for any.
+            retried: Whether to list runs that were retried, too; otherwise the newest run of a
+                chain of retries stands for it.
             since: Runs admitted at this time or later.
             until: Runs admitted at this time or earlier.
             include: What to add to the summaries: ``request``, ``traceback``, or both.
@@ -276,6 +305,7 @@ class Client:
         statuses = [status] if isinstance(status, str) else status
         wanted: dict[str, Any] = {"status": [str(each) for each in statuses], "limit": _RUNS_PAGE}
         wanted |= {"pipeline": pipeline} if pipeline is not None else {}
+        wanted |= {"label": [*_label_texts(labels)], **({"retried": "true"} if retried else {})}
         wanted |= {"since": rfc3339(since)} if since is not None else {}
         wanted |= {"until": rfc3339(until)} if until is not None else {}
         parts = [include] if isinstance(include, str) else include
@@ -287,6 +317,222 @@ class Client:
                 return
             wanted["cursor"] = page["next"]
 
+    def provenance(self, run_id: str) -> dict[str, Any] | None:
+        """Return what a run was made of, as ``GET /runs/<id>?include=provenance`` does.
+
+        Returns:
+            Its provenance; None for a run that has not begun, or of an earlier version.
+        """
+        answer = self._ask("GET", _path(run_id), params={"include": "provenance"})
+        found: dict[str, Any] | None = answer.get("provenance")
+        return found
+
+    def compare(self, one: str, other: str) -> dict[str, Any]:
+        """Return what differs between two runs, as ``GET /runs/<a>/compare/<b>`` does."""
+        return self._ask("GET", _path(one, "compare", quote(other, safe="")))
+
+    def retry_plan(self, run_id: str, *, start: str = "failure") -> dict[str, Any]:
+        """Return what a retry of a run would run and why, as ``GET /runs/<id>/retry`` does.
+
+        Args:
+            run_id: The run.
+            start: ``failure``, what had not finished; or ``start``, all of it.
+        """
+        return self._ask("GET", _path(run_id, "retry"), params={"from": start})
+
+    def retry(
+        self,
+        run_id: str,
+        *,
+        start: str = "failure",
+        params: Mapping[str, Any] | None = None,
+        force: Iterable[str] = (),
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Retry a run that has failed, without waiting for the new one.
+
+        Args:
+            run_id: The run.
+            start: ``failure``, what had not finished; or ``start``, all of it.
+            params: Runtime parameters beside those of the run, or instead of some.
+            force: The types of refusals that do not count.
+            priority: As for `submit`.
+            labels: As for `submit`, beside those of the run.
+            idempotency_key: As for `submit`.
+
+        Returns:
+            The new run, whose ``retry_of`` is the run.
+
+        Raises:
+            RequestRefusedError: With status 409 and a list of the reasons, if something stands in
+                the way that is not forced.
+        """
+        headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
+        body = {"from": start, "params": dict(params or {}), "force": [*force]}
+        query = _submission_query(priority, labels)
+        path = _path(run_id, "retry")
+        return _load_run(self._ask("POST", path, headers=headers, json=body, params=query))
+
+    def pipeline(self, name: str) -> dict[str, Any]:
+        """Return what data a pipeline takes and returns, as ``GET /pipelines/<name>`` does."""
+        return self._ask("GET", f"/pipelines/{quote(name, safe='')}")
+
+    def call(
+        self,
+        pipeline: str,
+        inputs: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        outputs: Iterable[str] | None = None,
+        save: bool | None = None,
+        media_type: str | None = None,
+        request: Mapping[str, Any] | None = None,
+        priority: int | None = None,
+        labels: Mapping[str, str] | None = None,
+        idempotency_key: str | None = None,
+        **more: Any,
+    ) -> Called:
+        """Run a pipeline on data, wait for the end, and return its outputs.
+
+        Args:
+            pipeline: The pipeline.
+            inputs: The data, by dataset: a table of pandas, Polars or Arrow, the path of a file
+                (`pathlib.Path`), bytes, or a value that JSON has.
+            params: Runtime parameters.
+            outputs: The datasets to return; by default those that no other node takes.
+            save: Whether datasets are saved as the catalog says; otherwise what the run makes is
+                passed on in memory. None: they are, unless the pipeline is served.
+            media_type: The media type of the only output, which then is returned as bytes.
+            request: Further fields of a `RunRequest`, such as ``tags``.
+            priority: As for `submit`.
+            labels: As for `submit`.
+            idempotency_key: As for `submit`; with one, a served pipeline is run as any other.
+            **more: Further inputs, by dataset.
+
+        Returns:
+            The outputs, and the id of the run.
+
+        Raises:
+            RunFailedError: If the run does not succeed.
+            RequestRefusedError: With status 422 and a list, if the data is not what the pipeline
+                takes; its run is in the history.
+            TypeError: If data cannot be sent.
+        """
+        described = cache(partial(self._described, pipeline))
+        given: dict[str, Any] = {**(request or {})}
+        given |= {} if save is None else {"save": save}
+        given |= {} if params is None else {"params": dict(params)}
+        given |= {} if outputs is None else {"outputs": [*outputs]}
+        body = body_of(given, {**(inputs or {}), **more}, described)
+        wanted = given.get("outputs") or [*described()["outputs"]]
+        accepted = media_type or exact_form(described(), wanted)
+        headers = {
+            "Prefer": "handling=lenient",
+            "Origin": self._origin,
+            "Accept": accepted,
+            **body.pop("headers", {}),
+        }
+        if idempotency_key is not None or save or described().get("served") is None:
+            headers["Idempotency-Key"] = idempotency_key or uuid.uuid4().hex
+            headers["Prefer"] = f"respond-async, wait={_WAIT_S}, handling=lenient"
+        response = self._send(
+            "POST",
+            f"/pipelines/{quote(pipeline, safe='')}/run",
+            headers=headers,
+            params=_submission_query(priority, labels),
+            timeout=self._timeout_for(headers),
+            **body,
+        )
+        if accepted != JSON and not _is_json(response):
+            run_id, content = response.headers["Kedro-Run-Id"], response.content
+            is_wanted_as_it_is = media_type is not None
+            data = content if is_wanted_as_it_is else load(content, accepted, as_table=True)
+            return Called(run_id=run_id, outputs={wanted[0]: data})
+        answer = self._answer_in(response)
+        if answer.get("status") == RunStatus.SUCCESS and "outputs" in answer:
+            return self._called(answer)
+        if "error" in answer and "Idempotency-Key" not in headers:  # it may not be recorded
+            raise RunFailedError(_failed_call(pipeline, answer))
+        run = self.wait(str(answer.get("run_id")))
+        if run.error is not None and run.error.type == "InvalidInput" and run.error.problems:
+            raise RequestRefusedError(422, run.error.problems)
+        if run.status is not RunStatus.SUCCESS:
+            raise RunFailedError(run)
+        return Called(run_id=run.run_id, outputs=self.outputs(run.run_id))
+
+    def _timeout_for(self, headers: Mapping[str, str]) -> httpx.Timeout:
+        """Return how long to wait for a call: one without a key must not be sent twice."""
+        if "Idempotency-Key" in headers:
+            return httpx.Timeout(self._timeout_s + _WAIT_S)
+        return httpx.Timeout(self._timeout_s, read=None)
+
+    def _described(self, pipeline: str) -> dict[str, Any]:
+        """Return the description of a pipeline, as it was a few seconds ago at the earliest."""
+        at, found = self._descriptions.get(pipeline, (0.0, {}))
+        if not found or time.monotonic() - at > _KNOWN_FOR_S:
+            found = self.pipeline(pipeline)
+            self._descriptions[pipeline] = (time.monotonic(), found)
+        return found
+
+    def _called(self, answer: dict[str, Any]) -> Called:
+        found = {}
+        for name, data in answer["outputs"].items():
+            as_table = name in answer.get("tables", ())
+            if isinstance(data, dict) and data.keys() == {"href", "media_type", "size"}:
+                response = self._send("GET", data["href"])
+                found[name] = load(response.content, data["media_type"], as_table=as_table)
+            else:
+                found[name] = frame_of(data) if as_table else data
+        reasons = answer.get("not_returned", {})
+        return Called(run_id=answer["run_id"], outputs=found, not_returned=reasons)
+
+    def outputs(self, run_id: str) -> dict[str, Any]:
+        """Return the data that a run has returned, by dataset, for as long as it is kept.
+
+        Args:
+            run_id: The run.
+
+        Returns:
+            Data frames of pandas, where it is installed, and values.
+        """
+        listed = self._ask("GET", _path(run_id, "outputs"))["outputs"]
+        wanted = {name: each for name, each in listed.items() if each["is_returned"]}
+        found = {}
+        for name, each in wanted.items():
+            if each["href"] is None:
+                continue
+            response = self._send("GET", each["href"])
+            as_table = bool(each.get("is_table"))
+            found[name] = load(response.content, each["media_type"], as_table=as_table)
+        return found
+
+    def reload(
+        self, pipeline: str, load_versions: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        """Have a served pipeline load the newest data, or versions, on all servers.
+
+        Args:
+            pipeline: The pipeline.
+            load_versions: The datasets, each with its version.
+
+        Returns:
+            What is served now.
+
+        Raises:
+            RequestRefusedError: With status 409, if that cannot be loaded; what was loaded before
+                stays.
+        """
+        path = f"/pipelines/{quote(pipeline, safe='')}/reload"
+        timeout = httpx.Timeout(self._timeout_s, read=None)  # until it is loaded
+        wanted = {"load_versions": dict(load_versions or {})}
+        return self._ask("POST", path, json=wanted, timeout=timeout)
+
+    def delete_outputs(self, run_id: str) -> None:
+        """Delete the data of a run: what its request gave, and what it has returned."""
+        self._send("DELETE", _path(run_id, "outputs"))
+
     def cancel(self, run_id: str) -> Run:
         """Request the cancellation of a run.
 
@@ -297,6 +543,49 @@ class Client:
             RequestRefusedError: With status 409, if it has ended otherwise.
         """
         return _load_run(self._ask("POST", _path(run_id, "cancel")))
+
+    def cancel_all(
+        self, *, status: RunStatus | Iterable[RunStatus] = (), pipeline: str | None = None
+    ) -> builtins.list[str]:
+        """Request the cancellation of runs: the caller's own, or with the scope ``admin`` all.
+
+        Args:
+            status: Runs in this state, or in any of these: queued, running; by default both, if a
+                pipeline is given.
+            pipeline: Runs of this pipeline.
+
+        Returns:
+            Their ids, the oldest first.
+
+        Raises:
+            RequestRefusedError: With status 422, if neither is given.
+        """
+        statuses = [status] if isinstance(status, str) else [*status]
+        if pipeline is not None and not statuses:
+            statuses = [RunStatus.QUEUED, RunStatus.RUNNING]
+        wanted: dict[str, Any] = {"status": [str(each) for each in statuses]}
+        wanted |= {"pipeline": pipeline} if pipeline is not None else {}
+        found: builtins.list[str] = self._ask("POST", "/runs/cancel", params=wanted)["run_ids"]
+        return found
+
+    def queue(self) -> dict[str, Any]:
+        """Return the queue, as ``GET /queue`` does."""
+        return self._ask("GET", "/queue")
+
+    def pause(self, pipeline: str | None = None) -> dict[str, Any]:
+        """Pause the queue: runs are admitted, and do not start.
+
+        Args:
+            pipeline: Runs of this pipeline; None for all.
+
+        Returns:
+            The queue as it is now.
+        """
+        return self._ask("POST", "/queue/pause", json={"pipeline": pipeline})
+
+    def resume(self, pipeline: str | None = None) -> dict[str, Any]:
+        """Resume what `pause` has paused, with the same arguments."""
+        return self._ask("POST", "/queue/resume", json={"pipeline": pipeline})
 
     def events(self, run_id: str, *, after: int = 0) -> Iterator[Event]:
         """Return the events of a run so far.
@@ -355,7 +644,9 @@ class Client:
         return self._send("GET", _path(run_id, "logs"), headers={"Accept": "text/plain"}).text
 
     def _ask(self, method: str, path: str, **options: Any) -> dict[str, Any]:
-        response = self._send(method, path, **options)
+        return self._answer_in(self._send(method, path, **options))
+
+    def _answer_in(self, response: httpx.Response) -> dict[str, Any]:
         try:
             answer = response.json()
         except ValueError as error:
@@ -446,8 +737,22 @@ def _request_of(given: RunRequest | Mapping[str, Any] | None) -> RunRequest:
         raise TypeError(f"{fault}: the fields are {known}") from error
 
 
+def _submission_query(priority: int | None, labels: Mapping[str, str] | None) -> dict[str, Any]:
+    query: dict[str, Any] = {} if priority is None else {"priority": priority}
+    return {**query, "label": [*_label_texts(labels)]}
+
+
+def _label_texts(labels: Mapping[str, Any] | None) -> Iterator[str]:
+    for name, value in (labels or {}).items():
+        yield name if value is None else f"{name}={value}"
+
+
 def _path(run_id: str, *more: str) -> str:
     return "/".join(["/runs", quote(run_id, safe=""), *more])
+
+
+def _is_json(response: httpx.Response) -> bool:
+    return bool(response.headers.get("Content-Type", "").partition(";")[0] == JSON)
 
 
 def _retry_after(response: httpx.Response) -> float:
@@ -485,6 +790,20 @@ def _shown(detail: Any) -> str:
     return visible("; ".join(problems))
 
 
+def _failed_call(pipeline: str, answer: Mapping[str, Any]) -> Run:
+    """Return a call of a served pipeline that failed as a run, which need not be recorded."""
+    return Run(
+        run_id=answer["run_id"],
+        project="",
+        env="",
+        status=RunStatus.FAILURE,
+        request=RunRequest(pipeline_names=[pipeline]),
+        created_at=datetime.now(timezone.utc),
+        duration_ms=answer["duration_ms"],
+        error=ErrorDetail(**_known(ErrorDetail, answer["error"])),
+    )
+
+
 def _load_run(data: Mapping[str, Any]) -> Run:
     try:
         return Run(
@@ -503,11 +822,26 @@ def _load_run(data: Mapping[str, Any]) -> Run:
             error=data["error"] and ErrorDetail(**_known(ErrorDetail, data["error"])),
             submitted_by=data["submitted_by"],
             position=data.get("position"),
+            priority=data.get("priority", 0),
+            waiting_for=_load_waiting_for(data.get("waiting_for")),
+            warnings=tuple(data.get("warnings", ())),
+            labels=data.get("labels", {}),
+            retry_of=data.get("retry_of"),
+            retried_by=data.get("retried_by"),
+            attempt=data.get("attempt", 1),
+            # The server alone knows which.
+            locks_digest="" if data.get("has_locks") else None,
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ClientError(f"The server's answer is no run that this client knows: {error!r}") from (
             error
         )
+
+
+def _load_waiting_for(data: Any) -> WaitingFor | None:
+    if data is None or data.get("reason") not in {each.value for each in WaitReason}:
+        return None  # of a later server
+    return WaitingFor.load(data)
 
 
 def _load_request(data: Mapping[str, Any]) -> RunRequest:

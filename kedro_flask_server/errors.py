@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 from kedro_flask_server.text import bounded
 
 NOT_LOADED = "The project's pipelines cannot be loaded; the log says why."
 """Why a server is not ready whose project fails when it is imported."""
+
+
+UNLOCATED = (
+    "Runs do not wait for each other because of %s: where it lies cannot be told from the catalog "
+    "(setting dataset_conflicts)"
+)
+"""A warning about datasets, by their names."""
 
 
 class ServerError(Exception):
@@ -101,6 +111,64 @@ class RunEndedError(ServerError):
         super().__init__(f"Run {run_id} has ended ({status}): there is nothing to cancel.")
 
 
+class RunNotEndedError(ServerError):
+    """Raised when the data of a run is to be deleted that has not ended.
+
+    Args:
+        run_id: Its id.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(f"Run {run_id} has not ended: its data is in use.")
+
+
+class RetryRefusedError(ServerError):
+    """Raised when a run cannot be retried.
+
+    Attributes:
+        refusals: Why, each a ``type``, which a request may force or not, where it is (``loc``), and
+            a message (``msg``).
+        run_id: The run of its chain that has not ended, if that is the reason.
+    """
+
+    def __init__(self, refusals: Sequence[Mapping[str, Any]], run_id: str | None = None) -> None:
+        super().__init__("; ".join(str(each["msg"]) for each in refusals))
+        self.refusals = [dict(each) for each in refusals]
+        self.run_id = run_id
+
+
+class DatasetConflictError(ServerError):
+    """Raised when a run would read or write what another one writes, and does not wait.
+
+    Attributes:
+        dataset: The dataset.
+        run_id: The other run, which executes or is queued before.
+    """
+
+    def __init__(self, dataset: str, run_id: str) -> None:
+        super().__init__(
+            f"Run {run_id} is in the way: it uses the dataset {bounded(dataset, 200)!r}, which one "
+            "of both writes (setting dataset_conflicts). Send it again once that has ended."
+        )
+        self.dataset = dataset
+        self.run_id = run_id
+
+
+class UnknownPipelineError(ServerError):
+    """Raised when there is no pipeline of a name.
+
+    Args:
+        name: The name.
+        known: The names of the project's pipelines.
+    """
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        super().__init__(
+            f"There is no pipeline {bounded(name, 200)!r}. The pipelines are: "
+            f"{bounded(', '.join(sorted(known)), 2_000)}."
+        )
+
+
 class KeyReusedError(ServerError):
     """Raised when an idempotency key comes again with another request."""
 
@@ -128,6 +196,98 @@ class QuotaError(TryAgainError):
 
     def __init__(self, who: str, limit: int, kind: str) -> None:
         super().__init__(f"{who} has {limit} {kind} runs, and may have no more (max_{kind}).")
+
+
+class StorageFullError(ServerError):
+    """Raised when there is no space for the data that a request gives.
+
+    Args:
+        setting: The setting that says how much there is.
+    """
+
+    def __init__(self, setting: str) -> None:
+        super().__init__(f"There is no space for the data of this request (setting {setting}).")
+
+
+class UnknownOutputError(ServerError):
+    """Raised when a run has returned no data for a dataset.
+
+    Args:
+        run_id: The run.
+        dataset: The dataset.
+        known: The datasets of which it has returned data.
+    """
+
+    def __init__(self, run_id: str, dataset: str, known: Iterable[str]) -> None:
+        there_are = bounded(", ".join(sorted(known)), 2_000) or "none"
+        super().__init__(
+            f"Run {run_id} has returned no data of {bounded(dataset, 200)!r}. It has of: "
+            f"{there_are}."
+        )
+
+
+class DataGoneError(ServerError):
+    """Raised when the data of a run is asked for that was deleted.
+
+    Args:
+        run_id: The run.
+    """
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(
+            f"The data of run {run_id} is gone: it was deleted, or kept for long enough (setting "
+            "keep_outputs_hours)."
+        )
+
+
+class NotServedError(ServerError):
+    """Raised when a pipeline is to load other data that has no workers of its own.
+
+    Args:
+        name: The pipeline.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The pipeline {bounded(name, 200)!r} is not served (setting served_pipelines)."
+        )
+
+
+class PipelineNotReadyError(TryAgainError):
+    """Raised when a served pipeline takes no calls now.
+
+    Attributes:
+        pipeline: The pipeline.
+        is_of_project: Whether the reason is what the project's code says.
+    """
+
+    def __init__(self, pipeline: str, reason: str, *, is_of_project: bool = False) -> None:
+        super().__init__(f"The pipeline {bounded(pipeline, 200)!r} takes no calls now: {reason}")
+        self.pipeline = pipeline
+        self.is_of_project = is_of_project
+
+
+class NothingToLoadError(ServerError):
+    """Raised where a dataset is not there that a served pipeline has to load.
+
+    Attributes:
+        dataset: The dataset.
+    """
+
+    def __init__(self, dataset: str) -> None:
+        super().__init__(f"there is nothing to load for the dataset '{dataset}' yet.")
+        self.dataset = dataset
+
+
+class LoadFailedError(ServerError):
+    """Raised when a served pipeline cannot load what it should; what it has loaded stays.
+
+    Args:
+        reason: Why.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(bounded(reason, 2_000))
 
 
 class UnauthorizedError(ServerError):

@@ -17,7 +17,7 @@ import psutil
 import psycopg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 
 from tests.servers import free_port
 
@@ -173,7 +173,10 @@ def make_schema(url: str, revision: str) -> None:
     config = Config()
     config.set_main_option("script_location", "kedro_flask_server.store:migrations")
     config.set_main_option("path_separator", "os")
-    engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
+    address = make_url(url.replace("postgresql:", "postgresql+psycopg:"))
+    if address.get_backend_name() == "sqlite":
+        Path(str(address.database)).parent.mkdir(exist_ok=True)
+    engine = create_engine(address)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
         command.upgrade(config, revision)

@@ -139,6 +139,11 @@ class RunningServer:
         run: dict[str, object] = response.json()
         return run
 
+    def has_event(self, run_id: str, event_type: str) -> bool:
+        """Return whether a run has had an event of a type."""
+        events = self.client.get(f"/runs/{run_id}/events").json()["events"]
+        return any(each["type"] == event_type for each in events)
+
     def all_runs(self) -> list[dict]:
         """Return all runs, whole, the newest first, page by page."""
         runs: list[dict] = []

@@ -1,9 +1,10 @@
-"""The template that is started while the server is still being made."""
+"""A project that is opened with its settings, and the template that is started meanwhile."""
 
 from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -11,6 +12,7 @@ import pytest
 
 from tests.servers import (
     PROJECTS,
+    call,
     copy_project,
     environment,
     eventually,
@@ -123,3 +125,59 @@ def test_template_is_gone_when_the_server_is_killed_while_it_is_made(
     process.kill()
     process.wait()
     eventually(lambda: not alive(mark), timeout_s=10)  # it imports, and then sees that it is alone
+
+
+def write_settings(project: Path, database_url: str, **more: object) -> None:
+    """Write the project's server.yml, and the credentials that it refers to."""
+    lines = [f"{name}: {value}\n" for name, value in more.items()]
+    conf = project / "conf"
+    (conf / "base" / "server.yml").write_text("".join(lines))
+    (conf / "local" / "server.yml").write_text("database_url: {credentials: runs_db}\n")
+    (conf / "local" / "credentials.yml").write_text(f"runs_db: {{url: '{database_url}'}}\n")
+
+
+def test_server_and_its_commands_read_the_settings_file(project: Path, tmp_path: Path) -> None:
+    kedro = [sys.executable, "-m", "kedro"]
+    database = tmp_path / "elsewhere.db"
+    write_settings(project, f"sqlite:///{database}", max_body_bytes=100)
+    made = call("", "server", "keys", "create", "ci", "--scope=admin", program=kedro, cwd=project)
+    assert made.returncode == 0, made.stderr
+    assert database.exists()
+    key = next(word for word in made.stdout.split() if word.startswith("kfs_"))
+    with kedro_flask_server(project) as server:
+        headers = {"Authorization": f"Bearer {key}"}
+        assert server.client.get("/runs", headers=headers).status_code == 200
+        long = server.client.post("/run", json={"tags": ["x" * 100]}, headers=headers)
+        assert long.status_code == 413
+    assert not (project / ".kedro_server").exists()
+
+
+def test_settings_file_with_an_unknown_name_stops_the_start(project: Path) -> None:
+    (project / "conf" / "base" / "server.yml").write_text("port: 0\nwokers: 1\n")
+    started = subprocess.run(
+        start_command(), cwd=project, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    assert started.returncode == 1
+    where = f"'{project}/conf/base/server.yml', line 2"
+    assert f"Error: Unknown setting 'wokers', given in {where}." in started.stderr
+    assert "Traceback" not in started.stderr
+
+
+def test_password_from_the_credentials_is_learnt(project: Path) -> None:
+    write_settings(project, "postgresql://user:hunter2hunter2@host/name")
+    code = """
+from kedro_flask_server.bootstrap import open_project
+from kedro_flask_server.redaction import SECRETS
+config = open_project(None, {}).config
+SECRETS.forget(float("inf"))
+print(config.database_url, SECRETS.redact("it is hunter2hunter2"))
+"""
+    opened = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(KEDRO_PROJECT_PATH=str(project)),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    shown = "postgresql://user:hunter2hunter2@host/name it is <redacted>"
+    assert opened.stdout.splitlines()[-1] == shown, opened.stderr

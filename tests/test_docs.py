@@ -16,6 +16,7 @@ import pytest
 
 from kedro_flask_server.cli import server
 from kedro_flask_server.model.event import EventType
+from kedro_flask_server.model.retry import ALWAYS_REFUSED, FORCEABLE
 from kedro_flask_server.model.run import RunStatus, StopReason
 from tests.servers import PROJECTS, environment
 
@@ -26,8 +27,11 @@ PAGES = sorted(
     [*DOCS.glob("*.md"), *REPOSITORY.glob("*.md"), *(REPOSITORY / ".github").glob("**/*.md")]
 )
 
-_ASSETS = "/docs/<"
-"""What routes begin with that serve the files of the page ``/docs``."""
+_ASSETS = ("/docs/<", "/ui/files/<", "/ui/<")
+"""What routes begin with that serve the files of pages, or say that there is none."""
+
+_PARTS = ("/changes", "/graph.json", "/plan", "/sign-out")
+"""What the addresses end with that only the pages themselves ask for."""
 
 _LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#\s]*)(?:#([^)\s]+))?\)")
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -143,8 +147,17 @@ def fields_of(application: dict[str, Any], schema: str) -> set[str]:
 
 def test_every_route_is_on_the_page_of_the_http_api(application: dict[str, Any]) -> None:
     for method, rule in application["routes"]:
-        if not rule.startswith(_ASSETS):
-            assert f"{method} {rule.replace('<run_id>', '<id>')}" in first_cells("http.md")
+        if rule == "/" or rule.startswith("/ui") or rule.startswith(_ASSETS):
+            continue
+        assert f"{method} {rule.replace('<run_id>', '<id>')}" in first_cells("http.md")
+
+
+def test_every_page_has_its_row(application: dict[str, Any]) -> None:
+    for method, rule in application["routes"]:
+        is_page = rule.startswith("/ui") and not rule.startswith(_ASSETS)
+        if is_page and method == "GET" and not rule.endswith(_PARTS):
+            shown = re.sub("<(run|other)_id>", "<id>", rule).replace("<path:name>", "<name>")
+            assert shown in first_cells("ui.md")
 
 
 def test_every_field_of_a_request_for_a_run_has_its_row(application: dict[str, Any]) -> None:
@@ -166,8 +179,8 @@ def test_every_query_parameter_is_documented(application: dict[str, Any]) -> Non
             if path == "/runs":
                 assert name in first_cells("runs.md")
             else:
-                shown = page("events.md") if path.startswith("/runs/") else page("http.md")
-                assert f"`?{name}=" in shown
+                pages = ("events.md", "http.md", "runs.md")
+                assert any(f"?{name}=" in page(each) for each in pages)
 
 
 def test_every_status_code_is_documented(application: dict[str, Any]) -> None:
@@ -195,6 +208,10 @@ def test_every_status_and_error_of_a_run_has_its_row() -> None:
 
 def test_every_type_of_event_has_its_row() -> None:
     assert {kind.value for kind in EventType} <= first_cells("events.md")
+
+
+def test_every_refusal_of_a_retry_has_its_row() -> None:
+    assert {*FORCEABLE, *ALWAYS_REFUSED} <= first_cells("retries.md")
 
 
 def commands_below(

@@ -13,6 +13,7 @@ import yaml
 
 from kedro_flask_server.errors import ApiKeyExistsError, ServerSettingsError
 from kedro_flask_server.model.caller import ApiKey, Scope
+from kedro_flask_server.model.queue import MAX_PRIORITY, MIN_PRIORITY
 
 PREFIX = "kfs_"
 """The prefix of every key, by which people and secret scanners recognise it."""
@@ -22,7 +23,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 _PERIOD = re.compile(r"([0-9]{1,5})([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_FIELDS = {"name", "sha256", "scopes", "pipelines", "max_active", "max_queued", "expires_at"}
+_FIELDS = {"name", "sha256", "scopes", "pipelines", "max_active", "max_queued"}
+_FIELDS |= {"max_priority", "expires_at"}
 
 
 def create_secret() -> str:
@@ -64,6 +66,7 @@ def dump_entry(key: ApiKey) -> str:
         "pipelines": None if key.pipelines is None else sorted(key.pipelines),
         "max_active": key.max_active,
         "max_queued": key.max_queued,
+        "max_priority": key.max_priority,
         "expires_at": None if key.expires_at is None else key.expires_at.isoformat(),
     }
     given = {name: value for name, value in entry.items() if value is not None}
@@ -168,6 +171,7 @@ class KeyFile:
                 pipelines=_pipelines(entry.get("pipelines")),
                 max_active=_limit(entry.get("max_active")),
                 max_queued=_limit(entry.get("max_queued")),
+                max_priority=_priority(entry.get("max_priority")),
                 expires_at=_moment(entry.get("expires_at")),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -194,6 +198,15 @@ def _limit(value: Any) -> int | None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ValueError("max_active and max_queued take whole numbers, 1 or more")
     return value
+
+
+def _priority(value: Any) -> int | None:
+    if value is None:
+        return None
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if is_whole and MIN_PRIORITY <= value <= MAX_PRIORITY:
+        return int(value)
+    raise ValueError(f"max_priority takes whole numbers from {MIN_PRIORITY} to {MAX_PRIORITY}")
 
 
 def _moment(value: Any) -> datetime | None:

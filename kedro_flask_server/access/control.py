@@ -17,7 +17,8 @@ from kedro_flask_server.errors import (
     UnauthorizedError,
 )
 from kedro_flask_server.model.audit import AuditRecord
-from kedro_flask_server.model.caller import ALL_SCOPES, Caller
+from kedro_flask_server.model.caller import ALL_SCOPES, ApiKey, Caller
+from kedro_flask_server.model.queue import MAX_PRIORITY
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.store.api_keys import AccessStore
 
@@ -26,8 +27,13 @@ logger = logging.getLogger(__name__)
 # How often to store when keys were used.
 _RECORD_USES_EVERY_S = 60.0
 
+# For how long cookies count whose key was renewed elsewhere.
+_PAGE_KEY_FOR_S = 5.0
+
 # The maximum number of pending refusals; further ones are only counted.
 _MAX_REFUSALS = 100
+
+_INVALID_KEY = "The API key is unknown, expired or revoked."
 
 WAYS_OUT = (
     "create a key with `kedro server keys create NAME --scope run` (for the same --env), or set "
@@ -72,6 +78,8 @@ class AccessControl:
         self._refusals: list[AuditRecord] = []
         self._more_refusals = 0
         self._used_at: dict[str, datetime] = {}
+        self._page_key = ""
+        self._page_key_until = 0.0
         self._write_uses_at = 0.0
 
     def listen(self, *, is_loopback: bool) -> None:
@@ -109,12 +117,60 @@ class AccessControl:
             UnauthorizedError: If the key is not valid.
             StoreUnavailableError: If the keys cannot be read.
         """
-        key = self._keyring.find(secret) if secret.startswith(PREFIX.encode()) else None
+        return self._bearer_of(self._find(secret))
+
+    def caller_with_id(self, key_id: str) -> Caller:
+        """Return the caller with the key that has an id.
+
+        Raises:
+            UnauthorizedError: If the key is not valid.
+        """
+        return self._bearer_of(self._keyring.with_id(key_id))
+
+    def id_of_key(self, secret: bytes) -> str:
+        """Return the id of the key with a secret.
+
+        Raises:
+            UnauthorizedError: If the key is not valid.
+            StoreUnavailableError: If the keys cannot be read.
+        """
+        key = self._find(secret)
         if key is None:
-            raise UnauthorizedError("The API key is unknown, expired or revoked.")
+            raise UnauthorizedError(_INVALID_KEY)
+        return key.id
+
+    def _find(self, secret: bytes) -> ApiKey | None:
+        return self._keyring.find(secret) if secret.startswith(PREFIX.encode()) else None
+
+    def _bearer_of(self, key: ApiKey | None) -> Caller:
+        if key is None:
+            raise UnauthorizedError(_INVALID_KEY)
         with self._lock:
             self._used_at[key.name] = datetime.now(timezone.utc)
         return self.limited(key.caller)
+
+    def page_key(self) -> str:
+        """Return what the cookies of pages are signed with, as of a few seconds ago.
+
+        Raises:
+            StoreUnavailableError: If it was never read, and cannot be.
+        """
+        if time.monotonic() >= self._page_key_until or not self._page_key:
+            self._page_key_until = time.monotonic() + _PAGE_KEY_FOR_S
+            try:
+                self._page_key = self._store.page_key()
+            except StoreUnavailableError:
+                if not self._page_key:
+                    raise
+        return self._page_key
+
+    def keys(self) -> list[ApiKey]:
+        """Return all keys, those of the file first, including revoked and expired ones."""
+        return self._keyring.all()
+
+    def audit(self, limit: int) -> list[AuditRecord]:
+        """Return the newest audit records, the newest first."""
+        return self._store.audit(limit)
 
     def limited(self, caller: Caller) -> Caller:
         """Return a caller, without error messages unless the settings expose them."""
@@ -137,7 +193,12 @@ class AccessControl:
             is_open = self._keyring.is_empty(may_look=may_look)
         if is_open:
             sees_messages = is_local and self._exposes_messages
-            return Caller(name="", scopes=ALL_SCOPES, sees_messages=sees_messages)
+            return Caller(
+                name="",
+                scopes=ALL_SCOPES,
+                sees_messages=sees_messages,
+                max_priority=MAX_PRIORITY if is_local else 0,
+            )
         if self._knows_callers(default=True):
             raise UnauthorizedError("An API key is needed: Authorization: Bearer <key>.")
         if is_proxied and self._is_local:

@@ -40,6 +40,7 @@ class Keyring:
         self._stored: list[ApiKey] | None = None
         self._error: ServerError | None = None
         self._by_hash: dict[str, list[ApiKey]] = {}
+        self._by_id: dict[str, ApiKey] = {}
         self._doubled: set[str] = set()
 
     def find(self, secret: bytes) -> ApiKey | None:
@@ -57,6 +58,17 @@ class Keyring:
         if self._stored is None and self._error is not None:
             raise StoreUnavailableError(_KEYS_UNREAD) from self._error
         return None
+
+    def with_id(self, key_id: str) -> ApiKey | None:
+        """Return the valid key with an id (`ApiKey.id`), if any."""
+        self.refresh()
+        key = self._by_id.get(key_id)
+        return key if key is not None and key.counts_at(datetime.now(timezone.utc)) else None
+
+    def all(self) -> list[ApiKey]:
+        """Return all keys, those of the file first, including revoked and expired ones."""
+        self.refresh()
+        return [*(self._file.keys if self._file else ()), *(self._stored or ())]
 
     def is_empty(self, *, may_look: bool = True) -> bool:
         """Return whether there is no key, not even a revoked or expired one.
@@ -106,6 +118,7 @@ class Keyring:
         for key in [*of_file, *stored]:
             by_hash[key.sha256[:8]].append(key)
         self._by_hash = by_hash
+        self._by_id = {key.id: key for key in [*of_file, *stored]}
         self._fresh_until = time.monotonic() + _FRESH_FOR_S
 
     def _warn_of_doubled(self, names: set[str]) -> None:

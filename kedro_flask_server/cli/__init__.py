@@ -9,10 +9,13 @@ from __future__ import annotations
 import click
 
 from kedro_flask_server.cli.keys import audit, keys
+from kedro_flask_server.cli.queue import pause, queue, resume
+from kedro_flask_server.cli.reload import reload
+from kedro_flask_server.cli.retry import compare, retry
 from kedro_flask_server.cli.runs import cancel, logs, run, runs, show
 from kedro_flask_server.cli.start import start
 
-CLIENT_COMMANDS = (run, runs, show, logs, cancel)
+CLIENT_COMMANDS = (run, runs, show, logs, cancel, retry, compare, queue, pause, resume, reload)
 
 
 @click.group(name="kedro")

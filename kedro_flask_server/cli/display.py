@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import click
 from rich.console import Console
@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from kedro_flask_server.client import Event, Run, RunStatus
+from kedro_flask_server.client import Event, Run, RunStatus, WaitingFor
 from kedro_flask_server.model.event import EventType, log_line
 from kedro_flask_server.text import bounded, rfc3339, visible
 
@@ -231,11 +231,12 @@ def show_table(found: Sequence[Run]) -> None:
         click.echo(line.rstrip())
 
 
-def show_run(run: Run) -> None:
+def show_run(run: Run, provenance: Mapping[str, Any] | None = None) -> None:
     """Print all details of a run.
 
     Args:
         run: The run.
+        provenance: What it was made of, as the server tells it.
     """
     asked = json.dumps(run.request.given(), ensure_ascii=False)
     times = {
@@ -248,21 +249,159 @@ def show_run(run: Run) -> None:
         "run": run.run_id,
         "status": str(run.status),
         "position": str(run.position or ""),
+        "priority": str(run.priority or ""),
+        "waiting for": _waiting_for(run.waiting_for),
         "request": asked,
         "project": f"{run.project}, env {run.env}",
         **{name: rfc3339(moment) for name, moment in times.items() if moment},
         "took": _took(run),
         "nodes": _nodes(run),
         "submitted by": run.submitted_by or "",
+        "labels": _labels(run),
+        "retry of": run.retry_of or "",
+        "retried by": run.retried_by or "",
     }
+    if run.warnings:
+        shown_fields["warnings"] = "\n".join(run.warnings)
     if run.error:
         shown_fields["node"] = run.error.node or ""
         shown_fields["error"] = f"{run.error.type}: {run.error.message}"
-    for name, value in shown_fields.items():
-        if value:
-            click.echo(f"{name + ':':<18}{visible(value)}".replace("\n", "\n    "))
+    _show_fields({**shown_fields, **_provenance_fields(provenance or {})})
     if run.error and run.error.traceback:
         click.echo(f"\n{visible(run.error.traceback)}")
+
+
+def _show_fields(shown: Mapping[str, str]) -> None:
+    for name, value in shown.items():
+        if value:
+            click.echo(f"{name + ':':<18}{visible(value)}".replace("\n", "\n    "))
+
+
+def _provenance_fields(provenance: Mapping[str, Any]) -> dict[str, str]:
+    if not provenance:
+        return {}
+    revision = provenance["revision"] or {}
+    words = {True: "clean", False: "with changes", None: ""}
+    code = [revision.get("id"), revision.get("branch"), words[revision.get("is_clean")]]
+    versions = provenance["versions"].items()
+    return {
+        "versions": ", ".join(f"{name} {version}" for name, version in versions),
+        "revision": " ".join(filter(None, code)),
+        "machine": provenance["machine"] or "",
+        "sent from": provenance["submitted_from"] or "",
+        "parameters": json.dumps(provenance["parameters"], ensure_ascii=False),
+        "datasets": "\n".join(
+            _dataset_line(name, each) for name, each in provenance["datasets"].items()
+        ),
+        "nodes in order": "\n".join(map(_node_line, provenance["nodes"])),
+        "links": "\n".join(f"{each['title']}: {each['url']}" for each in provenance["links"]),
+        "kedro": provenance["kedro_command"] or "",
+        "curl": provenance["curl_command"],
+    }
+
+
+def _dataset_line(name: str, dataset: Mapping[str, Any]) -> str:
+    actions = [
+        f"{action}{' version ' + version if (version := done.get('version')) else ''}"
+        for action in ("loaded", "saved")
+        if (done := dataset[action]) is not None
+    ]
+    place = f" {dataset['place']}" if dataset["place"] else ""
+    return f"{name} ({dataset['type']}{place}): {', '.join(actions) or 'not used'}"
+
+
+def _node_line(node: Mapping[str, Any]) -> str:
+    took = "" if node["duration_ms"] is None else f" after {node['duration_ms']:,.0f} ms"
+    return f"{node['name']}: {node['state'].replace('_', ' ')}{took}"
+
+
+def show_differences(found: Mapping[str, Any]) -> None:
+    """Print what differs between two runs.
+
+    Args:
+        found: What differs, as ``GET /runs/<a>/compare/<b>`` returns it.
+    """
+    a, b = found["a"], found["b"]
+    click.echo(f"{a}  {b}")
+    for section, differences in found.items():
+        if isinstance(differences, dict) and differences:
+            click.echo(f"{section}:")
+            for name, each in differences.items():
+                sides = (json.dumps(each.get(side), ensure_ascii=False) for side in ("a", "b"))
+                click.echo("    " + _one_line(f"{name}: {' -> '.join(sides)}"))
+
+
+def show_plan(plan: Mapping[str, Any]) -> None:
+    """Print what a retry would run.
+
+    Args:
+        plan: The plan, as ``GET /runs/<id>/retry`` returns it.
+    """
+    for node in plan["nodes"]:
+        how = "runs" if node["runs"] else "stays"
+        click.echo(_one_line(f"{node['name']}: {how}: {node['reason']}"))
+    for name, version in plan["load_versions"].items():
+        click.echo(_one_line(f"{name} is loaded in the version {version}"))
+    for name, change in plan["changed"].items():
+        click.echo(_one_line(f"changed: {name}: {json.dumps(change, ensure_ascii=False)}"))
+    for refusal in plan["refusals"]:
+        click.echo(_one_line(f"{refusal['type']}: {refusal['msg']}"))
+
+
+def show_served(pipeline: str, served: Mapping[str, Any]) -> None:
+    """Print what is served of a pipeline.
+
+    Args:
+        pipeline: The pipeline.
+        served: What is served, as ``POST /pipelines/<name>/reload`` returns it.
+    """
+    click.echo(visible(f"{pipeline}: generation {served['generation']}"))
+    for name, version in served["versions"].items():
+        click.echo(visible(f"  {name}: {version or 'as it is'}"))
+
+
+def show_queue(state: Mapping[str, Any]) -> None:
+    """Print the queue.
+
+    Args:
+        state: The queue, as ``GET /queue`` returns it.
+    """
+    paused = ["all pipelines"] if state["paused"] else []
+    lines = {
+        "paused": ", ".join([*paused, *state["paused_pipelines"]]),
+        "running": str(state["running"]),
+        "queued": str(state["queued"]),
+        "waiting for": _counts(state["waiting"]),
+        "concurrency": _counts(state["concurrency"]),
+        "pools": ", ".join(
+            f"{name} {pool['used']}/{pool['slots']}" for name, pool in state["pools"].items()
+        ),
+    }
+    for name, value in lines.items():
+        if value:
+            click.echo(f"{name + ':':<18}{visible(value)}")
+    for run in state["runs"]:
+        waiting = run.get("waiting_for") or {}
+        what = ", ".join(f"{name} {value}" for name, value in waiting.items())
+        click.echo(_one_line(f"{run['run_id']} {', '.join(run['pipelines'])}: {what}"))
+
+
+def _labels(run: Run) -> str:
+    shown = (name if value == "true" else f"{name}={value}" for name, value in run.labels.items())
+    return ", ".join(shown)
+
+
+def _counts(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {number}" for name, number in numbers.items())
+
+
+def _waiting_for(waiting: WaitingFor | None) -> str:
+    if waiting is None:
+        return ""
+    names = {"pipeline": waiting.pipeline, "pool": waiting.pool, "dataset": waiting.dataset}
+    names |= {"run": waiting.run_id, "until": waiting.until}
+    details = [f"{name} {value}" for name, value in names.items() if value is not None]
+    return ": ".join(filter(None, (str(waiting.reason), ", ".join(details))))
 
 
 def _line(event: Event) -> str:

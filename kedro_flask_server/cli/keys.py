@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kedro_flask_server.model.queue import MAX_PRIORITY, MIN_PRIORITY
+
 if TYPE_CHECKING:
     from datetime import timedelta
 
@@ -54,6 +56,11 @@ def _read_period(_: click.Context, __: click.Parameter, value: str | None) -> ti
 @click.option("--expires", callback=_read_period, help="When it ends, such as 12h, 90d or 4w.")
 @click.option("--max-active", type=_NUMBER, help="Runs queued or running at a time.")
 @click.option("--max-queued", type=_NUMBER, help="Runs queued at a time.")
+@click.option(
+    "--max-priority",
+    type=click.IntRange(MIN_PRIORITY, MAX_PRIORITY),
+    help="The highest priority that its runs may have, 0 by default.",
+)
 @click.option(
     "--to-file",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -129,6 +136,16 @@ def revoke(metadata: ProjectMetadata, /, name: str, env: str | None) -> None:
     now = datetime.now(timezone.utc)
     _change(metadata, env, lambda store: store.revoke(name, _record("key.revoked", name, now)))
     click.echo(f"Revoked {name}.")
+
+
+@keys.command(name="sign-out")
+@_env_option
+@click.pass_obj
+def sign_out(metadata: ProjectMetadata, /, env: str | None) -> None:
+    """Sign out all who have signed in on a page, with effect from a few seconds on."""
+    record = _record("pages.signed_out", "", datetime.now(timezone.utc))
+    _change(metadata, env, lambda store: store.renew_page_key(record))
+    click.echo("Whoever has signed in on a page has to do so again.")
 
 
 @click.command(name="audit")

@@ -49,12 +49,14 @@ _SETTLE_S = 1.0
     default=None,
     help="Let all callers in, without a key.",
 )
+@click.option("--no-ui", "ui", flag_value=False, default=None, help="Have no pages at /ui.")
 @click.pass_obj
 def start(metadata: ProjectMetadata, /, reload: bool, **settings: Any) -> None:
     """Serve this project over HTTP.
 
     Runs pipelines on request; /docs describes the requests. Every option can be set in the
-    environment, too (KEDRO_SERVER_PORT, ...), and in SERVER of the project's settings.py.
+    environment, too (KEDRO_SERVER_PORT, ...), and in SERVER of the project's settings.py; all but
+    --env and --conf-source in conf/<env>/server.yml.
     """
     from kedro_flask_server.errors import ServerSettingsError
     from kedro_flask_server.signals import reset_signals
@@ -106,13 +108,14 @@ def _serve(metadata: ProjectMetadata, settings: dict[str, Any]) -> int:
     server = Server(app)
     parts = app.extensions["kedro_flask_server"]
     log_format = parts.config.log_format
+    pages = f"Pages:         {server.url}/ui\n" if parts.config.ui else ""
     _say(
         log_format,
         f"kedro-flask-server {__version__}, Kedro {parts.project.kedro_version}\n"
         f"Project:       {parts.project.name} ({parts.project.path})\n"
         f"Environment:   {parts.config.env or 'the default of the project'}\n"
         f"Address:       {server.url}\n"
-        f"API reference: {server.url}/docs\n"
+        f"{pages}API reference: {server.url}/docs\n"
         "Stop with Ctrl-C.",
     )
     if parts.config.executor == PROCESSES.name:
@@ -169,10 +172,18 @@ def _serve_with_reload(metadata: ProjectMetadata, settings: dict[str, Any]) -> N
         part
         for name, value in settings.items()
         if value is not None
-        for part in (f"--{name.replace('_', '-')}", *([] if value is True else [str(value)]))
+        for part in _option(name, value)
     ]
     conf_source = settings["conf_source"] or os.environ.get("KEDRO_SERVER_CONF_SOURCE")
     source_dir, configuration = watched_paths(metadata, conf_source)
     serve_with_reload(
         ["server", "start", *options], source_dir=source_dir, configuration=configuration
     )
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """Return a setting as an option of the command."""
+    option = name.replace("_", "-")
+    if isinstance(value, bool):
+        return [f"--{option}" if value else f"--no-{option}"]
+    return [f"--{option}", str(value)]

@@ -13,10 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kedro_flask_server.model.queue import Pool
+from kedro_flask_server.model.retry_rule import NEVER, RetryRule
+from kedro_flask_server.model.served import RECORDS, RELOADS, ServedSettings
+
 _SHORTEST_TIMEOUT_S = 0.001
 
 # A year. Threads cannot wait for as long as a number can be.
 _LONGEST_S = 31_536_000.0
+
+_RULE_FIELDS = {"times", "delay_s", "errors"}
+_MOST_RETRIES = 100
 
 _HOST = re.compile(r"\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*(:\d{1,5})?|\[[0-9a-f:.]+\](:\d{1,5})?")
 _ORIGIN = re.compile(r"https?://(" + _HOST.pattern + ")")
@@ -133,6 +140,65 @@ def _seconds_or_by_pipeline(value: object) -> float | dict[str, float]:
     return parsed
 
 
+def _pools(value: object) -> dict[str, Pool]:
+    given = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(given, Mapping):
+        raise ValueError
+    return {_text(name): _pool(each) for name, each in given.items()}
+
+
+def _pool(value: object) -> Pool:
+    if not isinstance(value, Mapping) or value.keys() != {"slots", "pipelines"}:
+        raise ValueError
+    slots = whole(1).parse(value["slots"])
+    # A run that takes more than there are would never start.
+    taken = by_pipeline(whole(1, slots), allowed="").parse(value["pipelines"])
+    return Pool(slots=slots, pipelines=taken)
+
+
+def _retries(value: object) -> dict[str, RetryRule]:
+    given = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(given, Mapping):
+        raise ValueError
+    return {_text(name): _retry_rule(each) for name, each in given.items()}
+
+
+def _retry_rule(value: object) -> RetryRule:
+    if not isinstance(value, Mapping) or not {"times"} <= value.keys() <= _RULE_FIELDS:
+        raise ValueError
+    parse_errors = list_of(text(""), allowed="").parse
+    options: dict[str, Any] = {}
+    if "delay_s" in value:
+        options["delay_s"] = number(0).parse(value["delay_s"])
+    if "errors" in value:
+        options["errors"] = parse_errors(value["errors"])
+        if not NEVER.isdisjoint(options["errors"]):
+            raise ValueError
+    return RetryRule(times=whole(1, _MOST_RETRIES).parse(value["times"]), **options)
+
+
+def _served(value: object) -> dict[str, ServedSettings]:
+    given = json.loads(value) if isinstance(value, str) else value
+    if not isinstance(given, Mapping):
+        raise ValueError
+    return {_text(name): _served_settings(each) for name, each in given.items()}
+
+
+def _served_settings(value: object) -> ServedSettings:
+    parsers = {
+        "preload": list_of(text(""), allowed=""),
+        "workers": whole(1, 64),
+        "max_waiting": whole(0, 1_024),
+        "record": one_of(*RECORDS),
+        "reload": one_of(*RELOADS),
+        "poll_s": number(0.1, 86_400),
+        "check": YES_OR_NO,
+    }
+    if not isinstance(value, Mapping) or not value.keys() <= parsers.keys():
+        raise ValueError
+    return ServedSettings(**{name: parsers[name].parse(each) for name, each in value.items()})
+
+
 def _yes_or_no(value: object) -> bool:
     """Return a truth value; in a variable, in the words that Kedro's server takes in JSON."""
     words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -169,6 +235,13 @@ def _origin(value: object) -> str:
     return origin
 
 
+def _link(value: object) -> str:
+    address = _text(value)
+    if not re.fullmatch(r"https?://[!-~]+", address):
+        raise ValueError
+    return address
+
+
 def _proxy(value: object) -> str:
     proxy = _text(value)
     if proxy != "unix":
@@ -198,12 +271,32 @@ def text(allowed: str) -> Parser:
     return Parser(_text, allowed)
 
 
+POOLS = Parser(
+    _pools,
+    "a mapping of names to pools, such as "
+    '{"gpu": {"slots": 2, "pipelines": {"train": 1}}}, where no pipeline takes more slots than '
+    "there are",
+)
+RETRIES = Parser(
+    _retries,
+    "a mapping of pipelines to rules, such as "
+    '{"training": {"times": 2, "delay_s": 60, "errors": ["DatasetError"]}}, where RunCancelled and '
+    "InvalidInput are no errors",
+)
+SERVED = Parser(
+    _served,
+    "a mapping of pipelines to mappings, such as "
+    '{"inference": {"preload": ["model"], "workers": 2, "record": "failures"}}, of which each may '
+    "have preload, workers (1 to 64), max_waiting, record (all, failures or none), reload (auto or "
+    "manual), poll_s and check",
+)
 SOURCE = Parser(_source, "a folder or archive that exists, or a URL")
 FOLDER = Parser(_folder, "the path of a folder")
 FILE = Parser(_file, "the path of a file")
 YES_OR_NO = Parser(_yes_or_no, "true or false")
 HOST = Parser(_host, "a host name")
 ORIGIN = Parser(_origin, "an origin")
+LINK = Parser(_link, "an address such as https://viz.example.com")
 PROXY = Parser(_proxy, "an address or network")
 TIMEOUT = Parser(
     _seconds_or_by_pipeline,

@@ -12,8 +12,12 @@ from kedro_flask_server.config.parsers import (
     FILE,
     FOLDER,
     HOST,
+    LINK,
     ORIGIN,
+    POOLS,
     PROXY,
+    RETRIES,
+    SERVED,
     SOURCE,
     TIMEOUT,
     YES_OR_NO,
@@ -25,10 +29,16 @@ from kedro_flask_server.config.parsers import (
     text,
     whole,
 )
-from kedro_flask_server.model.executors import EXECUTORS, available_executors
+from kedro_flask_server.model.executors import EXECUTORS, PROCESSES, available_executors
+from kedro_flask_server.model.queue import MAX_PRIORITY, MIN_PRIORITY, Pool, QueueLimits
+from kedro_flask_server.model.retry_rule import RetryRule
+from kedro_flask_server.model.served import ServedSettings
 
 VARIABLE_PREFIX = "KEDRO_SERVER_"
 """Begins the environment variable of each setting."""
+
+ALLOW, WAIT, REFUSE = CONFLICT_RULES = ("allow", "wait", "refuse")
+"""What a run does that is in conflict with another one (setting ``dataset_conflicts``)."""
 
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 """The names of this machine that no other machine can take."""
@@ -155,6 +165,65 @@ class ServerConfig:
         meaning="how many runs of a pipeline execute at a time, for those that are named, over "
         "all servers of the project and environment together",
     )
+    pools: Mapping[str, Pool] = _setting(
+        dict,
+        POOLS,
+        meaning="slots that pipelines share, over all servers of the project and environment "
+        "together: a run starts once each pool has as many free slots as its pipelines take",
+    )
+    priorities: Mapping[str, int] = _setting(
+        dict,
+        by_pipeline(
+            whole(MIN_PRIORITY, MAX_PRIORITY),
+            allowed='a mapping of pipelines to whole numbers from -100 to 100, such as {"train": '
+            "-10}",
+        ),
+        meaning="the priority of a pipeline's runs where the request gives none; the highest is "
+        "next, and 0 the default",
+    )
+    queue_timeout_s: float | Mapping[str, float] | None = _setting(
+        None,
+        TIMEOUT,
+        meaning="how many seconds a run may be queued, all of them or those of the pipelines that "
+        "are named; then it fails with `QueueTimeout`",
+    )
+    dataset_conflicts: str | None = _setting(
+        None,
+        one_of(*CONFLICT_RULES),
+        meaning="what a run does that would write what an executing or earlier queued one reads or "
+        "writes, or read what that writes: `allow` starts it, `wait` queues it, `refuse` answers "
+        "409; None: `wait` with processes, `allow` with threads",
+    )
+    conflict_exempt_pipelines: tuple[str, ...] = _setting(
+        tuple,
+        list_of(text(""), allowed='a list of pipelines, such as ["reporting"]'),
+        meaning="pipelines whose runs wait for no other run's datasets, and for which none waits",
+    )
+    shared_paths: tuple[str, ...] = _setting(
+        tuple,
+        list_of(FOLDER, allowed='a list of folders, such as ["/mnt/data"]'),
+        meaning="folders that are the same on all machines, such as a network file system; other "
+        "local paths belong to their machine",
+    )
+    skip_failed_versions: bool = _setting(
+        False,
+        YES_OR_NO,
+        meaning="whether the latest version of a dataset is one whose run has succeeded; otherwise "
+        "it may be one that a failed run left, which the run's `warnings` say",
+    )
+    retries: Mapping[str, RetryRule] = _setting(
+        dict,
+        RETRIES,
+        meaning="how often the runs of a pipeline that fail are retried, from the start, for those "
+        "that are named: how many `times` in a chain, after how many seconds (`delay_s`), and for "
+        "which `errors`, by the names of their classes or of classes above",
+    )
+    project_revision: str | None = _setting(
+        None,
+        text("a text, such as a commit or a version"),
+        meaning="the revision of the project's code that runs are recorded with; None: what git "
+        "says of the project's folder",
+    )
     run_timeout_s: float | Mapping[str, float] | None = _setting(
         None,
         TIMEOUT,
@@ -187,6 +256,52 @@ class ServerConfig:
         meaning="the database of the runs; None: SQLite, in `state_dir`",
         is_secret=True,
     )
+    data_url: str | None = _setting(
+        None,
+        text("a folder, or a URL of fsspec such as s3://bucket/folder"),
+        meaning="where the data lies that requests give and runs return, which several servers "
+        "share; None: `data` in `state_dir`",
+    )
+    keep_outputs_hours: float = _setting(
+        24.0,
+        number(0, 876_000, unit="hours"),
+        meaning="how many hours the data that a request gave and its run returned is kept after "
+        "the run's end",
+    )
+    max_stored_data_bytes: int = _setting(
+        10_737_418_240,
+        whole(1_048_576, unit="bytes"),
+        meaning="how many bytes of such data are kept at a time; a request that gives more is "
+        "refused with 507",
+    )
+    min_free_disk_bytes: int = _setting(
+        268_435_456,
+        whole(0, unit="bytes"),
+        meaning="a request with data is refused with 507 where the disk of `state_dir`, of the "
+        "data or of temporary files would have less space left; runs go on",
+    )
+    max_data_bytes: int = _setting(
+        104_857_600,
+        whole(1, unit="bytes"),
+        meaning="the largest body of a request with data in bytes; a larger one is refused with "
+        "413",
+    )
+    max_inline_output_bytes: int = _setting(
+        1_048_576,
+        whole(0, 67_108_864, unit="bytes"),
+        meaning="a dataset that is larger is returned by its address, and not in the answer itself",
+    )
+    allow_excel: bool = _setting(
+        False,
+        YES_OR_NO,
+        meaning="whether workbooks of Excel are read that a request gives",
+    )
+    served_pipelines: Mapping[str, ServedSettings] = _setting(
+        dict,
+        SERVED,
+        meaning="pipelines that have workers of their own, in which the datasets of `preload` stay "
+        "loaded, and answer calls within milliseconds; see [Fast calls](serving.md)",
+    )
     lease_s: float = _setting(
         60.0,
         number(3, 86_400),
@@ -213,6 +328,22 @@ class ServerConfig:
         whole(0, 128),
         meaning="how many clients may follow events or logs at a time, over Server-Sent Events; "
         "the next is refused with 503",
+    )
+    ui: bool = _setting(
+        True,
+        YES_OR_NO,
+        meaning="whether there are pages for people at `/ui`",
+    )
+    max_page_streams: int = _setting(
+        32,
+        whole(0, 128),
+        meaning="how many pages of active runs may hold a stream at a time; the next asks again "
+        "every 3 seconds instead",
+    )
+    viz_url: str | None = _setting(
+        None,
+        LINK,
+        meaning="the address of a kedro-viz that pages of pipelines link to",
     )
     log_format: str = _setting(
         "auto",
@@ -306,25 +437,48 @@ class ServerConfig:
     )
 
 
-def timeout_of(config: ServerConfig, pipelines: Iterable[str]) -> float | None:
-    """Return how many seconds a run may take; None for any time.
+def timeout_of(limit: float | Mapping[str, float] | None, pipelines: Iterable[str]) -> float | None:
+    """Return how many seconds a run may take, or be queued; None for any time.
 
     Args:
-        config: The settings.
+        limit: The setting ``run_timeout_s`` or ``queue_timeout_s``.
         pipelines: The pipelines of the run; where several have a limit, the shortest counts.
     """
-    limit = config.run_timeout_s
     if isinstance(limit, Mapping):
         return min((limit[name] for name in pipelines if name in limit), default=None)
     return limit
 
 
+def priority_of(config: ServerConfig, pipelines: Iterable[str]) -> int:
+    """Return the priority of a run whose request gives none; of several, the highest."""
+    known = [config.priorities[name] for name in pipelines if name in config.priorities]
+    return max(known, default=0)
+
+
+def conflict_rule(config: ServerConfig) -> str:
+    """Return the setting ``dataset_conflicts``, or its default."""
+    return config.dataset_conflicts or (WAIT if config.executor == PROCESSES.name else ALLOW)
+
+
+def keeps_runs_apart(config: ServerConfig) -> bool:
+    """Return whether runs acquire locks on what they read and write."""
+    return conflict_rule(config) != ALLOW
+
+
+def queue_limits(config: ServerConfig) -> QueueLimits:
+    """Return the limits of the queue."""
+    return QueueLimits(concurrency=config.concurrency, pools=config.pools)
+
+
 def pipelines_named(config: ServerConfig) -> dict[str, frozenset[str]]:
     """Return the pipelines that settings name, by setting."""
     by_setting = {each.name: getattr(config, each.name) for each in settings()}
-    return {
+    named = {
         name: frozenset(value) for name, value in by_setting.items() if isinstance(value, Mapping)
     }
+    in_pools = frozenset(name for pool in config.pools.values() for name in pool.pipelines)
+    exempt = frozenset(config.conflict_exempt_pipelines)
+    return {**named, "pools": in_pools, "conflict_exempt_pipelines": exempt}
 
 
 def unknown_pipelines(config: ServerConfig, known: Iterable[str] | None) -> str | None:
@@ -348,7 +502,10 @@ def unknown_pipelines(config: ServerConfig, known: Iterable[str] | None) -> str 
 
 
 def settings() -> tuple[Field[Any], ...]:
-    """Return the settings that have four ways to be set: all but the project's path."""
+    """Return the settings that have five ways to be set: all but the project's path.
+
+    `env` and `conf_source` have four: they choose the file that is one of them.
+    """
     return tuple(each for each in fields(ServerConfig) if each.name != "project_path")
 
 

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from kedro_flask_server.config.settings import ServerConfig, secret_variables
-from kedro_flask_server.executors import Executor
+from kedro_flask_server.config.settings import (
+    ServerConfig,
+    keeps_runs_apart,
+    secret_variables,
+)
+from kedro_flask_server.errors import UNLOCATED
+from kedro_flask_server.executors import Executor, ServedWorkers
 from kedro_flask_server.logs import LogWriter
 from kedro_flask_server.model.executors import PROCESSES, THREADS
+from kedro_flask_server.model.served import Preload, ServedSettings
 from kedro_flask_server.project import KedroProject
 
 if TYPE_CHECKING:
     from kedro_flask_server.workers.handles import TemplateHandle
     from kedro_flask_server.workers.protocol import WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+# Workers of served pipelines stay.
+_ANY_NUMBER = 2**31
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +57,12 @@ def create_executor(parts: ExecutorParts) -> Executor:
 def _threads(parts: ExecutorParts) -> Executor:
     from kedro_flask_server.executors.threads import ThreadExecutor
 
-    parts.project.prepare_for_threads(log_format=parts.config.log_format)
+    parts.project.prepare_for_threads(
+        log_format=parts.config.log_format, revision=parts.config.project_revision
+    )
+    unlocated = parts.project.unlocated_datasets() if keeps_runs_apart(parts.config) else []
+    if unlocated:
+        logger.warning(UNLOCATED, ", ".join(map(repr, unlocated)))
     writer = LogWriter() if parts.owns_process else None
     return ThreadExecutor(parts.project, workers=parts.config.workers, log_writer=writer)
 
@@ -53,20 +70,29 @@ def _threads(parts: ExecutorParts) -> Executor:
 def _processes(parts: ExecutorParts) -> Executor:
     # These need what Windows lacks.
     from kedro_flask_server.executors.processes import ProcessExecutor
+    from kedro_flask_server.executors.served_processes import ServedProcesses
     from kedro_flask_server.workers.pool import WorkerPool
 
-    config = parts.config
+    config, worker_settings = parts.config, parts.worker_settings()
+    safe = parts.project.safe_text
     pool = WorkerPool(
-        parts.worker_settings(),
+        worker_settings,
         size=config.workers + 1,
         secrets=secret_variables(),
         template=parts.template,
     )
+
+    def served_workers(preload: Preload, settings: ServedSettings) -> ServedWorkers:
+        own = replace(worker_settings, preload=preload.dump(), max_runs=_ANY_NUMBER, niceness=0)
+        pool = WorkerPool(own, size=settings.workers, secrets=secret_variables())
+        return ServedProcesses(pool, safe, grace_s=config.cancel_grace_s)
+
     return ProcessExecutor(
         pool,
-        parts.project.safe_text,
+        safe,
         workers=config.workers,
         cancel_grace_s=config.cancel_grace_s,
+        served_workers=served_workers,
     )
 
 

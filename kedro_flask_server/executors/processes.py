@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from kedro_flask_server.executors import ServedWorkers
+from kedro_flask_server.executors.run_supervisor import RunSupervisor
 from kedro_flask_server.executors.supervised_run import (
     PATIENCE_S,
     SupervisedRun,
     crashed_worker,
     learn_secrets,
 )
-from kedro_flask_server.executors.threads import start_threads
+from kedro_flask_server.executors.thread_pools import start_threads
+from kedro_flask_server.model.data_access import DataAccess, FoundAccess
 from kedro_flask_server.model.report import RunReport
+from kedro_flask_server.model.retry import ChainPast, NextRun
 from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, StopReason
+from kedro_flask_server.model.run_data import RunData
+from kedro_flask_server.model.served import (
+    DatasetVersion,
+    DatasetVersions,
+    Preload,
+    ServedSettings,
+)
 from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.workers.handles import (
@@ -43,6 +53,7 @@ class ProcessExecutor:
         *,
         workers: int,
         cancel_grace_s: float,
+        served_workers: Callable[[Preload, ServedSettings], ServedWorkers],
     ) -> None:
         """Prepare; `start` starts threads and processes.
 
@@ -51,8 +62,11 @@ class ProcessExecutor:
             safe: Returns text that may be stored and shown.
             workers: How many runs execute at a time.
             cancel_grace_s: The grace period of a run that must stop, in seconds.
+            served_workers: Creates the workers of served pipelines, as for `Executor`.
         """
         self._workers = pool
+        self._supervisor = RunSupervisor(pool, cancel_grace_s)
+        self._create_served = served_workers
         self._safe = safe
         self._slots = workers
         self._grace_s = cancel_grace_s
@@ -71,9 +85,11 @@ class ProcessExecutor:
         start_threads(self._pool, self._slots)
         self._workers.start()
 
-    def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
+    def submit(
+        self, run_id: str, request: RunRequest, report: RunReport, data: RunData
+    ) -> Future[RunOutcome]:
         """Execute a run, as for `Executor`."""
-        execution = SupervisedRun(run_id, request, report, self._safe)
+        execution = SupervisedRun(run_id, request, report, data, self._safe)
         self._executions[run_id] = execution
         try:
             future = self._pool.submit(self._execute, execution)
@@ -89,54 +105,104 @@ class ProcessExecutor:
 
     def _stop(self, run_id: str, reason: StopReason, message: str, grace_s: float) -> None:
         execution = self._executions.get(run_id)
-        if execution is None:
-            return
-        if execution.stop.ask(reason, message) or grace_s < self._grace_s:
-            with execution.lock:
-                execution.ends_at = time.monotonic() + grace_s
-                if execution.worker is not None:
-                    self._workers.stop(execution.worker, grace_s)
-            self._workers.wake()
+        if execution is not None:
+            self._supervisor.stop(execution, reason, message, grace_s)
 
     def snapshot(self, params: str | None) -> Snapshot | ErrorDetail:
         """Describe the project, in a process reserved for that."""
+        answer = self._ask("snapshot", {"params": params}, keeps_process=True)
+        return answer if isinstance(answer, ErrorDetail) else self._described(answer)
+
+    def data_access(self, request: RunRequest) -> FoundAccess | None:
+        """Return what a run would read and write, as for `Executor`."""
+        # Most are asked for once: a process that stays would keep its template from ending.
+        answer = self._ask("access", {"request": request.given()}, keeps_process=False)
+        return None if isinstance(answer, ErrorDetail) else _found_access(answer)
+
+    def describe_data(self, requests: Sequence[RunRequest]) -> list[dict[str, Any] | ErrorDetail]:
+        """Return what data requests take and return, as for `Executor`."""
+        body = {"requests": [request.given() for request in requests]}
+        answer = self._ask("data", body, keeps_process=False)
+        if isinstance(answer, ErrorDetail):
+            return [answer] * len(requests)
+        return [
+            ErrorDetail(**each["error"]) if "error" in each else each for each in answer["found"]
+        ]
+
+    def dataset_versions(self, names: Sequence[str]) -> DatasetVersions | ErrorDetail:
+        """Return what could be loaded for datasets now, as for `Executor`."""
+        answer = self._ask("versions", {"names": [*names]}, keeps_process=True)
+        if isinstance(answer, ErrorDetail):
+            return answer
+        if "error" in answer:
+            return ErrorDetail(**answer["error"])
+        return {
+            name: tuple(DatasetVersion(**version) for version in each)
+            for name, each in answer["found"].items()
+        }
+
+    def served_workers(self, preload: Preload, settings: ServedSettings) -> ServedWorkers:
+        """Return the workers of a generation, as for `Executor`."""
+        return self._create_served(preload, settings)
+
+    def plan_next_run(self, past: ChainPast) -> NextRun | ErrorDetail:
+        """Return the next run of a chain, as for `Executor`."""
+        answer = self._ask("retry", {"past": past.dump()}, keeps_process=False)
+        if isinstance(answer, ErrorDetail):
+            return answer
+        return ErrorDetail(**answer["error"]) if "error" in answer else NextRun.load(answer)
+
+    def _ask(
+        self, kind: str, body: dict[str, Any], *, keeps_process: bool
+    ) -> dict[str, Any] | ErrorDetail:
+        """Return the answer of a process that executes no run, or why there is none."""
         with self._inspecting:
-            if not self._has_inspector:
+            if keeps_process and not self._has_inspector:
                 self._has_inspector = True
                 self._workers.resize(1)
             while True:
                 if self._inspector and not self._workers.is_current(self._inspector):
-                    self._workers.discard(self._inspector)
-                    self._inspector = None
+                    self._drop_inspector()
                 try:
                     worker = self._inspector or self._workers.acquire(StopRequest())
                 except NoWorkerError as error:
                     return crashed_worker(f"No worker process could be started. {error}")
-                answer = worker and self._inspect(worker, params)
-                if answer:  # otherwise it has died since the last snapshot
+                answer = None if worker is None else self._inspect(worker, kind, body)
+                if not self._has_inspector:
+                    self._drop_inspector()
+                if answer is not None:  # otherwise it has died since the last one
                     return answer
 
-    def _inspect(self, worker: WorkerHandle, params: str | None) -> Snapshot | ErrorDetail | None:
-        """Return a snapshot; None if the worker died before it began."""
+    def _drop_inspector(self) -> None:
+        worker, self._inspector = self._inspector, None
+        if worker is not None:
+            self._workers.discard(worker)
+
+    def _inspect(
+        self, worker: WorkerHandle, kind: str, body: dict[str, Any]
+    ) -> dict[str, Any] | ErrorDetail | None:
+        """Return an answer; None if the worker died before it began."""
         self._inspector = worker
         has_started = False
         timeout = SuspensionAwareTimeout(PATIENCE_S)
         try:
-            worker.channel.send("snapshot", {"params": params})
+            worker.channel.send(kind, body)
             while True:
                 worker.wait(LOOK_EVERY_S)
                 worker.read_output()
                 messages = worker.messages()
-                for kind, body in [*worker.reports.read(), *messages]:
-                    if kind == "snapshot":
-                        return self._described(body)
-                    if kind == "secrets":
-                        learn_secrets(body)
-                    has_started = has_started or kind == "started"
+                for found, content in [*worker.reports.read(), *messages]:
+                    if found == kind:
+                        return content
+                    if found == "secrets":
+                        learn_secrets(content)
+                    has_started = has_started or found == "started"
                 if timeout.is_over(worker.has_ended):
                     self._workers.kill_template(worker.template)
         except (OSError, EOFError, ValueError):  # ValueError if the server ends and has closed it
-            has_started = has_started or any(kind == "started" for kind, _ in worker.reports.read())
+            has_started = has_started or any(
+                found == "started" for found, _ in worker.reports.read()
+            )
             self._inspector = None
             self._workers.discard(worker)
             message = "The process that describes the project ended."
@@ -184,34 +250,21 @@ class ProcessExecutor:
 
     def _execute(self, execution: SupervisedRun) -> RunOutcome:
         """Execute a run in a worker, and return once nothing is left of it."""
-        try:
-            while not execution.has_started:  # a worker may die before it starts the run
-                worker = self._workers.acquire(execution.stop)
-                if worker is None:
-                    return execution.stop.outcome(execution.duration_ms)
-                self._execute_in(worker, execution)
-        except NoWorkerError as error:
-            return execution.crashed(f"No worker process could be started. {error}")
-        self._workers.record_findings(
-            is_loaded=execution.is_loaded,
-            imported=execution.imported,
-            read_with=execution.param_names if execution.has_read_anew else None,
-        )
-        return execution.outcome()
+        outcome = self._supervisor.execute(execution)
+        if execution.was_executed:
+            self._workers.record_findings(
+                is_loaded=execution.is_loaded,
+                imported=execution.imported,
+                read_with=execution.param_names if execution.has_read_anew else None,
+            )
+        return outcome
 
-    def _execute_in(self, worker: WorkerHandle, execution: SupervisedRun) -> None:
-        with execution.lock:
-            execution.worker = worker
-            if execution.stop.reason is not None:  # the request came before the worker
-                self._workers.stop(worker, self._grace_s)
-        try:
-            execution.follow(worker, self._workers.kill_template)
-        finally:
-            with execution.lock:
-                execution.worker = None
-                # A worker that was asked to stop may be about to.
-                is_free = execution.may_be_followed_by_another and execution.stop.reason is None
-            if is_free:
-                self._workers.return_worker(worker)
-            else:
-                self._workers.discard(worker)
+
+def _found_access(body: dict[str, Any]) -> FoundAccess | None:
+    if "reads" not in body:
+        return None
+    return FoundAccess(
+        access=DataAccess(reads=body["reads"], writes=body["writes"]),
+        unknown=tuple(body["unknown"]),
+        depends_on_params=bool(body["depends_on_params"]),
+    )

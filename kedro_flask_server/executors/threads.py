@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
-from kedro_flask_server.errors import NOT_LOADED, ServerSettingsError
+from kedro_flask_server.errors import NOT_LOADED
+from kedro_flask_server.executors import ServedWorkers
+from kedro_flask_server.executors.served_threads import ServedThreads
+from kedro_flask_server.executors.thread_pools import start_threads
 from kedro_flask_server.logs import LogWriter
+from kedro_flask_server.model.data_access import FoundAccess
 from kedro_flask_server.model.report import RunReport
+from kedro_flask_server.model.retry import ChainPast, NextRun
 from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, StopReason
+from kedro_flask_server.model.run_data import RunData
+from kedro_flask_server.model.served import DatasetVersions, Preload, ServedSettings
 from kedro_flask_server.model.snapshot import Snapshot
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.project import KedroProject
-
-
-def start_threads(pool: ThreadPoolExecutor, count: int) -> None:
-    """Start all threads of a pool now.
-
-    Args:
-        pool: The pool.
-        count: The pool's maximum number of threads.
-
-    Raises:
-        ServerSettingsError: If the system refuses another thread.
-    """
-    together = threading.Barrier(count)
-    try:
-        for _ in range(count):
-            pool.submit(together.wait)
-    except RuntimeError as error:
-        together.abort()
-        raise ServerSettingsError(
-            f"The system gives no more threads ({error}); setting 'workers' asks for {count}."
-        ) from error
 
 
 class ThreadExecutor:
@@ -65,12 +52,16 @@ class ThreadExecutor:
         if self._log_writer is not None:
             self._log_writer.start()
 
-    def submit(self, run_id: str, request: RunRequest, report: RunReport) -> Future[RunOutcome]:
+    def submit(
+        self, run_id: str, request: RunRequest, report: RunReport, data: RunData
+    ) -> Future[RunOutcome]:
         """Execute a run, as for `Executor`."""
         stop = StopRequest()
         self._stops[run_id] = stop
         try:
-            execution = self._pool.submit(self._project.execute, run_id, request, stop, report)
+            execution = self._pool.submit(
+                self._project.execute, run_id, request, stop, report, data
+            )
         except RuntimeError:
             del self._stops[run_id]
             raise
@@ -86,6 +77,26 @@ class ThreadExecutor:
     def snapshot(self, params: str | None) -> Snapshot | ErrorDetail:
         """Describe the project, as for `Executor`."""
         return self._project.snapshot(params)
+
+    def data_access(self, request: RunRequest) -> FoundAccess | None:
+        """Return what a run would read and write, as for `Executor`."""
+        return self._project.data_access(request)
+
+    def describe_data(self, requests: Sequence[RunRequest]) -> list[dict[str, Any] | ErrorDetail]:
+        """Return what data requests take and return, as for `Executor`."""
+        return [*map(self._project.describe_data, requests)]
+
+    def dataset_versions(self, names: Sequence[str]) -> DatasetVersions | ErrorDetail:
+        """Return what could be loaded for datasets now, as for `Executor`."""
+        return self._project.dataset_versions(names)
+
+    def served_workers(self, preload: Preload, settings: ServedSettings) -> ServedWorkers:
+        """Return the threads of a generation, as for `Executor`."""
+        return ServedThreads(self._project, preload, threads=settings.workers)
+
+    def plan_next_run(self, past: ChainPast) -> NextRun | ErrorDetail:
+        """Return the next run of a chain, as for `Executor`."""
+        return self._project.plan_next_run(past)
 
     def renew_lease(self, seconds: float | None) -> None:
         """Do nothing: the process, whose end is limited by the lease, ends the runs."""

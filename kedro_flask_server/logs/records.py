@@ -67,6 +67,12 @@ class _OfProcess:
     run: _Run | None = None
 
 
+def current_report() -> Report | None:
+    """Return the report of the run that this thread, or this process, executes."""
+    run = _current.get() or _OfProcess.run
+    return run.report if run else None
+
+
 def make_records_safe(safe: Callable[[str], str]) -> None:
     """Show the server's own log lines, and make every record of this process safe to write.
 

@@ -40,11 +40,14 @@ class LogWriter(logging.Handler):
     def __init__(self) -> None:
         """Prepare; `start` begins."""
         super().__init__()
+        self._thread = BackgroundThread(self._work, name="kedro-log-writer")
+        self._reset()
+
+    def _reset(self) -> None:
         self._waiting: deque[_Waiting] = deque()
         self._writing = threading.RLock()
         self._has_come = threading.Event()
         self._is_closing = threading.Event()
-        self._thread = BackgroundThread(self._work, name="kedro-log-writer")
 
     def start(self) -> None:
         """Queue the records of this process from now on."""
@@ -123,10 +126,9 @@ class _Active:
 
     @classmethod
     def forget_in_child(cls) -> None:
-        """Leave queued records, and their lock, to the parent process."""
+        """Leave queued records, and locks that are held, to the parent process."""
         if cls.writer is not None:
-            cls.writer._waiting.clear()
-            cls.writer._writing = threading.RLock()
+            cls.writer._reset()
         cls.forget()
 
 

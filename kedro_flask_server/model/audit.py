@@ -13,8 +13,8 @@ class AuditRecord:
     Attributes:
         time: When it happened.
         who: The caller's name; ``""`` where it is not known.
-        what: ``run.submitted``, ``run.cancelled``, ``key.created``, ``key.revoked`` or
-            ``request.refused``.
+        what: ``run.submitted``, ``run.retried`` (by a rule), ``run.cancelled``, ``key.created``,
+            ``key.revoked``, ``pages.signed_out`` or ``request.refused``.
         subject: The run, the key, or the request.
         address: The caller's address, where it is known.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,6 +39,7 @@ class Caller:
         pipelines: The only pipelines that the caller may run and see; None for all.
         max_active: How many of the caller's runs may be queued or running; None for any number.
         max_queued: How many of the caller's runs may be queued; None for any number.
+        max_priority: The highest priority that the caller may give to runs.
         sees_messages: Whether errors include more than their type.
     """
 
@@ -46,6 +48,7 @@ class Caller:
     pipelines: frozenset[str] | None = None
     max_active: int | None = None
     max_queued: int | None = None
+    max_priority: int = 0
     sees_messages: bool = True
 
     def may(self, any_of: Iterable[Scope]) -> bool:
@@ -60,6 +63,10 @@ class Caller:
         """Return whether the caller may see a run."""
         is_own = (run.submitted_by or "") == self.name
         return (is_own or self.may((Scope.READ,))) and self.may_run(run.request.pipelines)
+
+    def may_see_data(self, run: Run) -> bool:
+        """Return whether the caller may see the data of a run that it may see."""
+        return self.may(()) or (run.submitted_by or "") == self.name
 
     def may_cancel(self, run: Run) -> bool:
         """Return whether the caller may cancel a run that it may see."""
@@ -77,6 +84,7 @@ class ApiKey:
         pipelines: The only pipelines that its bearer may run and see; None for all.
         max_active: How many of the bearer's runs may be queued or running; None for any number.
         max_queued: How many of the bearer's runs may be queued; None for any number.
+        max_priority: The highest priority that the bearer may give to runs; None for 0.
         created_at: When it was created, where that is known.
         expires_at: When it expires; None for never.
         revoked_at: When it was revoked.
@@ -89,6 +97,7 @@ class ApiKey:
     pipelines: frozenset[str] | None = None
     max_active: int | None = None
     max_queued: int | None = None
+    max_priority: int | None = None
     created_at: datetime | None = None
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -100,6 +109,11 @@ class ApiKey:
         return self.revoked_at is None and not is_over
 
     @property
+    def id(self) -> str:
+        """What stands for the key where its secret is not to be, such as in a cookie."""
+        return hashlib.sha256(f"id of {self.sha256}".encode()).hexdigest()[:32]
+
+    @property
     def caller(self) -> Caller:
         """The bearer of the key."""
         return Caller(
@@ -108,4 +122,5 @@ class ApiKey:
             pipelines=self.pipelines,
             max_active=self.max_active,
             max_queued=self.max_queued,
+            max_priority=self.max_priority or 0,
         )

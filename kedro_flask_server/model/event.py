@@ -19,6 +19,7 @@ class EventType(str, Enum):
     """
 
     RUN_QUEUED = "run.queued"
+    RUN_WAITING = "run.waiting"
     RUN_STARTED = "run.started"
     RUN_FINISHED = "run.finished"
     NODE_STARTED = "node.started"
@@ -65,6 +66,19 @@ class EventPage:
 
     events: list[Event]
     next: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPart:
+    """A part of a run's log, in order.
+
+    Attributes:
+        events: The records.
+        has_earlier: Whether there are others of this kind before them.
+    """
+
+    events: list[Event]
+    has_earlier: bool
 
 
 def log_line(event: Event) -> str:

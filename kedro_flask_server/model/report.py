@@ -6,12 +6,14 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import Any, Protocol
 
+from kedro_flask_server.model.data_exchange import Output
 from kedro_flask_server.model.event import OUTPUT, Event, EventType
+from kedro_flask_server.model.provenance import Provenance, RunSummary
 from kedro_flask_server.model.run import Progress
 from kedro_flask_server.text import bounded, printable, visible
 
@@ -27,6 +29,10 @@ _MAX_PENDING_BYTES = 32_000_000
 # So many events are worth a transaction before the next is due.
 _MANY = 1_000
 
+# Per run.
+_MAX_LINKS = 20
+_MAX_OUTPUTS = 1_000
+
 # Limit of a run's processes whose dropped records are counted separately.
 _MAX_WRITERS = 10_000
 NODE_EVENTS = (EventType.NODE_STARTED, EventType.NODE_FINISHED, EventType.NODE_FAILED)
@@ -41,6 +47,25 @@ class Report(Protocol):
 
     def expect(self, nodes: int) -> None:
         """Set the number of nodes in the run, without those that need not run."""
+
+    def describe(self, provenance: Provenance) -> None:
+        """Record what the run is made of, unless its nodes are recorded and these have none."""
+
+    def link(self, title: str, url: str) -> None:
+        """Add a link to the run, instead of one with the same title.
+
+        Args:
+            title: Its title, safe to store and show.
+            url: Its URL, likewise.
+        """
+
+    def put_output(self, dataset: str, output: Output) -> None:
+        """Record a dataset that the run has made.
+
+        Args:
+            dataset: The dataset.
+            output: What is kept of it.
+        """
 
     def emit(self, kind: EventType, data: dict[str, Any]) -> None:
         """Report an event.
@@ -124,11 +149,38 @@ class RunReport:
         """The nodes being executed."""
         self.progress: Progress | None = None
         """The progress of the run, once its nodes are counted."""
+        self.summary = RunSummary()
+        """The nodes and datasets of the run so far."""
+        self._provenance: Provenance | None = None
+        self._links: dict[str, str] = {}
+        self.outputs: dict[str, Output] = {}
+        """What is kept of the datasets that the run has made."""
+        self._is_described_anew = False
 
     def expect(self, nodes: int) -> None:
         """Set the number of nodes, as for `Report`."""
         with self._lock:
             self.progress = Progress(done=0, total=nodes)
+
+    def describe(self, provenance: Provenance) -> None:
+        """Record what the run is made of, as for `Report`."""
+        with self._lock:
+            if self._provenance is None or provenance.nodes or provenance.lacks:
+                self._provenance = provenance
+                self._is_described_anew = True
+
+    def link(self, title: str, url: str) -> None:
+        """Add a link, as for `Report`, unless there are many."""
+        with self._lock:
+            if title in self._links or len(self._links) < _MAX_LINKS:
+                self._links[title] = url
+                self._is_described_anew = True
+
+    def put_output(self, dataset: str, output: Output) -> None:
+        """Record a dataset that the run has made, as for `Report`, unless there are many."""
+        with self._lock:
+            if len(self.outputs) < _MAX_OUTPUTS:
+                self.outputs[dataset] = output
 
     def emit(self, kind: EventType, data: dict[str, Any], *, time: datetime | None = None) -> None:
         """Add an event, with the progress of the run for a node event.
@@ -272,7 +324,10 @@ class RunReport:
         if not self._is_closed:
             self._last_id += 1
             time = time or datetime.now(timezone.utc)
-            self._pending.append(Event(id=self._last_id, time=time, type=kind, data=data))
+            event = Event(id=self._last_id, time=time, type=kind, data=data)
+            self._pending.append(event)
+            if kind is not EventType.LOG:
+                self.summary.add(event)
             self._pending_bytes += _EVENT_BYTES + size
             if len(self._pending) == _MANY and self._on_many is not None:
                 self._on_many()
@@ -289,9 +344,18 @@ class RunReport:
             self._pending_bytes = 0
         return drained
 
-    def restore(self, events: list[Event]) -> None:
-        """Prepend events that could not be stored."""
+    def drain_provenance(self) -> Provenance | None:
+        """Return what the run is made of, if that is new since the last call."""
         with self._lock:
+            if not self._is_described_anew:
+                return None
+            self._is_described_anew = False
+            return replace(self._provenance or Provenance(), links={**self._links})
+
+    def restore(self, events: list[Event], provenance: Provenance | None = None) -> None:
+        """Prepend events that could not be stored, and restore what `drain_provenance` returned."""
+        with self._lock:
+            self._is_described_anew = self._is_described_anew or provenance is not None
             self._pending = events + self._pending
             self._pending_bytes += sum(map(_memory_bytes, events))
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any
+
+from kedro_flask_server.model.data_exchange import DataRequest
+from kedro_flask_server.model.queue import WaitingFor
+from kedro_flask_server.model.retry_rule import RetryRule
 
 DEFAULT_PIPELINE = "__default__"
 """The pipeline that runs if the request names none."""
@@ -59,6 +63,7 @@ class RunRequest:
         only_missing_outputs: Leave out nodes whose outputs exist.
         load_versions: Dataset to the version to load.
         params: Runtime parameters, as ``kedro run --params``.
+        data: What it says of data (`DataRequest.dump`); None for a run of the catalog's data alone.
     """
 
     pipeline_names: list[str] | None = None
@@ -74,6 +79,7 @@ class RunRequest:
     only_missing_outputs: bool = False
     load_versions: dict[str, str] | None = None
     params: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
 
     def given(self) -> dict[str, Any]:
         """Return the fields that were given, unchanged."""
@@ -82,6 +88,11 @@ class RunRequest:
             for name in self.__slots__
             if (value := getattr(self, name)) not in (None, False)
         }
+
+    @property
+    def exchange(self) -> DataRequest | None:
+        """What it says of data."""
+        return None if self.data is None else DataRequest.load(self.data)
 
     @property
     def param_names(self) -> list[str]:
@@ -111,12 +122,22 @@ class ErrorDetail:
         message: Its message: bounded, printable, free of URL credentials.
         node: The name of the node that failed, where it is known.
         traceback: The traceback, where it is known; bounded like the message.
+        problems: What is wrong with the data that was given, each with ``type``, ``loc``, ``msg``
+            and ``input``.
     """
 
     type: str
     message: str
     node: str | None = None
     traceback: str | None = None
+    problems: list[dict[str, Any]] | None = None
+
+    def dump(self) -> dict[str, Any]:
+        """Return it as JSON data, for programs of earlier versions, too."""
+        shown = asdict(self)
+        if self.problems is None:
+            del shown["problems"]
+        return shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +161,19 @@ class RunOutcome:
         status: A final status.
         duration_ms: How long it executed, in milliseconds.
         error: Why it did not succeed; None if it did.
+        error_bases: The names of the classes above that of the exception.
     """
 
     status: RunStatus
     duration_ms: float
     error: ErrorDetail | None = None
+    error_bases: tuple[str, ...] = ()
+
+    @property
+    def errors(self) -> frozenset[str]:
+        """The name of the error's class, and of those above."""
+        own = () if self.error is None else (self.error.type,)
+        return frozenset((*own, *self.error_bases))
 
 
 class StopReason(Enum):
@@ -172,6 +201,11 @@ class Submitter:
     max_queued: int | None = None
 
 
+CANCELLED_IN_QUEUE = ErrorDetail(
+    type="RunCancelled", message="The run was cancelled before it started."
+)
+"""Why a run that was cancelled in the queue did not succeed."""
+
 ANONYMOUS = Submitter()
 """The submitter of a run whose caller is not known."""
 
@@ -195,6 +229,16 @@ class Run:
         error: Why it did not succeed.
         submitted_by: The name of its submitter, where it is known.
         position: Its position in the queue, from 1, while it is queued.
+        priority: Its priority, from -100 to 100; the highest is next.
+        waiting_for: What it waits for, while it is queued.
+        warnings: What was noticed about it, for a person.
+        locks_digest: The digest of its locks (`model.data_access`); None where what it reads and
+            writes is not known, or does not count.
+        labels: Its labels.
+        retry_of: The run that it retries.
+        retried_by: The newest retry of it, or of the run that it is a retry of.
+        attempt: Its number in the chain of retries, from 1.
+        retry_rule: The rule by which it is retried if it fails.
         is_replay: Whether this request repeats an earlier one with the same idempotency key, and
             has started nothing. It describes the request, and is not stored.
     """
@@ -213,7 +257,21 @@ class Run:
     error: ErrorDetail | None = None
     submitted_by: str | None = None
     position: int | None = None
+    priority: int = 0
+    waiting_for: WaitingFor | None = None
+    warnings: tuple[str, ...] = ()
+    locks_digest: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    retry_of: str | None = None
+    retried_by: str | None = None
+    attempt: int = 1
+    retry_rule: RetryRule | None = None
     is_replay: bool = field(default=False, compare=False)
+
+    @property
+    def has_locks(self) -> bool:
+        """Whether it and other runs keep out of each other's way."""
+        return self.locks_digest is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +286,9 @@ class RunFilter:
         idempotency_key: The run submitted with this key by `submitted_by`.
         submitted_by: Runs of this submitter.
         within: Runs of these pipelines and no others.
+        labels: Runs with all of these labels; a value that is None stands for any.
+        has_retried: Whether to include runs that were retried; otherwise a chain of retries is
+            represented by its newest run.
     """
 
     statuses: tuple[RunStatus, ...] = ()
@@ -237,6 +298,8 @@ class RunFilter:
     idempotency_key: str | None = None
     submitted_by: str | None = None
     within: frozenset[str] | None = None
+    labels: tuple[tuple[str, str | None], ...] = ()
+    has_retried: bool = True
 
 
 class RunPart(str, Enum):

@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -38,7 +39,7 @@ class ServerProcess:
         """Return this process, with a new server id."""
         return cls(
             server_id=uuid.uuid4().hex,
-            machine=_machine(),
+            machine=machine_id(),
             pid=os.getpid(),
             pid_started_at=_started_at(os.getpid()) or 0.0,
         )
@@ -84,7 +85,9 @@ def _started_at(pid: int) -> float | None:
         return None
 
 
-def _machine() -> str:
+@cache
+def machine_id() -> str:
+    """Return the boot of this machine, and the namespace of process ids there."""
     try:
         return f"{_BOOT_ID.read_text().strip()} {_PID_NAMESPACE.readlink()}"
     except OSError:  # not Linux

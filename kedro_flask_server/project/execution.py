@@ -14,9 +14,9 @@ from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, Ru
 from kedro_flask_server.model.stop import RunInterrupted, StopRequest
 from kedro_flask_server.project.configuration.class_guard import classes_guarded
 from kedro_flask_server.project.configuration.resolvers import resolvers_of_run
-from kedro_flask_server.project.failures import PLAIN, describe_run
+from kedro_flask_server.project.failures import PLAIN, bases_of, describe_run
 from kedro_flask_server.project.hook_calls import pipelines_named
-from kedro_flask_server.project.runner import RunStopped
+from kedro_flask_server.project.runner import RunPostponed, RunStopped
 
 logger = logging.getLogger(__name__)
 
@@ -69,25 +69,33 @@ def outcome_of(run: Callable[[], None], stop: StopRequest, *, is_alone: bool) ->
     """
     started_at = time.perf_counter()
     error: ErrorDetail | None = None
+    bases: tuple[str, ...] = ()
     is_stopped = False
     try:
         with resolvers_of_run(is_alone=is_alone), classes_guarded(), stop.enforced():
             run()
     except (RunStopped, RunInterrupted):
         is_stopped = True
+    except RunPostponed:
+        if stop.reason is None:
+            return RunOutcome(status=RunStatus.QUEUED, duration_ms=0)
+        is_stopped = True
     except BaseException as raised:  # a node may raise anything, and only its own run fails
-        error = describe_run(raised)
+        error, bases = describe_run(raised), bases_of(raised)
     duration_ms = round((time.perf_counter() - started_at) * 1000, 2)
     # A run that is cancelled during its last node has done all that it was to do. One that
     # took longer than it may has failed by that alone.
     if is_stopped or (error is None and stop.reason is StopReason.TIMEOUT):
         return stop.outcome(duration_ms)
     status = RunStatus.SUCCESS if error is None else RunStatus.FAILURE
-    return RunOutcome(status=status, duration_ms=duration_ms, error=error)
+    return RunOutcome(status=status, duration_ms=duration_ms, error=error, error_bases=bases)
 
 
 def log_outcome(run_id: str, outcome: RunOutcome) -> None:
     """Log what became of a run."""
+    if outcome.status is RunStatus.QUEUED:
+        logger.info("Run %s is queued again: another run uses what it writes, or reads", run_id)
+        return
     if outcome.error is None:
         logger.info("Run %s succeeded in %.2f ms", run_id, outcome.duration_ms)
         return

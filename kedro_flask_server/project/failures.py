@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import traceback
+from typing import Any
 
 from kedro.io.core import _redact_url_credentials
 from kedro.runner import Task
 
 from kedro_flask_server.model.run import ErrorDetail
+from kedro_flask_server.project.exchange.problems import InvalidInput
 from kedro_flask_server.redaction import SECRETS, redact_urls
 from kedro_flask_server.text import MAX_TRACEBACK_CHARS, bounded, bounded_end, printable
+
+# Of an exception's classes.
+_MAX_BASES = 20
 
 PLAIN = {"markup": False}
 """The `extra` of a log record with others' text, which is no markup: rich.logging.RichHandler would
@@ -82,7 +87,27 @@ def describe_run(error: BaseException) -> ErrorDetail:
         message=short.message,
         node=_node_of(error),
         traceback=bounded_end(trace(error), MAX_TRACEBACK_CHARS),
+        problems=_problems_of(error),
     )
+
+
+def _problems_of(error: BaseException) -> list[dict[str, Any]] | None:
+    if not isinstance(error, InvalidInput):
+        return None
+    return [
+        {
+            **each,
+            "msg": safe(each["msg"]),
+            "loc": [safe_name(step) if isinstance(step, str) else step for step in each["loc"]],
+        }
+        for each in error.problems
+    ]
+
+
+def bases_of(error: BaseException) -> tuple[str, ...]:
+    """Return the names of the classes above that of an exception, the nearest first."""
+    above = type(error).__mro__[1:-1][:_MAX_BASES]  # without object
+    return tuple(safe_name(each.__qualname__) for each in above)
 
 
 def _node_of(error: BaseException) -> str | None:

@@ -236,6 +236,49 @@ USED = (
         until="A session that can be given a configuration and a pipeline.",
     ),
     ForeignName(
+        paths=("kedro.framework.context.context:_convert_paths_to_absolute_posix",),
+        why="Finds where datasets lie as the context of a run does.",
+        until="A public function for it.",
+    ),
+    ForeignName(
+        paths=(
+            "kedro.io:DataCatalog._datasets",
+            "kedro.io:DataCatalog._lazy_datasets",
+            "kedro.io:AbstractDataset._init_args",
+            "kedro.io:CatalogConfigResolver._get_pattern_config",
+            "kedro.io:CatalogConfigResolver._resolve_dataset_config",
+        ),
+        why="Finds out what a catalog says of its datasets, without making them.",
+        until="A public way to the configuration of each dataset.",
+    ),
+    ForeignName(
+        paths=(
+            "kedro.pipeline.node:Node._inputs",
+            "kedro.pipeline.node:Node._outputs",
+            "kedro.io:DataCatalog._load_versions",
+        ),
+        why="Finds what a node's arguments are annotated with, and replaces datasets.",
+        until="A node that tells its arguments, and a catalog whose datasets can be replaced "
+        "without a warning.",
+    ),
+    ForeignName(
+        paths=("kedro.io:DataCatalog._validate", "kedro.io:DataCatalog._validator_specs"),
+        why="Validates what a request gives once, before the run's hooks.",
+        until="A public function for it.",
+        since="kedro 1.7",
+    ),
+    ForeignName(
+        paths=(
+            "kedro.io:CachedDataset._dataset",
+            "kedro.io:AbstractVersionedDataset._version",
+            "kedro.io:AbstractVersionedDataset._glob_function",
+            "kedro.io:AbstractVersionedDataset._exists_function",
+            "kedro.io:AbstractVersionedDataset._get_versioned_path",
+        ),
+        why="Decides once for a run which version of a dataset it loads.",
+        until="A session that decides so, and knows which versions are complete.",
+    ),
+    ForeignName(
         paths=(
             f"{_LOADER}._register_globals_resolver",
             f"{_LOADER}._register_runtime_params_resolver",

@@ -16,15 +16,19 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import wraps
+from functools import partial, wraps
 from typing import Any
 
+from kedro.io import MemoryDataset
+from kedro.io.core import is_parameter
+from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 from kedro.runner import AbstractRunner, ParallelRunner, Task
 from pluggy import HookRelay, PluginManager
 
 from kedro_flask_server.model.event import EventType
 from kedro_flask_server.model.report import Report, at_work_on
+from kedro_flask_server.project.data_files import rows_of, state_of
 from kedro_flask_server.project.failures import describe, safe_name
 
 logger = logging.getLogger(__name__)
@@ -32,8 +36,10 @@ logger = logging.getLogger(__name__)
 _NOT_EMITTED = "An event of node %s could not be emitted"
 
 
-def report_nodes(runner: AbstractRunner, report: Report) -> None:
-    """Have a runner emit the events of its nodes and datasets.
+def report_nodes(
+    runner: AbstractRunner, report: Report, describe_run: Callable[[Pipeline, Any], None]
+) -> None:
+    """Have a runner emit the events of its nodes and datasets, and say first what they are.
 
     ``ParallelRunner`` calls no hooks in this process. The processes that it forks emit the events
     of its nodes, where the report can be reached from there.
@@ -41,20 +47,24 @@ def report_nodes(runner: AbstractRunner, report: Report) -> None:
     Args:
         runner: A runner that runs once.
         report: Records the events.
+        describe_run: Is called with the pipeline and the catalog.
     """
     is_parallel = isinstance(runner, ParallelRunner)
-    if is_parallel and not (report.is_shared and _forks()):
-        return
+    has_events = not is_parallel or (report.is_shared and _forks())
     run = runner._run
     signature = inspect.signature(run)
 
     # Here Kedro has left out the nodes that need not run.
     def run_and_report(*args: Any, **kwargs: Any) -> Any:
         bound = signature.bind(*args, **kwargs)
-        pipeline, hooks = (bound.arguments.get(name) for name in ("pipeline", "hook_manager"))
-        if pipeline is not None and hooks is not None:
+        pipeline, catalog, hooks = (
+            bound.arguments.get(name) for name in ("pipeline", "catalog", "hook_manager")
+        )
+        if pipeline is not None and catalog is not None:
+            describe_run(pipeline, catalog)
+        if has_events and pipeline is not None and hooks is not None:
             report.expect(len(pipeline.nodes))
-            events = _RunEvents(report)
+            events = _RunEvents(report, catalog)
             bound.arguments["hook_manager"] = _BoundHookManager(hooks, events)
             if is_parallel:
                 _forked_run.events = events
@@ -126,8 +136,9 @@ def binding_hook_manager(create: Callable[..., Any]) -> Callable[..., Any]:
 class _RunEvents:
     """Emits the events of a run's nodes and datasets; it never raises, whatever fails."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: Report, catalog: Any = None) -> None:
         self._report = report
+        self._catalog = catalog
         self._pid = os.getpid()
         self._safe_names: dict[str, str] = {}
         self._began: dict[tuple[EventType, str, str], float] = {}
@@ -150,20 +161,34 @@ class _RunEvents:
             raise
         for name, (number, taken_ms) in self._chunks.pop(node.name, {}).items():
             saved = {"duration_ms": round(taken_ms, 2), "chunks": number}
+            saved |= self._state_of(name, is_saved=True)
             self._emit(EventType.DATASET_SAVED, node, dataset=name, **saved)
         self._emit(EventType.NODE_FINISHED, node, duration_ms=_since(began))
 
     def begin(self, kind: EventType, node: Node, dataset: str) -> None:
         self._began[kind, node.name, dataset] = time.monotonic()
 
-    def end(self, kind: EventType, node: Node, dataset: str) -> None:
+    def end(self, kind: EventType, node: Node, dataset: str, data: Any = None) -> None:
         taken_ms = _since(self._began.pop((kind, node.name, dataset), time.monotonic()))
         chunks = self._chunks.get(node.name)
         if chunks is None or kind is EventType.DATASET_LOADED:
-            self._emit(kind, node, dataset=dataset, duration_ms=taken_ms)
+            facts = self._state_of(dataset, is_saved=kind is EventType.DATASET_SAVED)
+            rows = rows_of(data)
+            if rows is not None:
+                facts["rows"] = rows
+            self._emit(kind, node, dataset=dataset, duration_ms=taken_ms, **facts)
             return
         number, before_ms = chunks.get(dataset, (0, 0.0))
         chunks[dataset] = (number + 1, before_ms + taken_ms)
+
+    def _state_of(self, dataset: str, *, is_saved: bool) -> dict[str, Any]:
+        """Return the state of a dataset's file, where it has one."""
+        if self._catalog is None or is_parameter(dataset):
+            return {}
+        found = self._catalog.get(dataset)
+        if found is None or type(found) is MemoryDataset:
+            return {}
+        return {**state_of(found, is_saved=is_saved)}
 
     def _safe_name(self, name: str) -> str:
         if name not in self._safe_names:
@@ -214,7 +239,7 @@ class _BoundCall:
             result = self._call(**arguments)
             self._record(self._events.begin, kind, arguments)
             return result
-        self._record(self._events.end, kind, arguments)
+        self._record(partial(self._events.end, data=arguments.get("data")), kind, arguments)
         return self._call(**arguments)
 
     @staticmethod

@@ -70,6 +70,10 @@ class RunStopped(Exception):  # noqa: N818  what it says is no error
     """Raised between two nodes of a run that is to stop."""
 
 
+class RunPostponed(Exception):  # noqa: N818  as above
+    """Raised before a run's hooks, where another run is in the way of its datasets."""
+
+
 def stop_between_nodes(runner: AbstractRunner, stop: StopRequest) -> None:
     """Have a runner check after each node but the last whether its run is to stop.
 

@@ -20,6 +20,7 @@ from kedro.io.core import parse_dataset_definition
 from kedro.pipeline import Node, Pipeline
 from kedro.runner import SequentialRunner
 
+from kedro_flask_server.model.provenance import Provenance
 from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.model.run import ErrorDetail
 from kedro_flask_server.model.snapshot import Snapshot
@@ -27,6 +28,7 @@ from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.origins import InstalledOnly, OwnModuleError, is_installed_module
 from kedro_flask_server.project.configuration.isolated_loader import isolated
 from kedro_flask_server.project.plugins import has_hooks_before_datasets
+from kedro_flask_server.project.provenance import describe_run
 from kedro_flask_server.project.run_hooks import report_nodes
 from kedro_flask_server.project.runner import stop_between_nodes
 
@@ -84,7 +86,12 @@ def _rehearse() -> None:
     pipeline = (Pipeline([]) + Pipeline([node])).filter()
     runner = SequentialRunner()
     stop_between_nodes(runner, StopRequest())
-    report_nodes(runner, RunReport(after=0, max_log_bytes=0))
+    report = RunReport(after=0, max_log_bytes=0)
+
+    def describe(pipeline: Pipeline, catalog: Any) -> None:
+        report.describe(describe_run(Provenance(), pipeline, catalog, _CONFIGURATION))
+
+    report_nodes(runner, report, describe)
     arguments = {"run_params": {"run_id": "rehearsal"}, "pipeline": pipeline, "catalog": catalog}
     hooks.hook.before_pipeline_run(**arguments)
     result = runner.run(pipeline, catalog, hooks, run_id="rehearsal")

@@ -17,7 +17,7 @@ from kedro_flask_server.redaction.content import (
     redact_snapshot,
 )
 from kedro_flask_server.redaction.known import SECRETS, Secrets
-from kedro_flask_server.redaction.urls import passwords_in, redact_urls
+from kedro_flask_server.redaction.urls import passwords_in, redact_urls, redact_user_info
 from kedro_flask_server.redaction.words import REDACTED
 
 __all__ = [
@@ -29,4 +29,5 @@ __all__ = [
     "redact_request",
     "redact_snapshot",
     "redact_urls",
+    "redact_user_info",
 ]

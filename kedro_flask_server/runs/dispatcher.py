@@ -17,7 +17,6 @@ from kedro_flask_server.model.run import (
     ErrorDetail,
     Run,
     RunOutcome,
-    RunRequest,
     RunStatus,
     StopReason,
 )
@@ -25,6 +24,7 @@ from kedro_flask_server.runs.completion import Completion
 from kedro_flask_server.runs.executions import Execution, Executions
 from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.recorder import Recorder
+from kedro_flask_server.runs.run_data import RunDataService
 from kedro_flask_server.store import ClaimedRun, RunStore
 
 logger = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ class Dispatcher:
         completion: Completion,
         lease: ServerLease,
         recorder: Recorder,
+        data: RunDataService,
         config: ServerConfig,
     ) -> None:
         """Prepare; `start` begins.
@@ -59,7 +60,8 @@ class Dispatcher:
             completion: Stores the ends.
             lease: The registration of this server.
             recorder: Stores the events of the runs.
-            config: ``concurrency`` and ``run_timeout_s``.
+            data: Answers what runs ask about their data.
+            config: ``run_timeout_s``.
         """
         self._store = store
         self._executor = executor
@@ -67,10 +69,13 @@ class Dispatcher:
         self._completion = completion
         self._lease = lease
         self._recorder = recorder
+        self._data = data
         self._config = config
         self._wake = threading.Event()
         # Set by runs of this server; runs of others are found periodically.
         self._may_be_queued = False
+        # The end of a run here may free a queued one.
+        self._may_be_blocked = False
         self._check_at = 0.0
         # The runs that the store, but not this server, had as executing at the last look.
         self._unknown: set[str] = set()
@@ -103,17 +108,13 @@ class Dispatcher:
             self._wake.set()
 
     @contextmanager
-    def slot(self, request: RunRequest) -> Iterator[bool]:
+    def slot(self) -> Iterator[bool]:
         """Reserve a slot for a run that is about to be stored, if one is free.
-
-        Args:
-            request: What to run. Pipelines with a limit of their own are queued instead.
 
         Yields:
             Whether a slot is reserved.
         """
-        is_limited = not self._config.concurrency.keys().isdisjoint(request.pipelines)
-        is_reserved = not is_limited and self._executions.reserve()
+        is_reserved = self._executions.reserve()
         try:
             yield is_reserved
         finally:
@@ -141,7 +142,8 @@ class Dispatcher:
             return False
         report = self._recorder.open(run.run_id, server_id, after=claimed.event_id)
         try:
-            future = self._executor.submit(run.run_id, run.request, report)
+            data = self._data.of(run, server_id)
+            future = self._executor.submit(run.run_id, run.request, report, data)
         except RuntimeError:  # the interpreter is exiting, and waits for executing runs
             self._executions.stop_starting()
             self._requeue(execution)
@@ -210,8 +212,11 @@ class Dispatcher:
         server_id = self._lease.server_id
         if server_id is None:
             return False
-        claimed = self._store.queue.claim(server_id, self._config.concurrency)
-        return claimed is not None and self.execute(claimed, server_id)
+        claimed = self._store.queue.claim(server_id)
+        if claimed is None:
+            self._may_be_blocked = self._store.queue.has_any()
+            return False
+        return self.execute(claimed, server_id)
 
     def _requeue_unstarted(self) -> None:
         """Requeue runs that are claimed in the store, but whose claim was lost on the way here."""
@@ -225,16 +230,18 @@ class Dispatcher:
         for run_id in unknown & self._unknown:
             self._store.queue.requeue(run_id, server_id)
         self._unknown = unknown
+        self._store.queue.unblock_stale()
 
     def _requeue(self, execution: Execution) -> None:
         self._executions.remove(execution.run_id)
         self._recorder.close(execution.run_id)
         self._store.queue.requeue(execution.run_id, execution.server_id)
-        self._wake_for_limited()
+        self._may_be_queued = True
+        self._wake.set()
 
     def _execution_of(self, run: Run, server_id: str) -> Execution:
         now = time.monotonic()
-        timeout_s = timeout_of(self._config, run.request.pipelines)
+        timeout_s = timeout_of(self._config.run_timeout_s, run.request.pipelines)
         return Execution(
             run=run,
             server_id=server_id,
@@ -253,16 +260,14 @@ class Dispatcher:
                 outcome = future.result()
             # This thread starts the next run, too, which saves waking another.
             with self._logged_failures():
+                if outcome.status is RunStatus.QUEUED:  # another run is in the way
+                    self._requeue(execution)
+                    return
                 self._completion.record(execution, outcome)
-                if self._may_be_queued:
+                if self._may_be_queued or self._may_be_blocked:
                     self._start_all()
-            self._wake_for_limited()
 
         return record_and_go_on
-
-    def _wake_for_limited(self) -> None:
-        if self._config.concurrency:  # the store knows which run was waiting for this one's end
-            self._wake.set()
 
 
 def _stopped(execution: Execution) -> RunOutcome:

@@ -26,6 +26,7 @@ from kedro_flask_server.store import RunStore
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.25
+_END_OVERDUE_EVERY_S = 1.0
 _REAP_EVERY_S = 1.0
 _TIDY_EVERY_S = 1.0
 _PURGE_EVERY_S = 60.0
@@ -103,6 +104,7 @@ class Housekeeper:
         while not self._stopped.wait(_TICK_S):
             try:
                 self._dispatcher.stop_overdue()
+                self._every(_END_OVERDUE_EVERY_S, self._end_overdue)
                 self._completion.retry()
                 self._lease.renew_if_due()
                 self._deliver_changes_of_others()
@@ -135,6 +137,15 @@ class Housekeeper:
                 self._dispatcher.cancel(run_id)
         for run_id in self._store.ended_among(self._waiters.run_ids - executing):
             self._waiters.wake(run_id)
+
+    def _end_overdue(self) -> None:
+        """End the runs that were queued for too long, and delays, on whatever server they began."""
+        ended = self._store.queue_control.end_overdue()
+        for run_id in ended:
+            logger.error("Run %s failed: it was queued for too long", run_id)
+            self._waiters.wake(run_id)
+        if self._store.queue_control.end_delays() or ended:
+            self._dispatcher.wake()
 
     def _flush(self) -> None:
         for task in self._tasks:

@@ -43,6 +43,7 @@ class ServerLease:
         renew_lease: Callable[[float | None], None],
         in_hand: Callable[[], Collection[str]] = tuple,
         on_return: Callable[[], None] = lambda: None,
+        on_register: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare; `register` registers the server.
@@ -54,6 +55,7 @@ class ServerLease:
                 for no limit.
             in_hand: Returns the runs that execute here, or that a client waits for here.
             on_return: Called when this server is registered again.
+            on_register: Called before it is registered, at first or again.
             clock: Returns the time, in seconds, as `time.monotonic` does.
         """
         self._store = store
@@ -61,6 +63,7 @@ class ServerLease:
         self._renew_runs = renew_lease
         self._in_hand = in_hand
         self._on_return = on_return
+        self._on_register = on_register
         self._clock = clock
         self._renew_after_s = lease_s / 4
         self._generation = 0
@@ -87,6 +90,7 @@ class ServerLease:
         server = ServerProcess.this()
         self._store.open()
         self._generation = self._store.generation
+        self._on_register()
         asked_at = self._clock()
         self._store.servers.register(server, self._lease_s)
         self._server = server
@@ -125,6 +129,7 @@ class ServerLease:
             self._server = None
             self.register()
             return
+        self._on_register()
         asked_at = self._clock()
         lost = self._store.servers.register_again(server, self._lease_s, in_hand)
         logger.error(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import logging
 import threading
+import time
 
 from kedro_flask_server.config.settings import ServerConfig, unknown_pipelines
 from kedro_flask_server.errors import ServerSettingsError, StoreUnavailableError
@@ -15,6 +16,7 @@ from kedro_flask_server.runs.executions import Executions
 from kedro_flask_server.runs.housekeeping import Housekeeper
 from kedro_flask_server.runs.lease import ServerLease
 from kedro_flask_server.runs.recorder import Recorder
+from kedro_flask_server.runs.served_pipelines import ServedPipelines
 from kedro_flask_server.runs.waiters import Waiters
 from kedro_flask_server.store import RunStore
 
@@ -38,6 +40,7 @@ class Lifecycle:
         housekeeper: Housekeeper,
         waiters: Waiters,
         event_waiters: Waiters,
+        served: ServedPipelines,
     ) -> None:
         """Prepare; nothing starts yet.
 
@@ -53,7 +56,9 @@ class Lifecycle:
             housekeeper: Does the periodic maintenance.
             waiters: The requests that wait for the end of runs.
             event_waiters: The requests that wait for events of runs.
+            served: The pipelines that are served.
         """
+        self._served = served
         self._store = store
         self._executor = executor
         self._config = config
@@ -93,6 +98,7 @@ class Lifecycle:
             self._dispatcher.start()
             self._recorder.start()
             self._housekeeper.start()
+            self._served.start()
             self._is_started = True
             # For servers that do not call `drain`; by then their runs have ended.
             atexit.register(self.drain, 0)
@@ -144,7 +150,7 @@ class Lifecycle:
             "kedro-housekeeper": self._housekeeper.is_alive(),
         }
         dead = [name for name, is_at_work in is_alive.items() if not is_at_work]
-        return [*dead, *self._executor.dead_threads()]
+        return [*dead, *self._executor.dead_threads(), *self._served.dead_threads()]
 
     def begin_to_stop(self) -> None:
         """Make `faults` report that the server is stopping; it still admits runs."""
@@ -164,14 +170,18 @@ class Lifecycle:
             if self.is_stopped or not self._is_started:
                 self.is_stopped = True
                 return True
+        ends_at = time.monotonic() + timeout_s
+        self._served.stop()
         self._dispatcher.stop()
         self._waiters.wake_all()
         executing = len(self._executions.executing_ids)
         if executing:
             logger.info("Waiting up to %g s for the end of %d runs", timeout_s, executing)
         is_idle = self._executions.wait_until_idle(timeout_s)
+        self._served.wait_until_idle(max(0.0, ends_at - time.monotonic()))
         for run_id in self._executions.executing_ids:
             logger.warning("Run %s is cut off: the server stops", run_id)
+        self._served.close()
         self._executor.shutdown()
         cut_off = self._dispatcher.give_up()
         self.is_stopped = True

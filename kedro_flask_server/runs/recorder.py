@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kedro_flask_server.background_thread import BackgroundThread
 from kedro_flask_server.errors import StoreUnavailableError
@@ -35,6 +35,7 @@ class _Recording:
             events=self.report.drain(),
             last_id=self.report.last_id,
             progress=self.report.progress,
+            provenance=self.report.drain_provenance(),
         )
 
 
@@ -113,14 +114,15 @@ class Recorder:
             recording.is_ending = True
             self._changed.wait_for(lambda: not recording.is_being_stored)
             recording.report.end()
-            return recording.drain()
+            report = recording.report
+            return replace(recording.drain(), summary=report.summary, outputs={**report.outputs})
 
     def restore(self, run_id: str, pending: PendingEvents) -> None:
         """Restore pending events that could not be stored."""
         with self._changed:
             recording = self._recordings.get(run_id)
             if recording is not None:
-                recording.report.restore(pending.events)
+                recording.report.restore(pending.events, pending.provenance)
                 recording.is_ending = False
 
     def _work(self) -> None:
@@ -148,9 +150,9 @@ class Recorder:
             # Later events must not be stored before those that are stored with a run's end.
             if not recording.is_ending:
                 pending = recording.drain()
-                recording.is_being_stored = bool(pending.events)
+                recording.is_being_stored = pending.is_news
                 batch[run_id] = pending
-        return {run_id: pending for run_id, pending in batch.items() if pending.events}
+        return {run_id: pending for run_id, pending in batch.items() if pending.is_news}
 
     def _store_all(self, batch: dict[str, PendingEvents]) -> None:
         is_stored = True
@@ -167,7 +169,7 @@ class Recorder:
                 if recording is not None:
                     recording.is_being_stored = False
                     if not is_stored:
-                        recording.report.restore(pending.events)
+                        recording.report.restore(pending.events, pending.provenance)
             self._changed.notify_all()
         for run_id in batch:
             self._waiters.wake(run_id)

@@ -23,6 +23,9 @@ from kedro_flask_server.serving.sending import AHEAD_BYTES, SendingChannel
 # A small body that does not arrive with its headers is admitted or refused after this time.
 _ASK_AFTER_S = 0.5
 
+# How fast data must arrive once a request without data would be cut off.
+_LEAST_DATA_BYTES_PER_S = 10_000
+
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -49,7 +52,10 @@ class Connection(SendingChannel):
         super().__init__(*args, limits=limits, **options)
         notice_loss(self.socket, limits.send_timeout_s)
         self.parser_class = partial(
-            RequestParser, max_body_bytes=limits.max_body_bytes, room=limits.bodies
+            RequestParser,
+            max_body_bytes=limits.max_body_bytes,
+            max_data_bytes=limits.max_data_bytes,
+            room=limits.bodies,
         )
         now = time.monotonic()
         # Since when a request is arriving; None if none is.
@@ -91,7 +97,10 @@ class Connection(SendingChannel):
             return self.is_linger_overdue(now)
         if self._receiving_since is None or self._is_held_up:
             return False
-        return now - self._receiving_since > self._limits.receive_timeout_s
+        late_s = now - self._receiving_since - self._limits.receive_timeout_s
+        if late_s > 0 and self.request is not None and self.request.has_data:
+            return self.request.received_bytes < late_s * _LEAST_DATA_BYTES_PER_S
+        return late_s > 0
 
     def _holds_back(self, request: RequestParser, now: float) -> bool:
         """Return whether to defer a body: it is not admitted, or has no room."""

@@ -35,6 +35,7 @@ class Limits:
 
     Attributes:
         max_body_bytes: The largest body.
+        max_data_bytes: The largest body of a request with data.
         receive_timeout_s: Within how many seconds headers, and then a body, must arrive.
         send_timeout_s: Within how many seconds the client must read part of a response.
         bodies: The memory for bodies.
@@ -48,6 +49,7 @@ class Limits:
     """
 
     max_body_bytes: int
+    max_data_bytes: int
     receive_timeout_s: float
     send_timeout_s: float
     bodies: Room

@@ -6,12 +6,17 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
+from waitress.buffers import OverflowableBuffer
 from waitress.parser import HTTPRequestParser, ParsingError, TransferEncodingNotImplemented
 from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import RequestEntityTooLarge
 
 from kedro_flask_server.serving.memory import Room
 from kedro_flask_server.web.clients import HAS_FINISHED
+from kedro_flask_server.web.data_forms import takes_data
+
+# Of a request with data; the rest is in a temporary file.
+_MEMORY_BYTES = 524_288
 
 SMALL_BODY_BYTES = 16_384
 """Bodies up to this size need no room: the number of connections bounds them."""
@@ -55,18 +60,21 @@ class RequestParser(HTTPRequestParser):
     error: Any
     expect_continue: bool
     is_let_in = False
+    has_data = False
     wants_continue = False
 
-    def __init__(self, adj: Any, *, max_body_bytes: int, room: Room) -> None:
+    def __init__(self, adj: Any, *, max_body_bytes: int, max_data_bytes: int, room: Room) -> None:
         """Begin with no data.
 
         Args:
             adj: The settings of waitress.
             max_body_bytes: The largest body.
+            max_data_bytes: The largest body of a request with data.
             room: The memory that bodies share.
         """
         super().__init__(adj)
         self._max_body_bytes = max_body_bytes
+        self._max_data_bytes = max_data_bytes
         self._room = room
         self._has_room = False
         self._needed = 0
@@ -81,13 +89,18 @@ class RequestParser(HTTPRequestParser):
             raise ParsingError(str(error)) from error
         # waitress would send "100 Continue" at once.
         self.wants_continue, self.expect_continue = self.expect_continue, False
+        if self.command == "POST" and takes_data(self.path):
+            self.has_data = True
+            self._max_body_bytes = self._max_data_bytes
+            if self.body_rcv is not None:  # in a temporary file that has no name
+                self.body_rcv.buf = OverflowableBuffer(_MEMORY_BYTES)
 
     def received(self, data: bytes) -> int:
         """Consume bytes, and return how many."""
         consumed = int(super().received(data))
         if self._size > self._max_body_bytes and self.error is None:
             self.error = RequestEntityTooLarge(
-                f"The body is larger than {self._max_body_bytes} bytes (setting max_body_bytes)"
+                f"The body is larger than {self._max_body_bytes} bytes (setting {self._setting})"
             )
             self.completed = True
         return consumed
@@ -99,12 +112,23 @@ class RequestParser(HTTPRequestParser):
         return int(self.content_length)
 
     @property
+    def _setting(self) -> str:
+        return "max_data_bytes" if self.has_data else "max_body_bytes"
+
+    @property
+    def received_bytes(self) -> int:
+        """How much of the body has arrived."""
+        return 0 if self.body_rcv is None else len(self.body_rcv)
+
+    @property
     def is_large(self) -> bool:
-        """Whether the body, as far as its size is known, needs room."""
+        """Whether the body, as far as its size is known, is to be admitted before it is read."""
         return self._size > SMALL_BODY_BYTES
 
     def acquire_room(self) -> bool:
         """Acquire room for the body, unless that is done; return whether it has room."""
+        if self.has_data:  # it takes no memory
+            return True
         if not self._has_room:
             self._needed = self._max_body_bytes if self.chunked else self._size
             self._has_room = self._room.acquire(self._needed)

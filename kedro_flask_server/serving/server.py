@@ -58,7 +58,10 @@ def threads_needed(config: ServerConfig) -> int:
     sends its response in pieces to a slow reader.
     """
     waiting = config.workers + config.max_waiting
-    return 2 * waiting + config.max_waiting + 2 * config.max_streams + 2 * _SPARE_THREADS
+    calls = sum(each.workers + each.max_waiting for each in config.served_pipelines.values())
+    streams = 2 * config.max_streams + config.max_page_streams
+    others = config.max_waiting + streams + 2 * _SPARE_THREADS
+    return 2 * waiting + calls + others
 
 
 def waitress_settings(config: ServerConfig) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def waitress_settings(config: ServerConfig) -> dict[str, Any]:
         "max_request_header_size": 65_536,
         # `RequestParser` enforces the exact limit. waitress counts the framing of chunks, too,
         # which for chunks of one byte is five times the body (RFC 9112, section 7.1).
-        "max_request_body_size": 8 * config.max_body_bytes,
+        "max_request_body_size": 8 * max(config.max_body_bytes, config.max_data_bytes),
         # No temporary files, for which a container may have no room: buffers in memory are bounded
         # for all connections together.
         "inbuf_overflow": sys.maxsize,
@@ -146,6 +149,7 @@ class Server:
         buffered = max(config.max_buffered_bytes, config.max_body_bytes)
         return Limits(
             max_body_bytes=config.max_body_bytes,
+            max_data_bytes=config.max_data_bytes,
             receive_timeout_s=config.receive_timeout_s,
             send_timeout_s=config.send_timeout_s,
             bodies=Room(buffered),

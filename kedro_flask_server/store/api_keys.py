@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +18,7 @@ from kedro_flask_server.model.caller import ApiKey, Scope
 from kedro_flask_server.store.audit import AuditTrail
 from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.rows import from_ms, to_ms
-from kedro_flask_server.store.schema import api_keys
+from kedro_flask_server.store.schema import api_keys, page_keys
 
 
 class AccessStore:
@@ -36,6 +38,7 @@ class AccessStore:
         self._database = database
         self._scope_values = {"project": project, "env": env}
         self._of_keys = (api_keys.c.project == project, api_keys.c.env == env)
+        self._of_page_keys = (page_keys.c.project == project, page_keys.c.env == env)
         self._trail = AuditTrail(project=project, env=env)
 
     def open(self) -> None:
@@ -90,6 +93,31 @@ class AccessStore:
                 raise UnknownApiKeyError(name)
             self._trail.add(self._database, connection, record)
 
+    def page_key(self) -> str:
+        """Return what the cookies of pages are signed with; the first call makes it."""
+        statement = select(page_keys.c.secret).where(*self._of_page_keys)
+        with self._database.reading() as connection:
+            found = connection.execute(statement).scalar()
+        if found is None:
+            with suppress(IntegrityError), self._database.writing() as connection:
+                new = insert(page_keys).values(**self._scope_values, secret=secrets.token_hex(32))
+                connection.execute(new)
+            with self._database.reading() as connection:
+                found = connection.execute(statement).scalar_one()
+        return str(found)
+
+    def renew_page_key(self, record: AuditRecord) -> None:
+        """Have the cookies of pages signed with another key, so that those before do not count.
+
+        Args:
+            record: The audit record.
+        """
+        with self._database.writing() as connection:
+            connection.execute(delete(page_keys).where(*self._of_page_keys))
+            new = insert(page_keys).values(**self._scope_values, secret=secrets.token_hex(32))
+            connection.execute(new)
+            self._trail.add(self._database, connection, record)
+
     def flush(
         self, records: Sequence[AuditRecord], used_at: Mapping[str, datetime] | None = None
     ) -> None:
@@ -131,6 +159,7 @@ def _dump_key(key: ApiKey) -> dict[str, Any]:
         "pipelines": None if key.pipelines is None else json.dumps(sorted(key.pipelines)),
         "max_active": key.max_active,
         "max_queued": key.max_queued,
+        "max_priority": key.max_priority,
         **{name: None if moment is None else to_ms(moment) for name, moment in times.items()},
     }
 
@@ -143,6 +172,7 @@ def _load_key(row: Any) -> ApiKey:
         pipelines=None if row.pipelines is None else frozenset(json.loads(row.pipelines)),
         max_active=row.max_active,
         max_queued=row.max_queued,
+        max_priority=row.max_priority,
         created_at=from_ms(row.created_at),
         expires_at=from_ms(row.expires_at),
         revoked_at=from_ms(row.revoked_at),

@@ -139,15 +139,15 @@ class Database:
         return self._connections.writing()
 
     def transact(
-        self, statement: Statement, values: Mapping[str, Any], *, lock: int | None = None
+        self, statement: Statement, values: Mapping[str, Any], *, locks: Sequence[int] = ()
     ) -> list[tuple[Any, ...]]:
         """Execute a PostgreSQL statement as a transaction, in one round trip.
 
         Args:
             statement: The statement.
             values: Its values, by their names.
-            lock: An advisory lock, a number of 64 bits, to acquire before: the statement sees what
-                earlier transactions with the lock have committed.
+            locks: Advisory locks, numbers of 64 bits, to acquire before: the statement sees what
+                earlier transactions with them have committed.
 
         Returns:
             Its rows.
@@ -158,7 +158,7 @@ class Database:
         """
         assert self._postgresql is not None  # noqa: S101  only for PostgreSQL
         with unavailable_on_failure():
-            return self._postgresql.transact(statement, values, lock=lock)
+            return self._postgresql.transact(statement, values, locks=locks)
 
     def insert(
         self,
@@ -168,6 +168,7 @@ class Database:
         rows: Sequence[tuple[Any, ...]],
         *,
         or_ignore: bool = False,
+        updates_by: str = "",
     ) -> None:
         """Insert rows in one statement.
 
@@ -181,6 +182,8 @@ class Database:
             columns: The names of the columns of the values.
             rows: For each row, the values of these columns.
             or_ignore: Whether to skip rows that exist already.
+            updates_by: The column by which a row that exists is found and updated, where a value is
+                not NULL.
 
         Raises:
             sqlalchemy.exc.IntegrityError: If a row exists already.
@@ -191,6 +194,11 @@ class Database:
             statement = _insert_statement(table.name, tuple(columns), len(some), placeholder)
             if or_ignore:
                 statement += " ON CONFLICT DO NOTHING"
+            elif updates_by:
+                changes = (
+                    f"{each} = coalesce(excluded.{each}, {table.name}.{each})" for each in columns
+                )
+                statement += f" ON CONFLICT ({updates_by}) DO UPDATE SET {', '.join(changes)}"
             values = tuple(chain.from_iterable(some))
             if self.is_sqlite:
                 driver_of(connection).execute(statement, values)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, literal, select, update
 
+from kedro_flask_server.model.data_exchange import Output
 from kedro_flask_server.model.event import Event, EventType
+from kedro_flask_server.model.provenance import Provenance, RunSummary
 from kedro_flask_server.model.run import ErrorDetail, Progress, RunOutcome, RunStatus
 from kedro_flask_server.store import rows
 from kedro_flask_server.store.database import Database
+from kedro_flask_server.store.provenance import provenance_row, put_provenance
 from kedro_flask_server.store.schema import events, runs
 
 EventRow = tuple[str, int, int, str, str]
@@ -30,12 +33,23 @@ class PendingEvents:
         events: The events, numbered.
         last_id: The id of the newest event, including these; None where it is not known.
         progress: The progress of the run after these events.
+        provenance: What the run was made of, if that is not stored yet.
+        summary: Its nodes and datasets, once it has ended.
+        outputs: What is kept of the datasets that it has made, once it has ended.
     """
 
     server_id: str
     events: list[Event]
     last_id: int | None = None
     progress: Progress | None = None
+    provenance: Provenance | None = None
+    summary: RunSummary | None = None
+    outputs: Mapping[str, Output] = field(default_factory=dict)
+
+    @property
+    def is_news(self) -> bool:
+        """Whether there is something to store."""
+        return bool(self.events) or self.provenance is not None
 
 
 class EventStore:
@@ -72,6 +86,8 @@ class EventStore:
                 if row.owner != pending.server_id:
                     continue
                 add_rows(self._database, connection, new[row.run_id])
+                made_of = provenance_row(row.run_id, pending.provenance, None)
+                put_provenance(self._database, connection, [made_of])
                 progress = pending.progress
                 if progress is not None:
                     numbers = {"nodes_done": progress.done, "nodes_total": progress.total}
@@ -89,6 +105,7 @@ class EventStore:
                 "owner": each.server_id,
                 "nodes_done": None if each.progress is None else each.progress.done,
                 "nodes_total": None if each.progress is None else each.progress.total,
+                "made_of": provenance_row(run_id, each.provenance, None)[1],
             }
             for run_id, each in told.items()
         ]
@@ -125,7 +142,34 @@ def events_after(
     wanted = select(events).where(events.c.run_id == run_id, events.c.id > after)
     if kind is not None:
         wanted = wanted.where(events.c.type == kind)
-    return [_load(row) for row in connection.execute(wanted.order_by(events.c.id).limit(limit))]
+    return [
+        load_event(row) for row in connection.execute(wanted.order_by(events.c.id).limit(limit))
+    ]
+
+
+def log_records(
+    connection: Connection, run_id: str, *, before: int | None, limit: int
+) -> list[Event]:
+    """Return the last of a run's log records, in order.
+
+    Args:
+        connection: A transaction.
+        run_id: The run.
+        before: The id of an event that they come before; None for the end.
+        limit: The maximum number.
+    """
+    wanted = select(events).where(events.c.run_id == run_id, events.c.type == EventType.LOG.value)
+    if before is not None:
+        wanted = wanted.where(events.c.id < before)
+    newest = connection.execute(wanted.order_by(events.c.id.desc()).limit(limit))
+    return [load_event(row) for row in newest][::-1]
+
+
+def newest_event(connection: Connection, run_id: str) -> Event | None:
+    """Return a run's newest event; None if it has none."""
+    newest = select(events).where(events.c.run_id == run_id).order_by(events.c.id.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
+    return None if row is None else load_event(row)
 
 
 def newest_id(connection: Connection, run_id: str) -> int:
@@ -169,7 +213,7 @@ def ended(
     status: RunStatus, duration_ms: float | None = None, error: ErrorDetail | None = None
 ) -> dict[str, Any]:
     """Return the content of the event that a run has ended."""
-    shown = None if error is None else asdict(error)
+    shown = None if error is None else replace(error, problems=None).dump()
     return {"status": status, "duration_ms": duration_ms, "error": shown}
 
 
@@ -179,7 +223,8 @@ def ended_with(outcome: RunOutcome, progress: Progress | None) -> dict[str, Any]
     return {**ended(outcome.status, outcome.duration_ms, outcome.error), **numbers}
 
 
-def _load(row: Any) -> Event:
+def load_event(row: Any) -> Event:
+    """Return the event of a row of `schema.events`."""
     time = rows.from_ms(row.time)
     assert time is not None  # noqa: S101  the column is not nullable
     return Event(id=row.id, time=time, type=row.type, data=json.loads(row.data))

@@ -188,7 +188,7 @@ class PostgreSQL:
             migrator.answer_s = 0
 
     def transact(
-        self, statement: Statement, values: Mapping[str, Any], *, lock: int | None = None
+        self, statement: Statement, values: Mapping[str, Any], *, locks: Sequence[int] = ()
     ) -> Rows:
         """Execute a statement as a transaction, as described for `Database.transact`.
 
@@ -196,9 +196,7 @@ class PostgreSQL:
             sqlalchemy.exc.IntegrityError: If a row exists already.
             sqlalchemy.exc.SQLAlchemyError: If it cannot be executed now.
         """
-        work: Work = [(statement, values)]
-        if lock is not None:
-            work = [(_LOCK, {"key": lock}), *work]
+        work: Work = [*((_LOCK, {"key": key}) for key in locks), (statement, values)]
         try:
             rows = self._execute(work)
         except psycopg.Error as error:
@@ -336,8 +334,9 @@ def _limit(connection: BoundedConnection, limits: Statement) -> None:
     pid = connection.pgconn.backend_pid
     [found] = exchange(connection, [(limits, {"pid": pid, "is_local": False})])
     connection.is_pooled = not found
-    if connection.is_pooled:
-        connection.prepare_threshold = None
+    # What psycopg prepares by itself it deallocates after a rollback, and with it all that others
+    # have prepared in the session.
+    connection.prepare_threshold = None
 
 
 def _connected(conninfo: str, ends_at: float) -> pq.abc.PGconn:

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Connection, Select, Update
+from sqlalchemy import Connection, Delete, Select, Update
 from sqlalchemy.dialects import sqlite
 
 _NAME = re.compile(r":(\w+)")
@@ -22,7 +22,9 @@ _NUMBERS = count(1)
 class Prepared:
     """A statement executed by SQLite's driver directly; for PostgreSQL, by SQLAlchemy."""
 
-    def __init__(self, statement: Select[Any] | Update, *, changes: Iterable[str] = ()) -> None:
+    def __init__(
+        self, statement: Select[Any] | Update | Delete, *, changes: Iterable[str] = ()
+    ) -> None:
         """Prepare a statement.
 
         Args:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select, update
 
+from kedro_flask_server.model.queue import WaitingFor, WaitReason
+from kedro_flask_server.model.retry_rule import RetryRule
 from kedro_flask_server.model.run import ErrorDetail, Progress, Run, RunRequest, RunStatus
 from kedro_flask_server.model.run_id import EPOCH, time_of
 from kedro_flask_server.redaction import SECRETS, redact_request
@@ -96,19 +97,31 @@ def redact_pipelines(
         connection.execute(insert(run_pipelines), values)
 
 
+def dump_labels(labels: Mapping[str, str]) -> str | None:
+    """Return labels as JSON in ASCII; None if there are none."""
+    return json.dumps(dict(labels)) if labels else None
+
+
+def hash_text(text: str) -> str:
+    """Return the SHA-256 of a text, in hexadecimal."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
 def hash_request(request: RunRequest) -> str:
     """Return the SHA-256 of a request, in hexadecimal, equal for equivalent requests.
 
     The order of an object's members is insignificant (RFC 8259, section 4), and was so for hashes
     that are already stored.
     """
-    content = json.dumps(request.given(), sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+    given = request.given()
+    if request.data is not None:  # where it lies differs each time
+        given["data"] = {**request.data, "folder": None}
+    return hash_text(json.dumps(given, sort_keys=True))
 
 
 def dump_error(error: ErrorDetail | None) -> str | None:
     """Return an error as JSON in ASCII."""
-    return None if error is None else json.dumps(asdict(error))
+    return None if error is None else json.dumps(error.dump())
 
 
 UNCLAIMED = ErrorDetail(
@@ -117,19 +130,27 @@ UNCLAIMED = ErrorDetail(
 )
 
 
-def cancelled(finished_at: Any, error: ErrorDetail) -> dict[str, Any]:
-    """Return the new values of a row whose run is cancelled before it started.
+def ended_in_queue(finished_at: Any, status: RunStatus, error: ErrorDetail) -> dict[str, Any]:
+    """Return the new values of a row whose run ends before it has started.
 
     Args:
         finished_at: Its end, an SQL expression.
+        status: Its final status.
         error: Why.
     """
     return {
-        "status": RunStatus.CANCELLED,
+        "status": status,
         "finished_at": finished_at,
         "duration_ms": 0,
         "error": dump_error(error),
+        "blocked_on": None,
+        "waiting_for": None,
     }
+
+
+def cancelled(finished_at: Any, error: ErrorDetail) -> dict[str, Any]:
+    """Return the new values of a row whose run is cancelled before it started."""
+    return ended_in_queue(finished_at, RunStatus.CANCELLED, error)
 
 
 def ascii_name(name: str) -> str:
@@ -178,7 +199,30 @@ def make_run(
         error=error,
         submitted_by=row.submitted_by or None,
         position=position,
+        priority=row.priority,
+        waiting_for=load_waiting_for(row.status, row.waiting_for),
+        locks_digest=row.locks_digest,
+        warnings=tuple(json.loads(row.warnings)) if row.warnings else (),
+        labels=json.loads(row.labels) if row.labels else {},
+        retry_of=row.retry_of,
+        retried_by=row.retried_by,
+        attempt=row.attempt,
+        retry_rule=RetryRule.load(row.retry_rule) if row.retry_rule else None,
     )
+
+
+def load_waiting_for(status: str, dumped: str | None) -> WaitingFor | None:
+    """Return what a run waits for; None once it is no longer queued.
+
+    Args:
+        status: Its status.
+        dumped: What it waits for beside a slot, as stored.
+    """
+    if status != RunStatus.QUEUED:
+        return None
+    if dumped is None:
+        return WaitingFor(reason=WaitReason.SLOT)
+    return WaitingFor.load(json.loads(dumped))
 
 
 def _load_progress(row: Any) -> Progress | None:

@@ -13,7 +13,7 @@ from kedro_flask_server.model.event import EventType
 from kedro_flask_server.model.run import (
     ACTIVE,
     ANONYMOUS,
-    ErrorDetail,
+    CANCELLED_IN_QUEUE,
     Run,
     RunOutcome,
     RunRequest,
@@ -23,6 +23,7 @@ from kedro_flask_server.model.run import (
 from kedro_flask_server.model.run_id import is_run_id, time_of
 from kedro_flask_server.store import rows
 from kedro_flask_server.store.audit import AuditTrail
+from kedro_flask_server.store.calls import CallStore
 from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.events import (
     EventStore,
@@ -36,13 +37,20 @@ from kedro_flask_server.store.events import (
 )
 from kedro_flask_server.store.new_runs import NewRuns
 from kedro_flask_server.store.prepared import Prepared
+from kedro_flask_server.store.promotions import PromotionStore
+from kedro_flask_server.store.provenance import ProvenanceRow, provenance_row, put_provenance
 from kedro_flask_server.store.queue import RunQueue
+from kedro_flask_server.store.queue_control import QueueControl
 from kedro_flask_server.store.retention import SPARED_S, Retention
+from kedro_flask_server.store.rule_retries import retry_by_rule
+from kedro_flask_server.store.run_data import OutputsRow, RunDataStore, outputs_row, put_outputs
 from kedro_flask_server.store.run_queries import RunQueries
 from kedro_flask_server.store.run_scope import RunScope
 from kedro_flask_server.store.schema import now_ms, now_or, runs
 from kedro_flask_server.store.servers import ServerStore
 from kedro_flask_server.store.statements import Statements
+from kedro_flask_server.store.turns import Turns, release
+from kedro_flask_server.store.warnings import add_warning
 
 _IS_EXECUTED = update(runs).where(
     runs.c.run_id == bindparam("of"),
@@ -52,8 +60,10 @@ _IS_EXECUTED = update(runs).where(
 _END = ("status", "duration_ms", "finished_at", "error", "request")
 _FINISH = Prepared(_IS_EXECUTED, changes=_END)
 _FINISH_COUNTED = Prepared(_IS_EXECUTED, changes=(*_END, "nodes_done", "nodes_total"))
-_CANCEL_REQUESTED_AT = Prepared(
-    select(runs.c.cancel_requested_at).where(runs.c.run_id == bindparam("of"))
+_NOTED = Prepared(
+    select(runs.c.cancel_requested_at, runs.c.warnings, runs.c.locks_digest).where(
+        runs.c.run_id == bindparam("of")
+    )
 )
 
 
@@ -66,7 +76,11 @@ class RunStore(RunQueries):
     Attributes:
         new_runs: Stores admitted runs.
         queue: The queued runs.
+        queue_control: The limits and pauses of the queue.
         events: The events of runs.
+        data: The data of runs.
+        calls: Records calls of served pipelines.
+        promotions: What served pipelines were asked to load.
         servers: The servers that execute runs.
     """
 
@@ -82,11 +96,21 @@ class RunStore(RunQueries):
         super().__init__(database, scope)
         self._trail = AuditTrail(project=project, env=env)
         self._retention = Retention(database, project=project, env=env)
+        self._turns = Turns(database, scope)
         self._statements = None if database.is_sqlite else Statements(database, scope)
         self.new_runs = NewRuns(database, scope, self, self._statements)
         self.queue = RunQueue(database, scope, self._statements)
+        self.queue_control = QueueControl(database, scope)
         self.servers = ServerStore(database)
         self.events = EventStore(database)
+        self.data = RunDataStore(database, scope)
+        self.calls = CallStore(database, scope)
+        self.promotions = PromotionStore(database, scope)
+
+    @property
+    def scope(self) -> RunScope:
+        """The project and environment of its runs."""
+        return self._scope
 
     @property
     def is_local(self) -> bool:
@@ -132,10 +156,15 @@ class RunStore(RunQueries):
         request = RunRequest(**json.loads(kept))
         progress, run_id = told.progress, run.run_id
         what, new = ended_with(outcome, progress), rows_of(run_id, told.events)
-        ended = self._finish_at_once(run, outcome, told, error=error, kept=kept)
+        record = provenance_row(run_id, told.provenance, told.summary)
+        kept_data = outputs_row(run_id, run.request, told.outputs)
+        ended = self._finish_at_once(
+            run, outcome, told, record, kept_data=kept_data, error=error, kept=kept
+        )
         if ended is not None:
             return ended
         with self._database.writing() as connection:
+            self._turns.lock(connection)
             started_at = run.started_at or run.created_at
             finished_at = max(self._database.now_ms(connection), rows.to_ms(started_at))
             change = {
@@ -157,9 +186,17 @@ class RunStore(RunQueries):
                 kind = EventType.RUN_FINISHED.value
                 last = (run_id, last_id + 1, finished_at, kind, json.dumps(what))
                 add_rows(self._database, connection, [*new, last])
+                put_provenance(self._database, connection, [record])
+                put_outputs(self._database, connection, kept_data)
                 rows.redact_pipelines(connection, run_id, run.request, request)
-                [(asked_at,)] = _CANCEL_REQUESTED_AT.rows(connection, {"of": run_id})
-                return _ended(run, outcome, told, (kept, finished_at, asked_at))
+                if run.retry_rule is not None and outcome.status is RunStatus.FAILURE:
+                    sent = rows.dump_request(run.request)
+                    retry_by_rule(self._database, connection, run_id, sent, outcome.errors)
+                [noted] = _NOTED.rows(connection, {"of": run_id})
+                if noted.locks_digest is not None:  # for no other run does anyone wait
+                    release(connection, [run_id])
+                asked_at, warnings = noted.cancel_requested_at, noted.warnings
+                return _ended(run, outcome, told, (kept, finished_at, asked_at, warnings))
             row = self._row(connection, run_id)
             if row is None:
                 return None
@@ -171,11 +208,21 @@ class RunStore(RunQueries):
             return None
 
     def _finish_at_once(
-        self, run: Run, outcome: RunOutcome, pending: PendingEvents, *, error: str | None, kept: str
+        self,
+        run: Run,
+        outcome: RunOutcome,
+        pending: PendingEvents,
+        record: ProvenanceRow,
+        *,
+        kept_data: OutputsRow,
+        error: str | None,
+        kept: str,
     ) -> Run | None:
         """Record the end of a run in one round trip; None if the row does not allow it."""
         if self._statements is None:
             return None
+        if run.retry_rule is not None and outcome.status is RunStatus.FAILURE:
+            return None  # which may have to be retried
         if rows.pipeline_names(run.request) != rows.pipeline_names(RunRequest(**json.loads(kept))):
             return None  # whose pipelines must be redacted, too
         progress = pending.progress
@@ -192,8 +239,18 @@ class RunStore(RunQueries):
             nodes_total=None if progress is None else progress.total,
             last_id=pending.events[-1].id if pending.events else pending.last_id,
             what=json.dumps(ended_with(outcome, progress)),
+            made_of=record[1],
+            summary=record[2],
+            returned_folder=kept_data.returned_folder,
+            outputs=kept_data.outputs,
+            stored_bytes=kept_data.stored_bytes,
         )
         return None if ended is None else _ended(run, outcome, pending, (kept, *ended))
+
+    def add_warning(self, run_id: str, text: str) -> None:
+        """Add a warning to a run, unless it has it or has many."""
+        with self._database.writing() as connection:
+            add_warning(connection, run_id, text)
 
     def request_cancel(self, run_id: str, by: Submitter = ANONYMOUS) -> Run | None:
         """Cancel a queued run; request the cancellation of a running one.
@@ -205,11 +262,12 @@ class RunStore(RunQueries):
         Returns:
             The run as it is now; None if there is no such run.
         """
-        error = ErrorDetail(type="RunCancelled", message="The run was cancelled before it started.")
+        error = CANCELLED_IN_QUEUE
         is_run = (*self._scope.is_of_run, runs.c.run_id == run_id)
         if not is_run_id(run_id):
             return None
         with self._database.writing() as connection:
+            self._turns.lock(connection)
             row = connection.execute(select(runs).where(*is_run).with_for_update()).one_or_none()
             if row is None:
                 return None
@@ -228,6 +286,7 @@ class RunStore(RunQueries):
             if row.status == RunStatus.QUEUED:
                 rows.redact_requests(connection, [run_id])
                 append_cancelled(connection, [run_id], error)
+                release(connection, [run_id])
             return rows.load_run(connection.execute(select(runs).where(*is_run)).one())
 
     def cancel_unclaimed(self, run_id: str) -> bool:
@@ -237,6 +296,7 @@ class RunStore(RunQueries):
             Whether it was queued.
         """
         with self._database.writing() as connection:
+            self._turns.lock(connection)
             queued = (runs.c.run_id == run_id, runs.c.status == RunStatus.QUEUED)
             change = rows.cancelled(now_or(rows.to_ms(time_of(run_id))), rows.UNCLAIMED)
             result = connection.execute(update(runs).where(*queued).values(change))
@@ -244,6 +304,7 @@ class RunStore(RunQueries):
             if is_cancelled:
                 rows.redact_requests(connection, [run_id])
                 append_cancelled(connection, [run_id], rows.UNCLAIMED)
+                release(connection, [run_id])
             return is_cancelled
 
     def purge(
@@ -256,10 +317,13 @@ class RunStore(RunQueries):
 
 
 def _ended(
-    run: Run, outcome: RunOutcome, pending: PendingEvents, stored: tuple[str, int, int | None]
+    run: Run,
+    outcome: RunOutcome,
+    pending: PendingEvents,
+    stored: tuple[str, int, int | None, str | None],
 ) -> Run:
-    """Return an ended run, with the request, end and requested cancellation that are stored."""
-    kept, finished_at, asked_at = stored
+    """Return an ended run, with what is stored: request, end, requested cancellation, warnings."""
+    kept, finished_at, asked_at, warnings = stored
     return replace(
         run,
         cancel_requested_at=rows.from_ms(asked_at),
@@ -269,4 +333,5 @@ def _ended(
         duration_ms=outcome.duration_ms,
         progress=pending.progress or run.progress,
         error=outcome.error,
+        warnings=tuple(json.loads(warnings)) if warnings else (),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +14,11 @@ from kedro_flask_server.model.server_process import ServerProcess
 from kedro_flask_server.store import rows
 from kedro_flask_server.store.database import Database
 from kedro_flask_server.store.events import append_cancelled, append_event, ended
+from kedro_flask_server.store.locks import LOCK_KEY, remove_stale_locks
+from kedro_flask_server.store.rule_retries import retry_by_rule
 from kedro_flask_server.store.schema import now_ms, now_or, runs, servers
+from kedro_flask_server.store.schema_versions import NEWEST_REVISION
+from kedro_flask_server.store.turns import release, unblock_stale
 
 _LOST = ErrorDetail(
     type="RunLost",
@@ -46,8 +50,11 @@ class ServerStore:
             lease_s: The duration of the lease in seconds, by the database's clock.
         """
         with self._database.writing() as connection:
-            row = {**asdict(server), "lease_ends_at": now_ms() + round(lease_s * 1000)}
-            connection.execute(insert(servers).values(row))
+            connection.execute(insert(servers).values(_row(server, lease_s)))
+            # Programs before this one, which may have used the store until now, leave them there.
+            self._database.lock(connection, LOCK_KEY)
+            remove_stale_locks(connection)
+            unblock_stale(connection)
 
     def renew(self, server_id: str, lease_s: float) -> bool:
         """Extend a server's lease.
@@ -81,8 +88,7 @@ class ServerStore:
             # Other servers, which are unknown as well, handle their own.
             is_own = (runs.c.owner == server.server_id) | (runs.c.held_by == server.server_id)
             lost = self._settle(connection, is_own & runs.c.run_id.not_in(in_hand))
-            row = {**asdict(server), "lease_ends_at": now_ms() + round(lease_s * 1000)}
-            connection.execute(insert(servers).values(row))
+            connection.execute(insert(servers).values(_row(server, lease_s)))
             return lost
 
     def has_lost_lease(self, server_id: str, run_ids: Collection[str]) -> bool:
@@ -122,6 +128,7 @@ class ServerStore:
         for row in found:
             values = row._asdict()
             over = bool(values.pop("is_over"))
+            del values["newest_revision"]
             lease_ends_at = values.pop("lease_ends_at")
             if is_dead(ServerProcess(**values), over):
                 # A server that renews its lease meanwhile is not dead.
@@ -142,6 +149,12 @@ class ServerStore:
             connection.execute(delete(servers).where(servers.c.server_id == server_id))
             self._settle(connection)
 
+    def have_no_locks(self) -> bool:
+        """Return whether a server is registered whose program ignores locks."""
+        statement = select(servers.c.server_id).where(servers.c.newest_revision.is_(None))
+        with self._database.reading() as connection:
+            return connection.execute(statement.limit(1)).first() is not None
+
     def _has_left(self) -> bool:
         """Return whether there are runs of removed servers."""
         statement = select(func.count()).select_from(runs).where(_is_lost() | _is_unclaimed())
@@ -156,6 +169,7 @@ class ServerStore:
             which: The runs to consider; all by default.
         """
         which = true() if which is None else which
+        self._database.lock(connection, LOCK_KEY)
         lost = _locked(connection, _is_lost() & which)
         unclaimed = _locked(connection, _is_unclaimed() & which)
         now = now_or(func.coalesce(runs.c.started_at, 0))
@@ -172,8 +186,25 @@ class ServerStore:
             .values(rows.cancelled(now, rows.UNCLAIMED))
         )
         append_cancelled(connection, unclaimed, rows.UNCLAIMED)
+        self._retry(connection, lost)
         rows.redact_requests(connection, [*lost, *unclaimed])
+        release(connection, [*lost, *unclaimed])
         return lost
+
+    def _retry(self, connection: Connection, lost: Sequence[str]) -> None:
+        """Store the retries of lost runs whose rules ask for that."""
+        has_rule = (runs.c.run_id.in_(lost), runs.c.retry_rule.is_not(None))
+        found = connection.execute(select(runs.c.run_id, runs.c.request).where(*has_rule)).all()
+        for row in found:
+            retry_by_rule(self._database, connection, row.run_id, row.request, {_LOST.type})
+
+
+def _row(server: ServerProcess, lease_s: float) -> dict[str, Any]:
+    return {
+        **asdict(server),
+        "lease_ends_at": now_ms() + round(lease_s * 1000),
+        "newest_revision": NEWEST_REVISION,
+    }
 
 
 def _is_known(connection: Connection, server_id: str) -> bool:

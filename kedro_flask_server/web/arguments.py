@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
+import http_sf
 from flask import Request
 from marshmallow import Schema, ValidationError, fields
 
 from kedro_flask_server.model.idempotency_key import is_key
+from kedro_flask_server.model.labels import LabelError, checked
 from kedro_flask_server.text import bounded, printable
 from kedro_flask_server.web.errors import (
     IDEMPOTENCY_KEY,
@@ -23,6 +26,8 @@ MAX_DEPTH = 64
 """How deep lists and objects in a body may nest: what is below here, and Kedro, recurses."""
 
 _MAX_NAME_CHARS = 200
+
+RUN_LABELS = "Run-Labels"
 
 LAST_EVENT_ID = "Last-Event-ID"
 _NOT_AN_EVENT_ID = Problem("int_parsing", "Input should be the id of an event")
@@ -41,12 +46,13 @@ _NOT_AN_OBJECT = Problem(
 _NOT_JSON = Problem("json_invalid", "JSON decode error")
 
 
-def load_body(request: Request, schema: Schema) -> Any:
+def load_body(request: Request, schema: Schema, *, may_be_empty: bool = False) -> Any:
     """Return what a schema makes of a request's JSON body.
 
     Args:
         request: The request, its body not read yet.
         schema: What the body must be.
+        may_be_empty: Whether an empty body stands for an empty object.
 
     Returns:
         What the schema loads.
@@ -57,13 +63,22 @@ def load_body(request: Request, schema: Schema) -> Any:
         UnreadableBodyError: If the body cannot be parsed at all.
         werkzeug.exceptions.RequestEntityTooLarge: If it is larger than ``max_body_bytes``.
     """
-    content = _read_json(request)
+    raw = request.get_data(cache=False)
+    return load_fields({} if may_be_empty and not raw else _read_json(request, raw), schema)
+
+
+def load_fields(content: dict[str, Any], schema: Schema) -> Any:
+    """Return what a schema makes of the fields of a body.
+
+    Raises:
+        InvalidRequestError: If they are not what the schema says.
+    """
     try:
         return schema.load(content)
     except ValidationError as error:
         problems = problems_of(error)[:MAX_PROBLEMS]
         raise InvalidRequestError(
-            [_report(problem, path, _at(content, path)) for path, problem in problems]
+            [report(problem, path, _at(content, path)) for path, problem in problems]
         ) from error
 
 
@@ -90,8 +105,55 @@ def load_query(request: Request, schema: Schema) -> Any:
     except ValidationError as error:
         problems = problems_of(error)[:MAX_PROBLEMS]
         raise InvalidRequestError(
-            [_report(problem, path, _at(content, path), "query") for path, problem in problems]
+            [report(problem, path, _at(content, path), "query") for path, problem in problems]
         ) from error
+
+
+def load_submission(request: Request, schema: Schema) -> dict[str, Any]:
+    """Return how a run is submitted: its priority and its labels.
+
+    Args:
+        request: The request, with labels in ``Run-Labels`` and ``label``, of which the second
+            counts.
+        schema: What the query must be.
+
+    Raises:
+        InvalidRequestError: If the query, or the header, is not valid.
+    """
+    options: dict[str, Any] = load_query(request, schema)
+    header = ", ".join(request.headers.getlist(RUN_LABELS))
+    if header:
+        try:
+            options["labels"] = checked({**_labels_in(header), **options["labels"]})
+        except LabelError as error:
+            problem = Problem("value_error", f"Value error, {error}")
+            raise InvalidRequestError([report(problem, (RUN_LABELS,), header, "header")]) from error
+    return options
+
+
+def _labels_in(header: str) -> dict[str, str]:
+    """Return the labels of a header, a dictionary of RFC 9651 (section 3.2).
+
+    Args:
+        header: Such as ``team=fraud, nightly, note="two words"``; a value is a token, a string, a
+            number or a boolean.
+
+    Raises:
+        LabelError: If it is not valid.
+    """
+    try:
+        found = cast(dict[str, Any], http_sf.parse(header.encode(), tltype="dictionary"))
+    except ValueError as error:
+        raise LabelError("not a dictionary of RFC 9651, such as team=fraud, nightly") from error
+    return {name: _label(name, value) for name, (value, _) in found.items()}
+
+
+def _label(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (str, http_sf.Token, int, Decimal)):
+        return str(value)
+    raise LabelError(f"the value of the label {name} is neither text, a number nor a boolean")
 
 
 def refuse_interpolation(params: dict[str, Any] | None) -> None:
@@ -103,7 +165,7 @@ def refuse_interpolation(params: dict[str, Any] | None) -> None:
     locations = [*islice(interpolations_in(params), MAX_PROBLEMS)]
     if locations:
         raise InvalidRequestError(
-            [_report(_INTERPOLATION, ("params", *location), None) for location in locations]
+            [report(_INTERPOLATION, ("params", *location), None) for location in locations]
         )
 
 
@@ -115,7 +177,7 @@ def load_snapshot_params(request: Request, *, allow_interpolation: bool) -> str 
     """
     given = request.args.getlist("params")
     if given and not allow_interpolation and has_interpolation(given[-1]):
-        raise InvalidRequestError([_report(_INTERPOLATION, ("params",), given[-1], "query")])
+        raise InvalidRequestError([report(_INTERPOLATION, ("params",), given[-1], "query")])
     return given[-1] if given else None
 
 
@@ -130,7 +192,7 @@ def load_idempotency_key(request: Request) -> str | None:
     """
     key = request.headers.get(IDEMPOTENCY_KEY)
     if key is not None and not is_key(key):
-        raise InvalidRequestError([_report(_NOT_A_KEY, (IDEMPOTENCY_KEY,), key, "header")])
+        raise InvalidRequestError([report(_NOT_A_KEY, (IDEMPOTENCY_KEY,), key, "header")])
     return key
 
 
@@ -148,34 +210,39 @@ def load_last_event_id(request: Request, *, default: int) -> int:
     if not last:
         return default
     if not (last.isascii() and last.isdigit() and len(last) < 10):
-        raise InvalidRequestError([_report(_NOT_AN_EVENT_ID, (LAST_EVENT_ID,), last, "header")])
+        raise InvalidRequestError([report(_NOT_AN_EVENT_ID, (LAST_EVENT_ID,), last, "header")])
     return int(last)
 
 
-def _read_json(request: Request) -> dict[str, Any]:
-    raw = request.get_data(cache=False)
+def _read_json(request: Request, raw: bytes) -> dict[str, Any]:
     if not raw:
-        raise InvalidRequestError([_report(_MISSING, (), None)])
-    if not _is_json(request.mimetype):
-        raise InvalidRequestError([_report(_NOT_AN_OBJECT, (), raw)])
-    content = _parse(raw)
+        raise InvalidRequestError([report(_MISSING, (), None)])
+    if not is_json(request.mimetype):
+        raise InvalidRequestError([report(_NOT_AN_OBJECT, (), raw)])
+    content = parse_json(raw)
     if not isinstance(content, dict):
-        raise InvalidRequestError([_report(_NOT_AN_OBJECT, (), content)])
+        raise InvalidRequestError([report(_NOT_AN_OBJECT, (), content)])
     return content
 
 
-def _is_json(mimetype: str) -> bool:
+def is_json(mimetype: str) -> bool:
     """Return whether a media type is JSON's, or one built on it (RFC 6839, section 3.1)."""
     kind, _, subtype = mimetype.partition("/")
     return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
 
 
-def _parse(raw: bytes) -> Any:
+def parse_json(raw: bytes) -> Any:
+    """Return what JSON says.
+
+    Raises:
+        InvalidRequestError: If it is none.
+        UnreadableBodyError: If it cannot be parsed at all.
+    """
     try:
         content = json.loads(raw)
     except json.JSONDecodeError as error:
-        report = _report(_NOT_JSON, (error.pos,), {}, ctx={"error": error.msg})
-        raise InvalidRequestError([report]) from error
+        problem = report(_NOT_JSON, (error.pos,), {}, ctx={"error": error.msg})
+        raise InvalidRequestError([problem]) from error
     except (ValueError, RecursionError) as error:  # bytes that are no text; digits; depth
         raise UnreadableBodyError from error
     if _is_deeper_than(content, MAX_DEPTH):
@@ -197,9 +264,18 @@ def _is_deeper_than(content: Any, levels: int) -> bool:
     return any(isinstance(each, (dict, list)) for each in layer)
 
 
-def _report(
+def report(
     problem: Problem, path: tuple[str | int, ...], value: Any, where: str = "body", **more: Any
 ) -> dict[str, Any]:
+    """Return what is wrong, as an answer tells it.
+
+    Args:
+        problem: What is wrong.
+        path: Where, within the part of the request.
+        value: What is there.
+        where: The part of the request.
+        more: What else is told.
+    """
     location = [_short(step) if isinstance(step, str) else step for step in path]
     return {
         "type": problem.type,
@@ -211,7 +287,10 @@ def _report(
 
 
 def _at(content: Any, path: tuple[str | int, ...]) -> Any:
+    """Return what is at a path; of a field that is missing, what it is missing in."""
     for step in path:
+        if isinstance(content, dict) and step not in content:
+            break
         content = content[step]
     return content
 

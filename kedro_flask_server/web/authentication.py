@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
@@ -74,7 +74,7 @@ def register_authentication(
     access: AccessControl,
     *,
     public: Collection[str],
-    authenticator: Authenticator | None = None,
+    authenticators: Sequence[Authenticator] = (),
 ) -> Callable[[], None]:
     """Have every request to an application say who sends it.
 
@@ -82,7 +82,7 @@ def register_authentication(
         app: The application.
         access: Knows the callers.
         public: The endpoints that are open to all; a caller is looked for all the same.
-        authenticator: Another way for callers to say who they are.
+        authenticators: Other ways for callers to say who they are; the first that knows one counts.
 
     Returns:
         What does so for the request that Flask has, by its headers alone.
@@ -93,12 +93,12 @@ def register_authentication(
         if request.endpoint in public:
             g.kedro_server_caller = None
             with suppress(ServerError):
-                caller = _identify(access, authenticator, may_look=False)
+                caller = _identify(access, authenticators, may_look=False)
                 if not request.environ.get(UNKNOWN_HOST):
                     g.kedro_server_caller = caller
             return
         g.kedro_server_caller = None
-        g.kedro_server_caller = caller = _identify(access, authenticator)
+        g.kedro_server_caller = caller = _identify(access, authenticators)
         if not caller.may(_scopes_of_view(app)):
             scopes = " or ".join(sorted(map(str, _scopes_of_view(app))))
             raise ForbiddenError(f"This needs a key with the scope {scopes}.")
@@ -139,9 +139,9 @@ def authorized_runs(runs: RunService) -> AuthorizedRuns:
 
 
 def _identify(
-    access: AccessControl, authenticator: Authenticator | None, *, may_look: bool = True
+    access: AccessControl, authenticators: Sequence[Authenticator], *, may_look: bool = True
 ) -> Caller:
-    if authenticator is not None:
+    for authenticator in authenticators:
         caller = _ask(authenticator)
         if caller is not None:
             return access.limited(caller)

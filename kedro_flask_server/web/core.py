@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
@@ -10,19 +11,20 @@ from flask.typing import ResponseReturnValue
 
 from kedro_flask_server.errors import ServerBusyError
 from kedro_flask_server.model.caller import Scope
-from kedro_flask_server.model.run import Run, RunStatus
+from kedro_flask_server.model.run import Run, RunRequest, RunStatus
 from kedro_flask_server.web.arguments import (
     load_body,
     load_idempotency_key,
     load_snapshot_params,
+    load_submission,
     refuse_interpolation,
 )
 from kedro_flask_server.web.authentication import authorized_runs, needs
 from kedro_flask_server.web.clients import is_gone
 from kedro_flask_server.web.kedro_server import KedroServer
 from kedro_flask_server.web.preferences import Preferences
-from kedro_flask_server.web.runs import accept_run, capped
-from kedro_flask_server.web.schemas.requests import RunRequestSchema
+from kedro_flask_server.web.runs import RUN_ID, accept_run, capped
+from kedro_flask_server.web.schemas.requests import RunRequestSchema, SubmissionQuerySchema
 from kedro_flask_server.web.schemas.responses import RunFailureSchema, RunSuccessSchema
 from kedro_flask_server.web.snapshot_answers import SnapshotAnswers
 
@@ -30,6 +32,8 @@ IDEMPOTENT_REPLAYED = "Idempotent-Replayed"
 """The header that says that an answer is that of an earlier request with the same key."""
 
 _RUN_SUCCESS, _RUN_FAILURE = RunSuccessSchema(), RunFailureSchema()
+SUBMISSION_QUERY = SubmissionQuerySchema()
+"""How a run is submitted, in the query."""
 
 
 def create_core_blueprint(server: KedroServer) -> Blueprint:
@@ -104,6 +108,8 @@ def create_core_blueprint(server: KedroServer) -> Blueprint:
         parameters:
           - Prefer
           - IdempotencyKey
+          - RunLabels
+          - {in: query, schema: SubmissionQuerySchema}
         requestBody:
           required: true
           content:
@@ -139,50 +145,82 @@ def create_core_blueprint(server: KedroServer) -> Blueprint:
         wanted = load_body(request, run_request)
         if not config.allow_param_interpolation:
             refuse_interpolation(wanted.params)
-        key = load_idempotency_key(request)
         preferences = Preferences.of(request)
-        if preferences.respond_async:
-            wait_s = capped(preferences.wait_s or 0, config.max_sync_wait_s)
-            run = authorized_runs(runs).submit(
-                wanted, key=key, wait_s=wait_s, is_gone=is_gone(request)
-            )
-        else:
-            run = authorized_runs(runs).run(
-                wanted, key=key, timeout_s=config.max_sync_wait_s, is_gone=is_gone(request)
-            )
-        response = _answer(run, preferences)
-        if run.is_replay:
-            response.headers[IDEMPOTENT_REPLAYED] = "true"
-        return response
+        run = run_or_submit(server, wanted, preferences)
+
+        def end() -> Response:
+            response = jsonify(dump_end(run))
+            if run.status is not RunStatus.SUCCESS and preferences.is_strict:
+                response.status_code = 500
+            return response
+
+        return answer(run, preferences, end)
 
     return core
 
 
-def _answer(run: Run, preferences: Preferences) -> Response:
+def run_or_submit(
+    server: KedroServer,
+    wanted: RunRequest,
+    preferences: Preferences,
+    *,
+    key_stands_for: str | None = None,
+) -> Run:
+    """Submit the run that the current request asks for, and wait as it prefers.
+
+    Args:
+        server: The parts of the application.
+        wanted: What to run.
+        preferences: What the request prefers.
+        key_stands_for: What was sent with its idempotency key, if that is not `wanted`.
+
+    Returns:
+        The run as it was last seen.
+    """
+    key = load_idempotency_key(request)
+    options = load_submission(request, SUBMISSION_QUERY)
+    runs, max_wait_s = authorized_runs(server.runs), server.config.max_sync_wait_s
+    options |= {"key": key, "key_stands_for": key_stands_for, "is_gone": is_gone(request)}
+    if preferences.respond_async:
+        return runs.submit(wanted, wait_s=capped(preferences.wait_s or 0, max_wait_s), **options)
+    return runs.run(wanted, timeout_s=max_wait_s, **options)
+
+
+def answer(run: Run, preferences: Preferences, end: Callable[[], Response]) -> Response:
+    """Return the answer to a request for a run.
+
+    Args:
+        run: The run as it was last seen.
+        preferences: What the request prefers.
+        end: Returns the answer of a run that has ended.
+    """
     if not run.status.is_final:
         response = accept_run(run)
         if preferences.respond_async:
             preferences.apply(response, "respond-async", "wait")
-        return response
-    if run.status is RunStatus.SUCCESS:
-        response = jsonify(_RUN_SUCCESS.dump(_ended(run)))
     else:
-        response = jsonify(_RUN_FAILURE.dump(_ended(run)))
-        response.status_code = 500 if preferences.is_strict else 200
-    preferences.apply(response, "wait" if preferences.respond_async else "", "handling")
+        response = end()
+        response.headers[RUN_ID] = run.run_id
+        preferences.apply(response, "wait" if preferences.respond_async else "", "handling")
+    if run.is_replay:
+        response.headers[IDEMPOTENT_REPLAYED] = "true"
     return response
 
 
-def _ended(run: Run) -> dict[str, Any]:
+def dump_end(run: Run) -> dict[str, Any]:
     """Return a run as Kedro's own server tells it, to which there are two ends."""
     duration_ms = run.duration_ms
     if duration_ms is None:  # it is not known of a lost run
         begin, end = run.started_at or run.created_at, run.finished_at or run.created_at
         duration_ms = (end - begin).total_seconds() * 1000
     status = "success" if run.status is RunStatus.SUCCESS else "failure"
-    return {
-        "status": status,
-        "run_id": run.run_id,
-        "duration_ms": duration_ms,
-        "error": run.error,
-    }
+    schema = _RUN_SUCCESS if run.status is RunStatus.SUCCESS else _RUN_FAILURE
+    ended: dict[str, Any] = schema.dump(
+        {
+            "status": status,
+            "run_id": run.run_id,
+            "duration_ms": duration_ms,
+            "error": run.error,
+        }
+    )
+    return ended

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 
 from flask import (
@@ -16,32 +15,36 @@ from flask import (
 )
 from flask.typing import ResponseReturnValue
 
-from kedro_flask_server.web.authentication import needs
+from kedro_flask_server.web.authentication import authorized_runs, needs
 from kedro_flask_server.web.kedro_server import KedroServer
 from kedro_flask_server.web.openapi import DOCS_BLUEPRINT, describe
+from kedro_flask_server.web.openapi_pipelines import add_pipelines
+
+_STATIC = Path(__file__).parent / "static"
+
+ASSET_FOLDERS = {"page": _STATIC, "swagger-ui": _STATIC / "vendor" / "swagger-ui"}
+"""Where the files below ``/docs/<name>`` are."""
 
 _CONTENT_SECURITY_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'"
 
 
-def create_docs_blueprint(_: KedroServer) -> Blueprint:
+def create_docs_blueprint(server: KedroServer) -> Blueprint:
     """Return the blueprint of ``/openapi.json`` and ``/docs``.
 
     The page's addresses are relative, so that it works behind any prefix, and every file comes
-    from an installed package, so that it works on a closed network.
+    with this package, so that it works on a closed network.
 
     Returns:
         A blueprint; its own routes are not described.
     """
     docs = Blueprint(DOCS_BLUEPRINT, __name__, template_folder="templates")
-    folders = {
-        "page": str(Path(__file__).parent / "static"),
-        "swagger-ui": str(files("flask_swagger_ui") / "dist"),
-    }
 
     @docs.get("/openapi.json")
     @needs()
     def openapi() -> ResponseReturnValue:
-        return jsonify(describe(current_app, prefix=request.script_root))
+        document = describe(current_app, prefix=request.script_root)
+        add_pipelines(document, authorized_runs(server.runs).described_pipelines())
+        return jsonify(document)
 
     @docs.get("/docs")
     @needs()
@@ -51,7 +54,7 @@ def create_docs_blueprint(_: KedroServer) -> Blueprint:
     @docs.get("/docs/<any('page', 'swagger-ui'):folder>/<path:name>")
     @needs()
     def file(folder: str, name: str) -> ResponseReturnValue:
-        return send_from_directory(folders[folder], name)
+        return send_from_directory(ASSET_FOLDERS[folder], name)
 
     @docs.after_request
     def protect(response: Response) -> Response:

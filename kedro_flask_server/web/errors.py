@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Flask, Response, current_app, jsonify, redirect, request
@@ -11,18 +12,30 @@ from werkzeug.urls import iri_to_uri
 from werkzeug.wrappers import Response as BaseResponse
 
 from kedro_flask_server.errors import (
+    DataGoneError,
+    DatasetConflictError,
     ForbiddenError,
     KeyInUseError,
     KeyReusedError,
+    LoadFailedError,
+    NothingToLoadError,
+    NotServedError,
+    PipelineNotReadyError,
     QuotaError,
+    RetryRefusedError,
     RunEndedError,
+    RunNotEndedError,
     ServerError,
     ServerSettingsError,
+    StorageFullError,
     StoreUnavailableError,
     TryAgainError,
     UnauthorizedError,
+    UnknownOutputError,
+    UnknownPipelineError,
     UnknownRunError,
 )
+from kedro_flask_server.model.labels import LabelError
 from kedro_flask_server.web.authentication import current_caller
 
 logger = logging.getLogger(__name__)
@@ -57,26 +70,19 @@ def register_error_handlers(app: Flask) -> None:
     Args:
         app: The application.
     """
-    app.register_error_handler(InvalidRequestError, lambda error: _answer(422, error.problems))
-    app.register_error_handler(
-        UnreadableBodyError, lambda _: _answer(400, "There was an error parsing the body")
-    )
-    app.register_error_handler(UnauthorizedError, _answer_unauthorized)
-    app.register_error_handler(ForbiddenError, lambda error: _answer(403, str(error)))
-    app.register_error_handler(QuotaError, lambda error: _answer_later(error, 429))
-    app.register_error_handler(UnknownRunError, lambda error: _answer(404, str(error)))
-    app.register_error_handler(RunEndedError, lambda error: _answer(409, str(error)))
-    app.register_error_handler(KeyReusedError, _answer_key_reused)
-    app.register_error_handler(KeyInUseError, lambda error: _answer_later(error, 409))
-    app.register_error_handler(TryAgainError, _answer_later)
-    app.register_error_handler(StoreUnavailableError, _answer_store_unavailable)
-    app.register_error_handler(
-        ServerSettingsError,
-        lambda error: _answer_store_unavailable(StoreUnavailableError(str(error))),
-    )
-    app.register_error_handler(NotFound, _answer_not_found)
-    app.register_error_handler(HTTPException, _answer_http)
-    app.register_error_handler(Exception, _answer_unexpected)
+    for kind, handler in _HANDLERS.items():
+        app.register_error_handler(kind, handler)
+
+
+def answer_error(error: Exception) -> BaseResponse:
+    """Return the answer that an error gets as JSON."""
+    handler = next(_HANDLERS[kind] for kind in type(error).__mro__ if kind in _HANDLERS)
+    return handler(error)
+
+
+def detail_of(answer: BaseResponse) -> Any:
+    """Return what is wrong, as the answer of an error says."""
+    return (answer.get_json(silent=True) or {}).get("detail")
 
 
 def _answer(status: int, detail: Any) -> Response:
@@ -90,6 +96,26 @@ def _answer_unauthorized(error: UnauthorizedError) -> Response:
     for challenge in CHALLENGES:
         response.headers.add("WWW-Authenticate", challenge)
     return response
+
+
+def _answer_conflict(error: DatasetConflictError) -> Response:
+    response = jsonify(detail=str(error), run_id=error.run_id, dataset=error.dataset)
+    response.status_code = 409
+    return response
+
+
+def _answer_retry_refused(error: RetryRefusedError) -> Response:
+    of_active = {} if error.run_id is None else {"run_id": error.run_id}
+    response = jsonify(detail=error.refusals, **of_active)
+    response.status_code = 409
+    return response
+
+
+def _answer_labels(error: LabelError) -> Response:
+    message = f"Value error, {error}"
+    return _answer(
+        422, [{"type": "value_error", "loc": ["query", "label"], "msg": message, "input": None}]
+    )
 
 
 def _answer_key_reused(error: KeyReusedError) -> Response:
@@ -107,6 +133,14 @@ def _answer_store_unavailable(error: StoreUnavailableError) -> Response:
     caller = current_caller()
     is_told = caller is None or caller.sees_messages
     return _answer_later(error if is_told else StoreUnavailableError("see the server's log"))
+
+
+def _answer_not_ready(error: PipelineNotReadyError) -> Response:
+    caller = current_caller()
+    is_told = caller is None or caller.sees_messages or not error.is_of_project
+    return _answer_later(
+        error if is_told else PipelineNotReadyError(error.pipeline, "see the server's log.")
+    )
 
 
 def _answer_http(error: HTTPException) -> BaseResponse:
@@ -147,3 +181,34 @@ def _is_route(path: str) -> bool:
 def _answer_unexpected(error: Exception) -> Response:
     logger.error("Request to %s failed", request.endpoint, exc_info=error)
     return _answer(500, "Internal Server Error")
+
+
+_HANDLERS: Mapping[type[Exception], Callable[[Any], BaseResponse]] = {
+    InvalidRequestError: lambda error: _answer(422, error.problems),
+    UnreadableBodyError: lambda _: _answer(400, "There was an error parsing the body"),
+    UnauthorizedError: _answer_unauthorized,
+    ForbiddenError: lambda error: _answer(403, str(error)),
+    QuotaError: lambda error: _answer_later(error, 429),
+    UnknownRunError: lambda error: _answer(404, str(error)),
+    UnknownPipelineError: lambda error: _answer(404, str(error)),
+    DatasetConflictError: _answer_conflict,
+    RetryRefusedError: _answer_retry_refused,
+    UnknownOutputError: lambda error: _answer(404, str(error)),
+    DataGoneError: lambda error: _answer(410, str(error)),
+    StorageFullError: lambda error: _answer(507, str(error)),
+    RunNotEndedError: lambda error: _answer(409, str(error)),
+    NotServedError: lambda error: _answer(404, str(error)),
+    NothingToLoadError: lambda error: _answer(409, str(error)),
+    LoadFailedError: lambda error: _answer(409, str(error)),
+    LabelError: _answer_labels,
+    RunEndedError: lambda error: _answer(409, str(error)),
+    KeyReusedError: _answer_key_reused,
+    KeyInUseError: lambda error: _answer_later(error, 409),
+    TryAgainError: _answer_later,
+    PipelineNotReadyError: _answer_not_ready,
+    StoreUnavailableError: _answer_store_unavailable,
+    ServerSettingsError: lambda error: _answer_store_unavailable(StoreUnavailableError(str(error))),
+    NotFound: _answer_not_found,
+    HTTPException: _answer_http,
+    Exception: _answer_unexpected,
+}

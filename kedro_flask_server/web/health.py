@@ -87,10 +87,12 @@ def create_health_blueprint(server: KedroServer) -> Blueprint:
           503: {$ref: "#/components/responses/NotReady"}
         """
         faults = runs.faults()
-        if not faults:
-            return {"status": "ready"}
         caller = current_caller()
-        if caller is None or not caller.sees_messages:
+        is_told = caller is not None and caller.sees_messages
+        if not faults:
+            warnings = runs.served.warnings() if is_told else {}
+            return {"status": "ready", **({"warnings": warnings} if warnings else {})}
+        if not is_told:
             faults = dict.fromkeys(faults, "Callers who are known are told why.")
         detail = " ".join(f"{name}: {reason}" for name, reason in faults.items())
         return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kedro_flask_server.access.control import AccessControl
+from kedro_flask_server.access.page_sessions import PageSessions
 from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.runs.service import RunService
@@ -25,6 +26,7 @@ class KedroServer:
         project: The project that is served.
         runs: Takes runs, over HTTP or from a view of your own.
         access: Knows who may do so.
+        sessions: The sessions of those who look at pages.
         refuse: Answers a request by its headers, where its caller is not let in.
     """
 
@@ -32,4 +34,5 @@ class KedroServer:
     project: KedroProject
     runs: RunService
     access: AccessControl
+    sessions: PageSessions
     refuse: EarlyRefusal

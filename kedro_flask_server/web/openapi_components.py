@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from kedro_flask_server.model.idempotency_key import KEY_FORM
+from kedro_flask_server.model.labels import HEADER_FORM
 
 
 def _header(meaning: str, kind: str = "string") -> dict[str, Any]:
@@ -32,7 +33,17 @@ _ASK_AGAIN = {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}
 
 RESPONSES = {
     "UnreadableBody": _refusal("The body cannot be parsed."),
-    "BodyTooLarge": _refusal("The body is larger than `max_body_bytes`."),
+    "BodyTooLarge": _refusal(
+        "The body is larger than `max_body_bytes`, or with data, `max_data_bytes`."
+    ),
+    "NotAcceptable": _refusal("The output has none of the media types of `Accept`."),
+    "NotTaken": _refusal("A body with `Content-Encoding` is not taken."),
+    "DataGone": _refusal("The data was deleted, or kept for long enough."),
+    "StorageFull": _refusal("There is no space for the data."),
+    "ProjectFailed": _refusal("What the pipeline takes cannot be told: the project fails."),
+    "RunNotEnded": _refusal("The run has not ended: its data is in use."),
+    "CallFailed": _refusal("The run failed.", "RunFailure"),
+    "CallTimedOut": _refusal("The run took too long, or waited too long.", "RunFailure"),
     "InvalidRequest": _refusal("The request is not what it should be.", "HTTPValidationError"),
     "Unauthorized": _refusal("The request has to say who sends it, by an API key."),
     "Forbidden": _refusal(
@@ -43,10 +54,20 @@ RESPONSES = {
         **_refusal("The key has as many runs queued or running as it may."),
         "headers": _ASK_AGAIN,
     },
+    "UnknownPipeline": _refusal("The project has no such pipeline."),
+    "LoadRefused": _refusal("That cannot be loaded; what was loaded before stays."),
     "UnknownRun": _refusal("There is no run of this id."),
     "RunEnded": _refusal("The run has ended, and in another way."),
+    "RetryRefused": _refusal(
+        "The run cannot be retried, or not so; or the first request with this key is just being "
+        "taken in.",
+        "RetryRefused",
+    ),
     "KeyInUse": {
-        **_refusal("The first request with this key is just being taken in."),
+        **_refusal(
+            "The first request with this key is just being taken in; or another run uses a dataset "
+            "that one of both writes, and the run does not wait (`dataset_conflicts`)."
+        ),
         "headers": _ASK_AGAIN,
     },
     "ServerBusy": {
@@ -91,6 +112,8 @@ _A_RUN = {
     "run_id": "2026-01-01T12.00.00.000Z",
     "status": "queued",
     "position": 3,
+    "priority": 0,
+    "waiting_for": {"reason": "slot"},
     "request": {"pipeline_names": ["training"], "params": {"model": {"max_depth": 3}}},
     "created_at": "2026-01-01T12:00:00.000Z",
     "started_at": None,
@@ -100,12 +123,19 @@ _A_RUN = {
     "progress": None,
     "error": None,
     "submitted_by": None,
+    "has_locks": True,
+    "warnings": [],
+    "labels": {"team": "fraud", "nightly": "true"},
+    "retry_of": None,
+    "retried_by": None,
+    "attempt": 1,
     "project": "breast_cancer",
     "env": "local",
 }
 _AN_ENDED_RUN = {
     **_A_RUN,
     "position": None,
+    "waiting_for": None,
     "started_at": "2026-01-01T12:00:01.000Z",
     "finished_at": "2026-01-01T12:00:03.500Z",
     "duration_ms": 2500.0,
@@ -165,6 +195,7 @@ HEADERS = {
     "RetryAfter": _header("After how many seconds to ask again.", "integer"),
     "Location": _header("Where the run is."),
     "PreferenceApplied": _header("The preferences that made a difference (RFC 7240, section 3)."),
+    "KedroRunId": _header("The run that the answer is about."),
     "IdempotentReplayed": _header(
         "`true` where the run was sent before with this `Idempotency-Key`: nothing new runs."
     ),
@@ -181,6 +212,12 @@ PARAMETERS = {
         "Last-Event-ID",
         "The id of the last event that the client has; a stream goes on after it.",
         pattern=r"^\d{1,9}$",
+    ),
+    "RunLabels": _header_parameter(
+        "Run-Labels",
+        "Labels of the run, a dictionary of RFC 9651, such as `team=fraud, nightly`; up to 16, "
+        "beside those of the query.",
+        pattern=f"^{HEADER_FORM}$",
     ),
     "IdempotencyKey": _header_parameter(
         "Idempotency-Key",

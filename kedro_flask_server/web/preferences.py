@@ -16,11 +16,13 @@ class Preferences:
         respond_async: Whether to answer before the run has ended (section 4.1).
         wait_s: How many seconds to wait for the end at most (section 4.3).
         is_strict: Whether a run that fails is an error (``handling=strict``, section 4.4).
+        is_lenient: Whether it is none (``handling=lenient``).
     """
 
     respond_async: bool = False
     wait_s: int | None = None
     is_strict: bool = False
+    is_lenient: bool = False
 
     @classmethod
     def of(cls, request: Request) -> Preferences:
@@ -39,6 +41,7 @@ class Preferences:
             respond_async=given.get("respond-async") == "",
             wait_s=int(wait) if wait.isascii() and wait.isdigit() and len(wait) < 10 else None,
             is_strict=given.get("handling", "").lower() == "strict",
+            is_lenient=given.get("handling", "").lower() == "lenient",
         )
 
     def apply(self, response: Response, *names: str) -> None:
@@ -52,6 +55,7 @@ class Preferences:
             "respond-async": "respond-async" if self.respond_async else "",
             "wait": "" if self.wait_s is None else f"wait={self.wait_s}",
             "handling": "handling=strict" if self.is_strict else "",
+            **({"handling": "handling=lenient"} if self.is_lenient else {}),
         }
         shown = ", ".join(applied[name] for name in names if applied.get(name))
         if shown:

@@ -6,7 +6,7 @@ import logging
 import re
 from typing import Any
 
-from flask import Flask
+from flask import Flask, url_for
 from werkzeug.routing import Rule
 
 from kedro_flask_server.errors import ServerSettingsError
@@ -62,6 +62,12 @@ class ProjectFirstFlask(Flask):
             )
             rest = (own.methods or set()) - shared
             own.methods = rest if rest - _AUTOMATIC else set()
+
+
+def path_to(endpoint: str, **values: Any) -> str:
+    """Return the path of a view."""
+    # A prefix that a proxy gives may begin with several slashes, which would name a host.
+    return "/" + url_for(endpoint, **values).lstrip("/")
 
 
 def _shape(rule: Rule) -> str:

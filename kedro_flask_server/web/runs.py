@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import combinations
 from typing import Any
@@ -19,8 +19,16 @@ from kedro_flask_server.web.authentication import authorized_runs, needs
 from kedro_flask_server.web.clients import is_gone
 from kedro_flask_server.web.kedro_server import KedroServer
 from kedro_flask_server.web.preferences import Preferences
-from kedro_flask_server.web.schemas.requests import RunQuerySchema
-from kedro_flask_server.web.schemas.responses import RunPageSchema, RunSchema
+from kedro_flask_server.web.provenance import shown_provenance
+from kedro_flask_server.web.routing import path_to
+from kedro_flask_server.web.schemas.fields import plain_json
+from kedro_flask_server.web.schemas.requests import (
+    PROVENANCE,
+    CancelQuerySchema,
+    RunPartsQuerySchema,
+    RunQuerySchema,
+)
+from kedro_flask_server.web.schemas.responses import ProvenanceSchema, RunPageSchema, RunSchema
 
 RUNS_BLUEPRINT = "kedro_server_runs"
 
@@ -30,6 +38,9 @@ _PAGES = 4
 _LARGE_PAGES = 2
 _TURN_S = 10.0
 
+RUN_ID = "Kedro-Run-Id"
+"""The header of the run that an answer is about."""
+
 ASK_AGAIN_AFTER_S = 1
 """For clients that ask again and again how a run is, in seconds."""
 
@@ -38,9 +49,18 @@ def create_runs_blueprint(server: KedroServer) -> Blueprint:
     """Return the blueprint of ``/runs`` and ``/runs/<id>``."""
     runs, max_wait_s = server.runs, server.config.max_sync_wait_s
     blueprint = Blueprint(RUNS_BLUEPRINT, __name__)
-    query_schema = RunQuerySchema()
+    query_schema, cancel_query = RunQuerySchema(), CancelQuerySchema()
+    run_query, provenance_schema = RunPartsQuerySchema(), ProvenanceSchema()
     page_schemas = {include: _page_schema(include) for include in _all_subsets(RunPart)}
     turns = {False: threading.Semaphore(_PAGES), True: threading.Semaphore(_LARGE_PAGES)}
+
+    def show(run: Run, parts: Collection[str]) -> Response:
+        if PROVENANCE not in parts:
+            return dump_run(run)
+        record = authorized_runs(runs).record(run)
+        url = url_for("kedro_server_core.run_pipeline", _external=True)
+        found = shown_provenance(run, record, url=url, conf_source=server.config.conf_source)
+        return dump_run(run, provenance=None if found is None else provenance_schema.dump(found))
 
     @blueprint.get("/runs")
     @needs(Scope.READ, Scope.RUN)
@@ -76,7 +96,7 @@ def create_runs_blueprint(server: KedroServer) -> Blueprint:
             response = jsonify(page_schemas[include].dump(page))
         if page.next is not None:
             query: dict[str, Any] = {**request.args.to_dict(flat=False), "cursor": page.next}
-            response.headers["Link"] = f'<{_path(".list_runs", **query)}>; rel="next"'
+            response.headers["Link"] = f'<{path_to(".list_runs", **query)}>; rel="next"'
         return response
 
     @blueprint.get("/runs/<run_id>")
@@ -90,6 +110,7 @@ def create_runs_blueprint(server: KedroServer) -> Blueprint:
         tags: [runs]
         parameters:
           - PreferWait
+          - {in: query, schema: RunPartsQuerySchema}
         responses:
           200:
             description: The run.
@@ -102,16 +123,41 @@ def create_runs_blueprint(server: KedroServer) -> Blueprint:
                 examples: {succeeded: {$ref: "#/components/examples/SucceededRun"},
                   failed: {$ref: "#/components/examples/FailedRun"}}
           404: {$ref: "#/components/responses/UnknownRun"}
+          422: {$ref: "#/components/responses/InvalidRequest"}
           503: {$ref: "#/components/responses/ServerBusy"}
         """
         preferences = Preferences.of(request)
+        parts = load_query(request, run_query)
+        visible = authorized_runs(runs)
         if preferences.wait_s is None:
-            return dump_run(authorized_runs(runs).get(run_id))
+            return show(visible.get(run_id), parts)
         wait_s = capped(preferences.wait_s, max_wait_s)
-        response = dump_run(authorized_runs(runs).wait(run_id, wait_s, is_gone=is_gone(request)))
+        response = show(visible.wait(run_id, wait_s, is_gone=is_gone(request)), parts)
         if wait_s == preferences.wait_s:
             preferences.apply(response, "wait")
         return response
+
+    @blueprint.get("/runs/<run_id>/compare/<other_id>")
+    @needs(Scope.READ, Scope.RUN)
+    def compare_runs(run_id: str, other_id: str) -> ResponseReturnValue:
+        """Compare two runs.
+
+        What differs in their code, versions, parameters, requests, datasets, nodes and ends: by
+        dotted names, the value of the first as `a`, and that of the second as `b`.
+        ---
+        operationId: compare_runs
+        tags: [runs]
+        responses:
+          200:
+            description: What differs.
+            content:
+              application/json:
+                schema: {$ref: "#/components/schemas/Comparison"}
+          404: {$ref: "#/components/responses/UnknownRun"}
+          503: {$ref: "#/components/responses/ServerBusy"}
+        """
+        found = authorized_runs(runs).compare(run_id, other_id)
+        return jsonify(plain_json(found))
 
     @blueprint.post("/runs/<run_id>/cancel")
     @needs(Scope.RUN)
@@ -140,6 +186,33 @@ def create_runs_blueprint(server: KedroServer) -> Blueprint:
         """
         return accept_run(authorized_runs(runs).cancel(run_id))
 
+    @blueprint.post("/runs/cancel")
+    @needs(Scope.RUN)
+    def cancel_runs() -> ResponseReturnValue:
+        """Cancel runs by a filter.
+
+        Queued ones end at once, and those that execute as when they are cancelled one by one.
+        With the scope `run`, the caller's own; with `admin`, all.
+        ---
+        operationId: cancel_runs
+        tags: [runs]
+        parameters:
+          - {in: query, schema: CancelQuerySchema}
+        responses:
+          202:
+            description: The runs, which have ended or will.
+            content:
+              application/json:
+                schema: {$ref: "#/components/schemas/CancelledRuns"}
+                examples: {none: {value: {run_ids: []}}}
+          422: {$ref: "#/components/responses/InvalidRequest"}
+          503: {$ref: "#/components/responses/ServerBusy"}
+        """
+        cancelled = authorized_runs(runs).cancel_all(load_query(request, cancel_query))
+        response = jsonify(run_ids=cancelled)
+        response.status_code = 202
+        return response
+
     return blueprint
 
 
@@ -165,25 +238,32 @@ def _page_schema(include: frozenset[RunPart]) -> RunPageSchema:
     return RunPageSchema(exclude=[f"runs.{name}" for name in left_out])
 
 
-def dump_run(run: Run) -> Response:
-    """Return the answer that is a run; one that has not ended is worth asking for again."""
-    response = jsonify(RunSchema().dump(run))
+def dump_run(run: Run, **more: Any) -> Response:
+    """Return the answer that is a run; one that has not ended is worth asking for again.
+
+    Args:
+        run: The run.
+        more: Further fields of the answer.
+    """
+    response = jsonify({**RunSchema().dump(run), **more})
+    response.headers[RUN_ID] = run.run_id
     if not run.status.is_final:
         response.headers["Retry-After"] = str(ASK_AGAIN_AFTER_S)
     return response
 
 
-def accept_run(run: Run) -> Response:
-    """Return the answer that a request is taken in, and where its run is (202)."""
-    response = dump_run(run)
-    response.status_code = 202
-    response.headers["Location"] = _path(f"{RUNS_BLUEPRINT}.get_run", run_id=run.run_id)
+def accept_run(run: Run, status: int = 202, **more: Any) -> Response:
+    """Return the answer that a request is taken in, and where its run is.
+
+    Args:
+        run: The run.
+        status: The status of the answer.
+        more: Further fields of the answer.
+    """
+    response = dump_run(run, **more)
+    response.status_code = status
+    response.headers["Location"] = path_to(f"{RUNS_BLUEPRINT}.get_run", run_id=run.run_id)
     return response
-
-
-def _path(endpoint: str, **values: Any) -> str:
-    # A prefix that a proxy gives may begin with several slashes, which would name a host.
-    return "/" + url_for(endpoint, **values).lstrip("/")
 
 
 def capped(wait_s: float, max_wait_s: float | None) -> float:

@@ -32,15 +32,24 @@ class EventStreams:
     Each holds a thread of the WSGI server, which has as many more than other requests need.
     """
 
-    def __init__(self, *, limit: int, longest_s: float = 600, heartbeat_s: float = 15) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        setting: str = "max_streams",
+        longest_s: float = 600,
+        heartbeat_s: float = 15,
+    ) -> None:
         """Prepare.
 
         Args:
             limit: How many streams there may be at a time.
+            setting: The name of the setting that says so.
             longest_s: After how many seconds a stream ends; its client opens the next.
             heartbeat_s: After how many seconds of silence a comment is sent.
         """
         self._limit = limit
+        self._setting = setting
         self._slots = threading.Semaphore(limit)
         self._longest_s = longest_s
         self._heartbeat_s = heartbeat_s
@@ -54,6 +63,8 @@ class EventStreams:
         *,
         after: int,
         kind: EventType | None = None,
+        dump: Callable[[list[Event]], str] | None = None,
+        pause_s: float = 0,
     ) -> Response:
         """Return the answer that is a run's events, from one on until the run ends.
 
@@ -63,6 +74,8 @@ class EventStreams:
             run_id: The run.
             after: The id of the last event that the client has.
             kind: Events of this type; None for all.
+            dump: Returns what is sent of some events; None sends each as a message of its own.
+            pause_s: How many seconds to gather events before they are sent.
 
         Returns:
             The stream; 204 where the run has ended and the client has all, which tells it not
@@ -74,14 +87,22 @@ class EventStreams:
             StoreUnavailableError: If the store cannot be reached.
         """
         if not self._slots.acquire(blocking=False):
-            raise ServerBusyError("events", limit=self._limit, setting="max_streams")
+            raise ServerBusyError("events", limit=self._limit, setting=self._setting)
         try:
             first = runs.events(run_id, after=after, kind=kind)
         except BaseException:
             self._slots.release()
             raise
         client = (is_gone(request), has_finished(request))
-        followed = self._follow(runs, run_id, first, kind, client)
+        followed = self._follow(
+            runs,
+            run_id,
+            first,
+            kind=kind,
+            client=client,
+            dump=dump or self._dump_all,
+            pause_s=pause_s,
+        )
         response = Response(followed, mimetype=EVENT_STREAM)
         # A stream may never begin, and an answer may be thrown away without being closed.
         response.call_on_close(weakref.finalize(response, self._slots.release))
@@ -98,15 +119,18 @@ class EventStreams:
         runs: AuthorizedRuns,
         run_id: str,
         page: EventPage,
+        *,
         kind: EventType | None,
         client: tuple[Callable[[], bool], Callable[[], bool]],
+        dump: Callable[[list[Event]], str],
+        pause_s: float,
     ) -> Iterator[str]:
         is_gone, has_finished = client
         began = spoke = time.monotonic()
         yield f"retry: {_RECONNECT_AFTER_MS}\n\n"
         while True:
             if page.events:
-                yield "".join(self._dump(event) for event in page.events)
+                yield dump(page.events)
                 spoke = time.monotonic()
             if page.next is None:
                 return
@@ -117,11 +141,16 @@ class EventStreams:
             if now - spoke >= self._heartbeat_s or has_finished():
                 yield ":\n\n"
                 spoke = now
+            if page.events and pause_s:
+                time.sleep(pause_s)
             try:
                 wait_s = min(_LOOK_EVERY_S, self._heartbeat_s)
                 page = runs.events(run_id, after=page.next, kind=kind, wait_s=wait_s)
             except (TryAgainError, UnknownRunError):  # the client asks again, and is told
                 return
+
+    def _dump_all(self, events: list[Event]) -> str:
+        return "".join(map(self._dump, events))
 
     def _dump(self, event: Event) -> str:
         # JSON in ASCII has no line ends, and nothing that a reader could take for one.

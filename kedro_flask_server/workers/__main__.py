@@ -35,6 +35,7 @@ def _run_template(settings: WorkerSettings, control: int) -> None:
     # Service managers may send it to all processes of a service; the server decides.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
+    os.nice(settings.niceness)
     ExitFunctions.record()
     gc.disable()
     with _nothing_logged():

@@ -11,14 +11,21 @@ import select
 import signal
 import sys
 import threading
+import time
 import warnings
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from kedro_flask_server.logs import draw_for_terminals_only, make_records_safe
+from kedro_flask_server.model.provenance import Provenance
 from kedro_flask_server.project import KedroProject, warm_up
+from kedro_flask_server.project.revision import (
+    begin_to_read_revision,
+    made_with,
+    plugin_versions,
+)
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.workers.audit_hook import Audit
 from kedro_flask_server.workers.exit_functions import ExitFunctions
@@ -28,6 +35,7 @@ from kedro_flask_server.workers.handlers import Handlers
 from kedro_flask_server.workers.imports import Imports, import_ahead
 from kedro_flask_server.workers.inheritance import Files, Inheritance
 from kedro_flask_server.workers.output import Output
+from kedro_flask_server.workers.preparation import Preparation, threads_of_libraries
 from kedro_flask_server.workers.program_end import ProgramEnd
 from kedro_flask_server.workers.protocol import Channel, WorkerSettings, replace_program
 from kedro_flask_server.workers.template_process import TemplateProcess, become_subreaper
@@ -42,6 +50,9 @@ _END = "\n"
 
 # Timeout of the project's exit functions.
 _END_TIMEOUT_S = 5.0
+
+# How long the kernel may take to end a thread.
+_THREAD_END_S = 0.5
 
 _SHARED = {
     "auto": "Each worker process starts by itself, which takes as long as the start of `kedro "
@@ -73,29 +84,28 @@ def boot_template(control: Channel, settings: WorkerSettings) -> TemplateProcess
     audit = Audit()
     footprint, generators = Footprint(audit), Generators()
     generators.watch()
+    finish = begin_to_read_revision(Path(settings.project_path), settings.revision)
     with _EndWithServer(control):
         project = _open(settings)
+        revision = finish()  # before what is open here is looked at
+    found: dict[str, Any] = {}
+    preparation: Preparation | None = None
     fitness = _Fitness(settings, footprint)
     method = fitness.start_method()
     if method == "fork":
-        if settings.max_rss_mb is not None:
-            import_ahead(["psutil"])
-        probe = _DatasetProbe(project) if project.is_loaded else None
         with _EndWithServer(control):
-            refused = import_ahead(settings.modules)
-            warm_up()
-            project.read_ahead()
-            found = probe.found() if probe else {}
-            SECRETS.learn(found.get("secrets", ()), is_lasting=True)
-            SECRETS.learn_names(found.get("names", ()))
-            modules = [name for name in found.get("modules", ()) if name not in sys.modules]
-            if modules:
-                refused = import_ahead(modules) or refused
-                warm_up()  # a change of the warning filters makes each warning appear again
+            refused, found = _load_ahead(project, settings)
+        if settings.preload is not None:
+            with _EndWithServer(control):
+                preparation = Preparation.of(project, settings.preload)
         method = fitness.start_method()
         if refused is not None:
             logger.warning("Importing ahead of the runs would execute the module %s", refused)
             method = "spawn"
+    elif project.is_loaded:  # this process is about to be replaced: what it executes leaves nothing
+        with _EndWithServer(control):
+            found = {"unlocated": project.unlocated_datasets(), "plugins": plugin_versions()}
+    project.made_with = made_with(revision, found.get("plugins", {}))
     footprint.close()
     generators.settle()
     with suppress(OSError):  # the server is gone; this process is about to end, too
@@ -108,9 +118,10 @@ def boot_template(control: Channel, settings: WorkerSettings) -> TemplateProcess
                 "secrets": SECRETS.known(are_certain=True),
                 "guessed": SECRETS.known(are_certain=False),
                 "names": SECRETS.names,
+                "unlocated": found.get("unlocated", []),
             },
         )
-    settings = replace(settings, start_method=method)
+    settings = replace(settings, start_method=method, made_with=project.made_with.dump())
     if method != "fork":
         origin.start_again("starter", control, settings)
     inheritance = Inheritance(
@@ -121,11 +132,37 @@ def boot_template(control: Channel, settings: WorkerSettings) -> TemplateProcess
         files=Files(),
         end=ProgramEnd(is_forked=True, folder=project.source_dir),
         imports=Imports(audit),
+        preparation=preparation,
     )
     ExitFunctions.leave_to_workers()
     gc.freeze()  # otherwise the first collection in each worker copies every page
     gc.enable()
     return TemplateProcess(control, settings, inheritance)
+
+
+def _load_ahead(
+    project: KedroProject, settings: WorkerSettings
+) -> tuple[str | None, dict[str, Any]]:
+    """Import and read what runs need, so that forked workers need not.
+
+    Returns:
+        The module that cannot be imported ahead, if there is one; and what `_DatasetProbe` has
+        found.
+    """
+    if settings.max_rss_mb is not None:
+        import_ahead(["psutil"])
+    probe = _DatasetProbe(project) if project.is_loaded else None
+    refused = import_ahead(settings.modules)
+    warm_up()
+    project.read_ahead()
+    found = probe.found() if probe else {}
+    SECRETS.learn(found.get("secrets", ()), is_lasting=True)
+    SECRETS.learn_names(found.get("names", ()))
+    modules = [name for name in found.get("modules", ()) if name not in sys.modules]
+    if modules:
+        refused = import_ahead(modules) or refused
+        warm_up()  # a change of the warning filters makes each warning appear again
+    return refused, found
 
 
 def boot_worker(
@@ -145,9 +182,12 @@ def boot_worker(
     become_subreaper()
     outputs = Output.take_over(KedroProject.safe_text)
     gc.freeze()  # imports from here on belong to the run
+    preparation = None
     with _EndWithServer(channel):
         project = _open(settings)
         warm_up()
+        if settings.preload is not None:
+            preparation = Preparation.of(project, settings.preload)
     return WorkerProcess(
         project,
         settings,
@@ -158,6 +198,7 @@ def boot_worker(
         output=output,
         handlers=Handlers(),
         inheritance=None,
+        prepared=preparation,
     )
 
 
@@ -169,8 +210,12 @@ def _open(settings: WorkerSettings) -> KedroProject:
         env=settings.env,
         conf_source=settings.conf_source,
         resolves_params=settings.resolves_params,
+        shared_paths=settings.shared_paths,
+        data_url=settings.data_url,
+        allows_excel=settings.allows_excel,
     )
     project.try_to_load()
+    project.made_with = Provenance.load(settings.made_with) if settings.made_with else Provenance()
     return project
 
 
@@ -179,6 +224,7 @@ class _Fitness:
 
     def __init__(self, settings: WorkerSettings, footprint: Footprint) -> None:
         self._wanted = settings.start_method
+        self._serves = settings.preload is not None
         self._footprint = footprint
         self._logged: list[str] = []
 
@@ -187,6 +233,8 @@ class _Fitness:
         if self._wanted == "spawn":
             return "spawn"
         threads = [each.name for each in threading.enumerate()][1:]
+        if self._serves and not threads:  # a fork of a library's threads hangs where it needs them
+            threads = _threads_in_the_way()
         shared = self._footprint.found(without=Handlers().descriptors())
         reasons = [f"it runs the threads {threads}"] if threads and self._wanted == "auto" else []
         reasons += [f"importing the project has opened or made {', '.join(shared)}"] * bool(shared)
@@ -194,6 +242,14 @@ class _Fitness:
             self._logged = reasons
             logger.warning(_SHARED[self._wanted], ", and ".join(reasons))
         return "spawn" if reasons and self._wanted == "auto" else "fork"
+
+
+def _threads_in_the_way() -> list[str]:
+    """Return the names of the threads of libraries, which a fork would be without."""
+    ends_at = time.monotonic() + _THREAD_END_S
+    while (names := threads_of_libraries()) != [] and time.monotonic() < ends_at:
+        time.sleep(0.01)  # one that was joined may be about to end
+    return ["that this system does not tell"] if names is None else names
 
 
 class _Origin:
@@ -217,7 +273,10 @@ class _Origin:
 
 
 class _DatasetProbe:
-    """Collects what is known of a project before a run: ``modules``, ``secrets``, ``names``.
+    """Collects what is known of a project before a run.
+
+    That is ``modules``, ``secrets``, ``names``, the versions of ``plugins``, and the datasets that
+    are ``unlocated``.
 
     The modules are those that its datasets import, to be imported once for all runs. A forked
     process does it: reading the configuration may execute the project's code, and the template must
@@ -235,12 +294,14 @@ class _DatasetProbe:
                 project.learn_credentials()
                 project.learn_names()
                 secrets = SECRETS.known(are_certain=True)
-                found = {"modules": modules, "secrets": secrets, "names": SECRETS.names}
+                found: dict[str, Any] = {"modules": modules, "secrets": secrets}
+                found |= {"names": SECRETS.names, "plugins": plugin_versions()}
+                found["unlocated"] = project.unlocated_datasets()
                 file.write(json.dumps(found) + _END)
             os._exit(0)
         os.close(writing)
 
-    def found(self) -> dict[str, list[str]]:
+    def found(self) -> dict[str, Any]:
         """Wait for the findings and return them; empty where the probe failed or timed out."""
         found = b""
         with os.fdopen(self._reading, "rb", buffering=0) as file:
@@ -255,7 +316,7 @@ class _DatasetProbe:
             os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
         with suppress(ValueError):
-            findings: dict[str, list[str]] = json.loads(found)
+            findings: dict[str, Any] = json.loads(found)
             return findings
         return {}
 
@@ -269,7 +330,10 @@ class _EndWithServer:
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> None:
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            sys.exit(f"Error: The template gets no thread ({error}).")
 
     def __exit__(self, *_: object) -> None:
         # Closing the pipe is not enough: processes forked meanwhile hold it, too.

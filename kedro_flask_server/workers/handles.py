@@ -28,6 +28,12 @@ LOOK_EVERY_S = 1.0
 
 _END_TIMEOUT_S = 5.0
 
+# The environment of served workers, unless it is set: they share the processors, and a process in
+# which a library has started threads cannot be forked.
+_ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+
 
 class SuspensionAwareTimeout:
     """A timeout that does not count the time while this process is suspended."""
@@ -66,6 +72,7 @@ class WorkerHandle:
         output: The descriptor of its output that bypasses Python.
         pid: Its process id; None until it reports it.
         is_ready: Whether it has loaded the project, and can execute a run.
+        preparation: What it has prepared (`Preparation.dump`); None where it executes any run.
         end: How it ended, unless its template reports that.
         has_printed: Whether `output` was readable at the last `wait`.
         is_silent: Whether `output` has reached its end.
@@ -80,6 +87,7 @@ class WorkerHandle:
     output: int
     pid: int | None = None
     is_ready: bool = False
+    preparation: dict[str, Any] | None = None
     end: str = "how is not known."
     has_printed: bool = False
     is_silent: bool = False
@@ -191,6 +199,8 @@ class TemplateHandle:
         ours, theirs = socket.socketpair()
         with theirs:
             environ = {name: value for name, value in os.environ.items() if name not in secrets}
+            if settings.preload is not None:
+                environ = {**_ONE_THREAD, **environ}
             origin = environ[ORIGIN_VARIABLE] = f"{ServerProcess.this().process} {uuid.uuid4().hex}"
             process = start_program("template", settings, theirs.fileno(), environ=environ)
         return cls(Channel(ours), process, origin, modules=frozenset(settings.modules))

@@ -14,6 +14,7 @@ from kedro_flask_server.workers.generators import Generators
 from kedro_flask_server.workers.handlers import Handlers
 from kedro_flask_server.workers.imports import Imports
 from kedro_flask_server.workers.output import Output
+from kedro_flask_server.workers.preparation import Preparation
 from kedro_flask_server.workers.program_end import ProgramEnd
 
 
@@ -50,6 +51,7 @@ class Inheritance:
         files: The open files.
         end: The end of a worker.
         imports: Records imports of modules that the template has not imported.
+        preparation: The pipeline that the workers serve; None if they execute any run.
     """
 
     project: KedroProject
@@ -59,3 +61,4 @@ class Inheritance:
     files: Files
     end: ProgramEnd
     imports: Imports
+    preparation: Preparation | None = None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from kedro_flask_server.errors import NOT_LOADED
@@ -12,9 +13,12 @@ from kedro_flask_server.workers.handles import (
     WorkerHandle,
 )
 from kedro_flask_server.workers.imports import Imported
-from kedro_flask_server.workers.supervisor import WorkerSupervisor
+from kedro_flask_server.workers.supervisor import WorkerSupervisor, why_unprepared
 
 logger = logging.getLogger(__name__)
+
+# As of nice(2).
+_LOWEST_PRIORITY = 19
 
 # A run gives up waiting for a worker after so many further failures.
 _MAX_FAILURES = 3
@@ -52,11 +56,15 @@ class WorkerPool(WorkerSupervisor):
             self._size += more
         self._kick()
 
-    def acquire(self, stop: StopRequest) -> WorkerHandle | None:
+    def acquire(
+        self, stop: StopRequest, look: Callable[[], float | None] = lambda: None
+    ) -> WorkerHandle | None:
         """Return a ready worker, as soon as there is one.
 
         Args:
             stop: Ends the wait; call `wake` after a request to stop.
+            look: Called while it waits; returns after how many seconds at the latest it is to be
+                called again.
 
         Returns:
             A worker, which must be passed to `return_worker` or `discard`; None if the run was
@@ -77,8 +85,50 @@ class WorkerPool(WorkerSupervisor):
                         return worker
                 if self._backoff.failures >= enough:
                     raise NoWorkerError(self._backoff.last_failure)
-                self._changed.wait()
+                self._changed.wait(look())
         return None
+
+    def wait_until_ready(self) -> list[WorkerHandle]:
+        """Wait until all workers are ready, or one has not prepared what it is to serve.
+
+        Returns:
+            Those that are ready.
+
+        Raises:
+            NoWorkerError: If workers cannot be started.
+        """
+        with self._changed:
+            while True:
+                ready = [worker for worker in self._idle if worker.is_ready]
+                is_unprepared = any(map(why_unprepared, ready))
+                if is_unprepared or len(ready) >= self._size:
+                    self._has_served = not is_unprepared
+                    return ready
+                if self._is_closing:
+                    raise NoWorkerError("The server stops.")
+                if self._backoff.failures >= _MAX_FAILURES:
+                    raise NoWorkerError(self._backoff.last_failure)
+                self._changed.wait()
+
+    def why_down(self) -> str | None:
+        """Return why there is no worker, if several could not be started; None otherwise."""
+        with self._changed:
+            is_down = self._backoff.failures >= _MAX_FAILURES
+            if not is_down or any(worker.is_ready for worker in self._workers):
+                return None
+            return self._backoff.last_failure
+
+    def lower_priority(self) -> None:
+        """Let all else go before these processes, which are about to end.
+
+        The end of one that has much memory takes a processor for a while.
+        """
+        with self._changed:
+            pids = [template.process.pid for template in self._templates.all()]
+            pids += [worker.pid for worker in self._workers if worker.pid is not None]
+        for pid in pids:
+            with suppress(OSError):
+                os.setpriority(os.PRIO_PROCESS, pid, _LOWEST_PRIORITY)
 
     def wake(self) -> None:
         """Make the threads that wait for a worker check their stop requests."""

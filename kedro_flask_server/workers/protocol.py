@@ -6,11 +6,14 @@ from       to                    messages
 server     template              ``start`` with three descriptors, ``stop``, ``retire``,
                                  ``lease``, ``read``
 template   server                ``ready``: with the known secrets and the project's names
-server     worker                ``run``, ``snapshot``
+server     worker                ``run``, ``snapshot``, ``access``, ``data``, ``retry``,
+                                 ``answer``
 worker     server                ``ready``; ``told``: there is much to read in the pipe
-worker     server, by a pipe     ``started``, ``expect``, ``event``, ``log``, ``left_out``,
-                                 ``secrets``, ``outcome``, ``snapshot``: reports and results of
-                                 its runs, which are read periodically (`report`)
+worker     server, by a pipe     ``started``, ``provenance``, ``link``, ``expect``, ``event``,
+                                 ``log``, ``output``, ``left_out``, ``secrets``, ``outcome``,
+                                 ``snapshot``, ``access``, ``data``, ``retry``: reports and
+                                 results of its runs, which are read periodically (`report`);
+                                 ``acquire``, ``executing``, ``statuses``, ``warn``: about its data
 template   server                ``ended``, on the worker's channel, after the worker's messages
 =========  ====================  =========================================================
 
@@ -47,6 +50,10 @@ class WorkerSettings:
         env: The configuration environment; None for the project's default.
         conf_source: The configuration source; None for the project's own folder.
         resolves_params: Whether OmegaConf resolves interpolations in runtime parameters.
+        shared_paths: Folders that are the same on all machines.
+        data_url: Where the data of runs is.
+        allows_excel: Whether workbooks are read that a request gives.
+        has_locks: Whether runs keep out of each other's way.
         start_method: How the template starts workers: ``auto``, ``fork`` or ``spawn``.
         max_runs: How many runs a worker executes before it ends.
         max_rss_mb: The resident memory (MB) above which it ends after a run; None for no limit.
@@ -54,12 +61,21 @@ class WorkerSettings:
         memory_limit_mb: The memory (MB) that it may allocate; None for no limit.
         python_path: ``sys.path`` of the server.
         modules: Modules that earlier runs imported, and the template imports ahead.
+        revision: The revision of the project; None to ask git.
+        made_with: What all runs are made of (`model.provenance`), once the template knows.
+        preload: What a generation of a served pipeline loads (`Preload.dump`); None where workers
+            execute any run.
+        niceness: By how much the priority of template and workers is lower (nice(2)).
     """
 
     project_path: str
     env: str | None
     conf_source: str | None
     resolves_params: bool
+    shared_paths: list[str]
+    data_url: str
+    allows_excel: bool
+    has_locks: bool
     start_method: str
     max_runs: int
     max_rss_mb: int | None
@@ -67,6 +83,10 @@ class WorkerSettings:
     memory_limit_mb: int | None
     python_path: list[str]
     modules: list[str] = field(default_factory=list)
+    revision: str | None = None
+    made_with: dict[str, Any] = field(default_factory=dict)
+    preload: dict[str, Any] | None = None
+    niceness: int = 0
 
 
 class Channel:

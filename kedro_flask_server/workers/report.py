@@ -25,7 +25,9 @@ from functools import lru_cache
 from itertools import count
 from typing import Any
 
+from kedro_flask_server.model.data_exchange import Output
 from kedro_flask_server.model.event import OUTPUT, EventType
+from kedro_flask_server.model.provenance import Provenance
 from kedro_flask_server.model.report import node_of_thread, record_bytes, size_bytes
 from kedro_flask_server.workers.interruption import Interruption
 from kedro_flask_server.workers.protocol import Message, line_of, messages_in
@@ -43,6 +45,9 @@ _WAKE_EVERY_BYTES = 1 << 14
 # The header of a part names the writer, the message, and the number of parts to come.
 _PART = b"+"
 _MAX_PART_BYTES = select.PIPE_BUF - 64
+
+# Of a run of which only a failure is told, beside its log, which has a bound of its own.
+_MAX_HELD = 100_000
 
 # Limit of incomplete messages, whose writers may have died.
 _MAX_PARTS_BYTES = 1 << 27
@@ -86,29 +91,55 @@ class PipeReport:
         self._numbers = count()
         self._room_bytes = 0
         self._dropped = _Dropped()
+        self._held: list[Callable[[], bytes]] | None = None
+        self._pid = os.getpid()
         self.stop: Interruption | None = None
         """Deferred while a message in parts, or one that has to wait, is incomplete."""
         os.register_at_fork(after_in_child=self._reset_dropped)
 
-    def begin(self, *, max_log_bytes: int) -> None:
+    def begin(self, *, max_log_bytes: int, is_held: bool = False) -> None:
         """Begin the report of another run.
 
         Args:
             max_log_bytes: The size of log to send; the rest is only counted.
+            is_held: Whether what happens in the run is held back until `release`.
         """
         self._room_bytes = max_log_bytes
         self._reset_dropped()
+        self._held = [] if is_held else None
+
+    def release(self, *, is_wanted: bool) -> None:
+        """Send what was held back, or drop it."""
+        held, self._held = self._held, None
+        if held and is_wanted:
+            for line_of_held in held:
+                self._send_line(line_of_held())
+        elif held is not None and not is_wanted:
+            self._reset_dropped()
 
     def _reset_dropped(self) -> None:
         self._dropped = _Dropped()
 
     def expect(self, nodes: int) -> None:
         """Report the number of nodes in the run."""
-        self.send("expect", {"nodes": nodes})
+        self._tell(lambda: line_of("expect", {"nodes": nodes}))
+
+    def describe(self, provenance: Provenance) -> None:
+        """Report what the run is made of."""
+        self._tell(lambda: line_of("provenance", provenance.dump()))
+
+    def link(self, title: str, url: str) -> None:
+        """Report a link of the run."""
+        self._tell(lambda: line_of("link", {"title": title, "url": url}))
+
+    def put_output(self, dataset: str, output: Output) -> None:
+        """Report a dataset that the run has made."""
+        self.send("output", {"dataset": dataset, "output": output.dump()})
 
     def emit(self, kind: EventType, data: dict[str, Any]) -> None:
         """Report an event."""
-        self.send("event", {"type": kind.value, "time": time.time(), "data": data})
+        body = {"type": kind.value, "time": time.time(), "data": data}
+        self._tell(lambda: line_of("event", body))
 
     def log(self, level: str, logger: str, message: str) -> None:
         """Add to the run's log."""
@@ -127,7 +158,14 @@ class PipeReport:
     def _send_records(self, fields: str, messages: str) -> None:
         # As slow through `line_of` as everything else together.
         text = f'\n["log", {{"time": {time.time()!r}, {fields}, "messages": [{messages}]}}]\n'
-        self._send_line(text.encode())
+        self._tell(text.encode)
+
+    def _tell(self, line: Callable[[], bytes]) -> None:
+        """Send what happens in the run, or hold it back."""
+        if self._held is None or os.getpid() != self._pid:
+            self._send_line(line())
+        elif len(self._held) < _MAX_HELD:
+            self._held.append(line)
 
     def _has_room(self, overhead_bytes: int, message: str) -> bool:
         size = size_bytes(message)
@@ -151,7 +189,7 @@ class PipeReport:
     def report_dropped(self) -> None:
         """Report how much of the log this process has dropped, if any."""
         found = self._dropped
-        if found.lines or found.size:
+        if (found.lines or found.size) and self._held is None:
             self.send("left_out", {"by": os.getpid(), "lines": found.lines, "bytes": found.size})
 
     def send(self, kind: str, body: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ from multiprocessing.connection import wait
 from typing import Any
 
 from kedro_flask_server.background_thread import BackgroundThread
+from kedro_flask_server.errors import UNLOCATED
 from kedro_flask_server.open_files import allow_descriptors
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.workers.backoff import FIRST_PAUSE_S, Backoff
@@ -60,6 +61,9 @@ class WorkerSupervisor:
         self._workers: set[WorkerHandle] = set()
         self._idle: list[WorkerHandle] = []
         self._is_closing = False
+        self._has_served = False
+        self._has_locks = settings.has_locks
+        self._unlocated: set[str] = set()
         self._wake = self._wake_sender = -1
         self._look_at = 0.0
         self._thread = BackgroundThread(self._work, name="kedro-workers")
@@ -89,9 +93,14 @@ class WorkerSupervisor:
         for worker in self._idle:
             worker.close()
         self._idle = []
+        ends = (self._wake, self._wake_sender)
+        self._wake = self._wake_sender = -1
+        for end in ends:
+            if end >= 0:
+                os.close(end)
 
     def _kick(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # full, or closed
             os.write(self._wake_sender, b".")
 
     def _work(self) -> None:
@@ -148,11 +157,18 @@ class WorkerSupervisor:
                     template.pipelines = body.get("pipelines")
                     template.start_method = str(body.get("start_method"))
                     _learn(body)
+                    self._warn_of_unlocated([str(name) for name in body.get("unlocated", ())])
                     self._templates.limit(template)
                     if template is self._templates.next:
                         self._promote_next()
         except EOFError:
             self._lose(template)
+
+    def _warn_of_unlocated(self, names: list[str]) -> None:
+        new = [name for name in names if name not in self._unlocated]
+        if new and self._has_locks:
+            self._unlocated.update(new)
+            logger.warning(UNLOCATED, ", ".join(map(repr, new)))
 
     def _promote_next(self) -> None:
         if not self._templates.promote_next():
@@ -169,6 +185,11 @@ class WorkerSupervisor:
             for kind, body in worker.messages():
                 if kind == "ready":
                     worker.is_ready, worker.pid = True, body.get("pid")
+                    worker.preparation = body.get("preparation")
+                    why = why_unprepared(worker) if self._has_served else None
+                    if why is not None:  # the first are looked at by who waits for them
+                        self._lose_idle(worker, f"it could not load what it serves: {why}.")
+                        return
                     worker.has_arrived()
                 elif kind == "ended":
                     self._lose_idle(worker, how_it_ended(body))
@@ -232,6 +253,15 @@ class WorkerSupervisor:
         """Kill a template that does not respond, and all its workers."""
         logger.error("The process that starts the workers does not answer, and is ended")
         template.process.kill()
+
+
+def why_unprepared(worker: WorkerHandle) -> str | None:
+    """Return why a worker does not serve what it should; None where it does, or need not."""
+    found = worker.preparation or {}
+    if found.get("missing") is not None:
+        return f"the dataset {found['missing']!r} is not there"
+    error = found.get("error")
+    return None if error is None else f"{error.get('type')}: {error.get('message')}"
 
 
 def _learn(body: dict[str, Any]) -> None:

@@ -176,6 +176,7 @@ class TemplateProcess:
                 output=output,
                 handlers=inheritance.handlers,
                 inheritance=inheritance,
+                prepared=inheritance.preparation,
             ).work()
         except BaseException:
             sys.excepthook(*sys.exc_info())

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import faulthandler
+import logging
 import os
-import queue
 import sys
-import threading
 import time
 from contextlib import suppress
 from dataclasses import asdict
@@ -14,22 +13,27 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
+from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.logs import logs_of_process
-from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest
+from kedro_flask_server.model.data_access import Locks
+from kedro_flask_server.model.retry import ChainPast
+from kedro_flask_server.model.run import ErrorDetail, RunOutcome, RunRequest, RunStatus
+from kedro_flask_server.model.run_data import RunData
 from kedro_flask_server.project import KedroProject
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.workers.exit_functions import ExitFunctions
 from kedro_flask_server.workers.handlers import Handlers
+from kedro_flask_server.workers.inbox import DirectInbox, Inbox, ListeningInbox
 from kedro_flask_server.workers.inheritance import Inheritance
 from kedro_flask_server.workers.interruption import Interruption
 from kedro_flask_server.workers.killing import (
     children_of_this,
     end_children_with_this,
-    kill_tree,
 )
 from kedro_flask_server.workers.output import Output
+from kedro_flask_server.workers.preparation import Preparation
 from kedro_flask_server.workers.program_end import ProgramEnd
-from kedro_flask_server.workers.protocol import Channel, Message, WorkerSettings
+from kedro_flask_server.workers.protocol import Channel, WorkerSettings
 from kedro_flask_server.workers.report import PipeReport
 
 _MB = 1_000_000
@@ -37,6 +41,9 @@ _MB = 1_000_000
 # Out of memory, Linux kills processes with a higher score first.
 _OUT_OF_MEMORY_SCORE = "500"
 
+
+# What these log of each node and dataset at lower levels, which takes longer than a small node.
+_TOLD_BY_EVENTS = ("kedro", "kedro_flask_server")
 
 # How long the end of a run waits for the reader of the server's output.
 _SETTLE_S = 0.2
@@ -57,6 +64,7 @@ class WorkerProcess:
         output: int,
         handlers: Handlers,
         inheritance: Inheritance | None,
+        prepared: Preparation | None = None,
     ) -> None:
         """Make this process, which leads a group, a worker.
 
@@ -70,6 +78,7 @@ class WorkerProcess:
             output: The descriptor for output that bypasses Python.
             handlers: The log handlers.
             inheritance: What it has inherited from the template; None if it was not forked.
+            prepared: The pipeline that it serves; None if it executes any run.
         """
         self._project = project
         self._settings = settings
@@ -80,9 +89,10 @@ class WorkerProcess:
         self._pid = os.getpid()
         self._handlers = handlers
         self._inheritance = inheritance
+        self._prepared = prepared
         # Listing them in a fork would copy the memory of each name.
         self._modules = frozenset(sys.modules) if inheritance is None else frozenset()
-        self._orders: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._inbox: Inbox = ListeningInbox(channel) if prepared is None else DirectInbox(channel)
         self._announced: set[str] = set()
         self._interruption = Interruption()
         Interruption.is_left_to_parents()
@@ -98,13 +108,17 @@ class WorkerProcess:
 
     def work(self) -> None:
         """Execute runs up to the limit, then end the process."""
-        threading.Thread(target=self._listen, name="kedro-worker-orders", daemon=True).start()
-        self._send("ready", {"pid": os.getpid()})
+        self._inbox.open()
+        preparation = None if self._prepared is None else self._prepared.dump()
+        if preparation is not None:
+            for name in _TOLD_BY_EVENTS:
+                logging.getLogger(name).setLevel(logging.WARNING)
+        self._send("ready", {"pid": os.getpid(), "preparation": preparation})
         SECRETS.announce = self._announce
         runs = 0
         self._end.begin()
         while True:
-            kind, body = self._orders.get()
+            kind, body = self._inbox.next_order()
             if self._interruption.reason is not None:  # asked to stop while idle
                 os._exit(0)
             self._report.send("started", {})
@@ -114,6 +128,14 @@ class WorkerProcess:
             self._handlers.renew()
             if kind == "snapshot":
                 self._finish("snapshot", self._snapshot(body["params"]))
+            elif kind == "access":
+                self._finish("access", self._access(body["request"]))
+            elif kind == "data":
+                self._finish("data", self._data(body["requests"]))
+            elif kind == "versions":
+                self._finish("versions", self._versions(body["names"]))
+            elif kind == "retry":
+                self._finish("retry", self._next_run(body["past"]))
             elif kind == "run":
                 runs += 1
                 self._run(body, may_be_last=runs >= self._settings.max_runs)
@@ -136,25 +158,23 @@ class WorkerProcess:
         self._report.send(kind, body)
         self._wake_server()
 
-    def _listen(self) -> None:
-        """Receive orders; kill this process and its descendants once the server is gone."""
-        while True:
-            try:
-                for message in self._channel.receive():
-                    self._orders.put(message)
-            except EOFError:
-                kill_tree(os.getpid())
-
     def _run(self, body: dict[str, Any], *, may_be_last: bool) -> None:
         self._report.stop = self._interruption
-        self._report.begin(max_log_bytes=body["max_log_bytes"])
+        self._report.begin(
+            max_log_bytes=body["max_log_bytes"], is_held=body["tells_failures_alone"]
+        )
         for output in self._outputs:
             output.report = self._report
-        if self._inheritance is not None:
+        if self._inheritance is not None and self._prepared is None:
             self._inheritance.imports.watch()
         with logs_of_process(body["run_id"], self._report):
             outcome = self._project.execute(
-                body["run_id"], RunRequest(**body["request"]), self._interruption, self._report
+                body["run_id"],
+                RunRequest(**body["request"]),
+                self._interruption,
+                self._report,
+                self._data_of(body),
+                prepared=None if self._prepared is None else self._prepared.pipeline,
             )
             if os.getpid() != self._pid:  # the child of a node that has forked returned here
                 os._exit(0)
@@ -172,15 +192,75 @@ class WorkerProcess:
                 output.end_line()
         for output in self._outputs:
             output.report = None
+        self._report.release(is_wanted=outcome.status is not RunStatus.SUCCESS)
         self._report.report_dropped()
         unwritten = sum(output.settle(_SETTLE_S if is_last else 0) for output in self._outputs)
         sent = {
             **self._report_of(outcome, is_last=is_last),
             "unwritten": unwritten if is_last else 0,
         }
-        self._finish("outcome", sent)
+        if self._prepared is None:
+            self._finish("outcome", sent)
+        else:  # which wakes the server, too
+            self._send("outcome", sent)
         if is_last:
             self._end.end()
+
+    def _data_of(self, body: dict[str, Any]) -> RunData:
+        return RunData(
+            is_checked=bool(body["is_checked"]),
+            digest=body["digest"],
+            skips_failed_versions=bool(body["skips_failed_versions"]),
+            acquire=self._acquire,
+            executing=lambda: self._ask("executing", {})["run_ids"],
+            statuses=lambda versions: self._ask("statuses", {"versions": versions})["statuses"],
+            warn=lambda text: self._report.send("warn", {"text": text}),
+            folder=body["folder"],
+        )
+
+    def _acquire(self, locks: Locks) -> bool:
+        body = {"digest": locks.digest, "locks": locks.each}
+        return bool(self._ask("acquire", body)["is_acquired"])
+
+    def _ask(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the server's answer to a question.
+
+        Raises:
+            StoreUnavailableError: If the server cannot reach the store.
+        """
+        self._finish(kind, body)
+        answer = self._inbox.next_answer()
+        if "error" in answer:
+            raise StoreUnavailableError(answer["error"])
+        return answer
+
+    def _access(self, request: dict[str, Any]) -> dict[str, Any]:
+        found = self._project.data_access(RunRequest(**request))
+        if found is None:
+            return {}
+        return {
+            "reads": found.access.reads,
+            "writes": found.access.writes,
+            "unknown": found.unknown,
+            "depends_on_params": found.depends_on_params,
+        }
+
+    def _data(self, requests: list[dict[str, Any]]) -> dict[str, Any]:
+        found = [self._project.describe_data(RunRequest(**request)) for request in requests]
+        shown = [
+            {"error": asdict(each)} if isinstance(each, ErrorDetail) else each for each in found
+        ]
+        return {"found": shown}
+
+    def _versions(self, names: list[str]) -> dict[str, Any]:
+        found = self._project.dataset_versions(names)
+        if isinstance(found, ErrorDetail):
+            return {"error": asdict(found)}
+        return {"found": {name: [*map(asdict, each)] for name, each in found.items()}}
+
+    def _next_run(self, past: dict[str, Any]) -> dict[str, Any]:
+        found = self._project.plan_next_run(ChainPast.load(past))
+        return {"error": asdict(found)} if isinstance(found, ErrorDetail) else found.dump()
 
     def _report_of(self, outcome: RunOutcome, *, is_last: bool) -> dict[str, Any]:
         return {
@@ -188,7 +268,7 @@ class WorkerProcess:
             "is_last": is_last,
             "is_loaded": self._project.is_loaded,
             "has_read_anew": self._project.pop_has_new_configuration(),
-            "imported": self._imported(),
+            "imported": None if self._prepared else self._imported(),
         }
 
     def _new_modules(self) -> list[str]:

@@ -105,7 +105,7 @@ def runs_of(service: FakeRuns, who: Caller) -> AuthorizedRuns:
 
 
 def test_run_is_submitted_in_the_name_and_the_quota_of_the_caller(service: FakeRuns) -> None:
-    runs_of(service, RUNNER).submit(REQUEST, key="k", wait_s=1, is_gone=is_gone)
+    runs_of(service, RUNNER).submit(REQUEST, key="k", priority=None, wait_s=1, is_gone=is_gone)
     [(_, options)] = service.asked
     submitter = options["submitter"]
     assert (submitter.name, submitter.address) == ("alice", "10.0.0.1")
@@ -119,8 +119,8 @@ def test_run_of_others_pipelines_is_refused_before_it_is_taken_in(
 ) -> None:
     runs, request = runs_of(service, RUNNER), RunRequest(pipeline_names=names)
     for call in (
-        lambda: runs.submit(request, key=None, wait_s=0, is_gone=is_gone),
-        lambda: runs.run(request, key=None, timeout_s=None, is_gone=is_gone),
+        lambda: runs.submit(request, key=None, priority=None, wait_s=0, is_gone=is_gone),
+        lambda: runs.run(request, key=None, priority=None, timeout_s=None, is_gone=is_gone),
     ):
         with pytest.raises(ForbiddenError, match="alice may run these pipelines alone: score, tr"):
             call()
@@ -129,7 +129,7 @@ def test_run_of_others_pipelines_is_refused_before_it_is_taken_in(
 
 def test_request_is_shown_without_what_is_secret_in_it(service: FakeRuns) -> None:
     runs = runs_of(service, RUNNER)
-    shown = runs.submit(REQUEST, key=None, wait_s=0, is_gone=is_gone)
+    shown = runs.submit(REQUEST, key=None, priority=None, wait_s=0, is_gone=is_gone)
     for run in (shown, runs.get("r1"), runs.wait("r1", 1, is_gone=is_gone), runs.cancel("r1")):
         assert run.request.params == {"api_key": "<redacted>", "x": 1}
         assert run.error == ERROR
@@ -140,7 +140,9 @@ def test_run_that_was_waited_for_is_told_with_as_much_of_its_error_as_the_caller
     service: FakeRuns, status: RunStatus
 ) -> None:
     service.known = replace(service.known, status=status)
-    told = runs_of(service, UNTOLD).run(REQUEST, key=None, timeout_s=None, is_gone=is_gone)
+    told = runs_of(service, UNTOLD).run(
+        REQUEST, key=None, priority=None, timeout_s=None, is_gone=is_gone
+    )
     assert told.error == ErrorDetail(type="ValueError", message=HIDDEN)
     is_redacted = told.request.params == {"api_key": "<redacted>", "x": 1}
     assert is_redacted is (status is RunStatus.QUEUED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from kedro_flask_server.config.parsers import (
     HOST,
     ORIGIN,
     PROXY,
+    SERVED,
     SOURCE,
     TIMEOUT,
     YES_OR_NO,
@@ -26,6 +28,7 @@ from kedro_flask_server.config.parsers import (
     text,
     whole,
 )
+from kedro_flask_server.model.served import ServedSettings
 
 YEAR_S = 31_536_000
 WORDS = list_of(text(""), allowed="a list of words")
@@ -155,3 +158,30 @@ def test_file_that_is_a_link_stays_one(tmp_path: Path) -> None:
 )
 def test_parser_says_what_is_allowed(parser: Parser, allowed: str) -> None:
     assert parser.allowed == allowed
+
+
+def test_served_pipelines_have_defaults_and_bounds() -> None:
+    given = {"inference": {"preload": ["model"], "record": "all"}, "other": {}}
+    parsed = SERVED.parse(json.dumps(given))
+    assert parsed == SERVED.parse(given)
+    assert parsed["inference"] == ServedSettings(preload=("model",), record="all")
+    assert parsed["other"] == ServedSettings()
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        ["inference"],
+        {"inference": None},
+        {"inference": {"workers": 0}},
+        {"inference": {"record": "some"}},
+        {"inference": {"reload": True}},
+        {"inference": {"poll_s": 0}},
+        {"inference": {"preload": "model"}},
+        {"inference": {"colour": 1}},
+        {"": {}},
+    ],
+)
+def test_bad_settings_of_served_pipelines_are_refused(value: object) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  as every parser
+        SERVED.parse(value)

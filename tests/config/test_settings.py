@@ -1,4 +1,4 @@
-"""Settings: four ways to be set, one definition each."""
+"""Settings: five ways to be set, one definition each."""
 
 from __future__ import annotations
 

@@ -18,6 +18,10 @@ SETTINGS = WorkerSettings(
     env=None,
     conf_source=None,
     resolves_params=False,
+    shared_paths=[],
+    data_url="data",
+    allows_excel=False,
+    has_locks=False,
     start_method="auto",
     max_runs=1,
     max_rss_mb=None,
@@ -33,7 +37,7 @@ class FakeProject:
     def __init__(self) -> None:
         self.log_formats: list[str] = []
 
-    def prepare_for_threads(self, *, log_format: str) -> None:
+    def prepare_for_threads(self, *, log_format: str, revision: str | None) -> None:
         self.log_formats.append(log_format)
 
     def safe_text(self, text: str) -> str:

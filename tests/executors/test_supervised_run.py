@@ -6,15 +6,19 @@ import json
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
+from kedro_flask_server.errors import StoreUnavailableError
 from kedro_flask_server.executors.supervised_run import SupervisedRun
+from kedro_flask_server.model.data_access import Lock, Locks
 from kedro_flask_server.model.event import EventType
+from kedro_flask_server.model.provenance import Provenance
 from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.model.run import Progress, RunOutcome, RunRequest, RunStatus, StopReason
+from kedro_flask_server.model.run_data import RunData
 from kedro_flask_server.redaction import SECRETS
 from kedro_flask_server.workers.imports import Imported
 from kedro_flask_server.workers.protocol import Message
@@ -86,11 +90,14 @@ class FakeWorker:
 class Supervised:
     """A run that a worker executes, and what comes of it."""
 
-    def __init__(self, *, max_log_bytes: int = 100_000) -> None:
+    def __init__(self, *, max_log_bytes: int = 100_000, data: RunData | None = None) -> None:
         self.clock = Clock()
         self.report = RunReport(after=2, max_log_bytes=max_log_bytes)
+        self.data = data or RunData()
         self.request = RunRequest(tags=["x"], params={"a": 1, "model": {"lr": 0.1}})
-        self.run = SupervisedRun("r1", self.request, self.report, str.upper, clock=self.clock)
+        self.run = SupervisedRun(
+            "r1", self.request, self.report, self.data, str.upper, clock=self.clock
+        )
         self.killed: list[object] = []
 
     def follow(self, *looks: Look, hangs: bool = False, has_ended: bool = False) -> FakeWorker:
@@ -135,6 +142,7 @@ def outcome(**changes: Any) -> Message:
         "status": "success",
         "duration_ms": 12.5,
         "error": None,
+        "error_bases": [],
         "is_loaded": True,
         "has_read_anew": False,
         "imported": None,
@@ -160,6 +168,8 @@ def test_worker_is_told_what_to_run(supervised: Supervised) -> None:
     worker = supervised.follow(Look(messages=[ENDED]))
     request = {"tags": ["x"], "params": {"a": 1, "model": {"lr": 0.1}}}
     order = {"run_id": "r1", "request": request, "max_log_bytes": 100_000}
+    order |= {"is_checked": False, "digest": None, "skips_failed_versions": False}
+    order |= {"folder": None, "tells_failures_alone": False}
     assert worker.orders == [("run", order)]
     assert supervised.run.param_names == ["a", "model.lr"]
 
@@ -322,7 +332,9 @@ GARBAGE: list[Message] = [
     ("ended?", {"code": 0}),
     *(
         (kind, body)
-        for kind in ("event", "log", "left_out", "secrets", "expect", "outcome")
+        for kind in (
+            *("event", "log", "left_out", "secrets", "expect", "outcome", "provenance", "link"),
+        )
         for body in ({}, {"type": []}, {"values": 1, "nodes": None, "messages": 3, "lines": "x"})
     ),
     ("event", {"type": "node.started", "time": NOW, "data": 1}),
@@ -338,6 +350,8 @@ GARBAGE: list[Message] = [
     ("expect", {"nodes": math.nan}),
     ("expect", {"nodes": -1}),
     ("expect", {"nodes": 10**30}),
+    ("link", {"title": "x", "url": "javascript:alert(1)"}),
+    ("provenance", Provenance().dump() | {"datasets": {"x": 1}}),
     outcome(status="fine"),
     outcome(status="running"),
     outcome(status="queued"),
@@ -363,6 +377,17 @@ def test_garbage_in_the_channel_of_a_worker_changes_nothing(
     assert supervised.report.progress is None
     supervised.report.end()
     assert supervised.report.drain() == []
+    assert supervised.report.drain_provenance() is None
+
+
+def test_what_a_run_is_made_of_comes_with_its_links(supervised: Supervised) -> None:
+    made_of = Provenance(nodes=("a",), machine="m")
+    link = ("link", {"title": "t", "url": "https://x.example"})
+    base = ("provenance", Provenance(machine="other").dump())
+    supervised.tell(link, ("provenance", made_of.dump()), base, outcome())
+    expected = replace(made_of, links={"t": "https://x.example"})
+    assert supervised.report.drain_provenance() == expected
+    assert supervised.report.drain_provenance() is None
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
@@ -371,6 +396,61 @@ def test_garbage_is_no_outcome(supervised: Supervised, garbage: Message) -> None
     ended = supervised.run.outcome()
     assert ended.error is not None
     assert (ended.status, ended.error.type) == (RunStatus.FAILURE, "WorkerCrashed")
+
+
+def acquiring(*, is_free: bool) -> tuple[Supervised, list[Locks]]:
+    """Return a run that asks for locks, and what it has asked for."""
+    asked: list[Locks] = []
+
+    def acquire(locks: Locks) -> bool:
+        asked.append(locks)
+        return is_free
+
+    supervised = Supervised(data=RunData(acquire=acquire))
+    return supervised, asked
+
+
+ACQUIRE: Message = ("acquire", {"digest": "d", "locks": [[5, "W", "model"]]})
+
+
+def test_run_that_asks_for_locks_is_answered_and_goes_on() -> None:
+    supervised, asked = acquiring(is_free=True)
+    worker = supervised.follow(
+        Look(reports=[STARTED, ACQUIRE]), Look(reports=[outcome()], messages=[ENDED])
+    )
+    assert asked == [Locks("d", (Lock(5, "W", "model"),))]
+    assert worker.orders[1:] == [("answer", {"is_acquired": True})]
+    assert supervised.run.outcome().status is RunStatus.SUCCESS
+
+
+def test_run_that_another_is_in_the_way_of_is_queued_again() -> None:
+    supervised, _ = acquiring(is_free=False)
+    worker = supervised.follow(
+        Look(reports=[STARTED, ACQUIRE]),
+        Look(reports=[outcome(status="queued")], messages=[ENDED]),
+    )
+    assert worker.orders[1:] == [("answer", {"is_acquired": False})]
+    assert supervised.run.outcome().status is RunStatus.QUEUED
+
+
+def test_worker_is_told_that_the_store_is_away() -> None:
+    def fail() -> list[str]:
+        raise StoreUnavailableError("no route")
+
+    supervised = Supervised(data=RunData(executing=fail))
+    worker = supervised.follow(Look(reports=[("executing", {})], messages=[ENDED]))
+    [(kind, body)] = worker.orders[1:]
+    assert kind == "answer"
+    assert "no route" in body["error"]
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [("acquire", {}), ("acquire", {"locks": [[1]]}), ("statuses", {"versions": 1}), ("warn", {})],
+)
+def test_question_that_is_garbage_has_no_answer(supervised: Supervised, garbage: Message) -> None:
+    worker = supervised.follow(Look(reports=[garbage], messages=[ENDED]))
+    assert len(worker.orders) == 1
 
 
 def test_template_that_does_not_report_an_end_in_time_is_killed(supervised: Supervised) -> None:

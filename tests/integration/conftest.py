@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,24 @@ def ours(probe: Path) -> Iterator[RunningServer]:
     """Return our server on the probe project."""
     with kedro_flask_server(probe) as server:
         yield server
+
+
+@pytest.fixture
+def trainings(tmp_path: Path) -> Path:
+    """Return a copy of the project whose runs use each other's data."""
+    return copy_project(PROJECTS / "trainings", tmp_path)
+
+
+@pytest.fixture
+def serve_trainings(trainings: Path) -> Iterator[Callable[..., RunningServer]]:
+    """Return what starts a server on that project, with settings as variables."""
+    with ExitStack() as stack:
+
+        def serve(**settings: str) -> RunningServer:
+            env = {f"KEDRO_SERVER_{name.upper()}": value for name, value in settings.items()}
+            return stack.enter_context(kedro_flask_server(trainings, **env))
+
+        yield serve
 
 
 @pytest.fixture(scope="session")

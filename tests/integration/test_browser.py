@@ -13,6 +13,7 @@ import yaml
 from playwright.sync_api import Page, sync_playwright
 
 from kedro_flask_server.access.api_keys import create_secret, hash_secret
+from tests.browsers import OPTIONS
 from tests.conftest import require
 from tests.integration.test_hosting import nginx_before
 from tests.servers import PROJECTS, RunningServer, copy_project, kedro_flask_server
@@ -46,11 +47,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 def browse() -> Iterator[tuple[Page, list[str], list[str]]]:
     """Open a page, and record each URL that it asks for and each complaint of its console."""
     program = require("chromium")
-    options = [
-        *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync"),
-        *("--no-first-run", "--disable-component-update", "--disable-quic"),
-        f"--host-resolver-rules=MAP {HOST} 127.0.0.1",
-    ]
+    options = [*OPTIONS, f"--host-resolver-rules=MAP {HOST} 127.0.0.1"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=options)
         try:
@@ -110,7 +107,7 @@ def test_reference_prefills_a_body_that_runs_and_nothing_else(served: RunningSer
         block.locator(".opblock-summary").click()
         block.get_by_role("button", name="Try it out").click()
         fields = block.locator(".parameters input")
-        assert [fields.nth(each).input_value() for each in range(fields.count())] == ["", ""]
+        assert [fields.nth(each).input_value() for each in range(fields.count())] == [""] * 4
         run_ids = []
         for _ in range(2):
             with page.expect_response("**/run") as answered:

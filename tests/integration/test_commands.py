@@ -212,7 +212,7 @@ def code_of(shell: pexpect.spawn) -> int:
 
 
 def test_terminal_shows_a_bar_with_the_node_that_runs(ours: RunningServer) -> None:
-    shell = terminal(ours, *SLOW, "seconds=0.3")
+    shell = terminal(ours, *SLOW, "seconds=0.5")
     shell.expect(r"slow_3.*3/10")
     shell.expect(r"slow_8.*8/10")
     shell.expect(r"succeeded after")
@@ -238,7 +238,7 @@ def test_terminal_that_knows_ascii_alone_is_shown_what_it_can(ours: RunningServe
 
 def test_ctrl_c_asks_whether_to_cancel(ours: RunningServer) -> None:
     shell = terminal(ours, *SLOW, "seconds=0.5")
-    shell.expect(r"1/10")
+    shell.expect(r"[1-9]/10")
     shell.sendintr()
     shell.expect(r"Cancel the run\?")
     shell.sendline("y")
@@ -248,8 +248,8 @@ def test_ctrl_c_asks_whether_to_cancel(ours: RunningServer) -> None:
 
 @pytest.mark.parametrize("answer", ["n\r", "\x03", "\x04"])
 def test_who_does_not_want_to_cancel_leaves_the_run_alone(ours: RunningServer, answer: str) -> None:
-    shell = terminal(ours, *SLOW, "seconds=0.2")
-    shell.expect(r"1/10")
+    shell = terminal(ours, *SLOW, "seconds=0.4")
+    shell.expect(r"[1-9]/10")
     shell.sendintr()
     shell.expect(r"Cancel the run\?")
     shell.send(answer)
@@ -262,7 +262,7 @@ def test_who_does_not_want_to_cancel_leaves_the_run_alone(ours: RunningServer, a
 
 def test_ctrl_c_without_a_terminal_leaves_the_run_alone(ours: RunningServer) -> None:
     following = subprocess.Popen(
-        [*CLIENT, *SLOW, "seconds=0.2", "--url", ours.url],
+        [*CLIENT, *SLOW, "seconds=0.4", "--url", ours.url],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

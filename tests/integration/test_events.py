@@ -124,21 +124,29 @@ def test_failed_node_is_told_with_its_error_also_where_its_dataset_failed(
         assert (end["data"]["status"], end["data"]["error"]["node"]) == ("failure", node)
 
 
-def test_parallel_runner_tells_of_its_nodes_where_it_forks(project: Path) -> None:
-    def run(server: RunningServer) -> tuple[list[str], object]:
-        run_id = str(server.run(pipeline_names=["wide"], runner="ParallelRunner")["run_id"])
-        told = shown(events(server, run_id))
-        return told, server.show(run_id)["progress"]
+def of_parallel_nodes(server: RunningServer) -> tuple[list[str], object]:
+    run_id = str(server.run(pipeline_names=["wide"], runner="ParallelRunner")["run_id"])
+    return shown(events(server, run_id)), server.show(run_id)["progress"]
 
+
+def test_parallel_runner_tells_of_its_nodes_where_it_forks(project: Path) -> None:
     with kedro_flask_server(project) as server:
-        told, progress = run(server)
-        assert progress == {"done": 2, "total": 2}
-        for name in ("wide_where", "wide_what"):
-            assert told.index(f"node.started {name}") < told.index(f"dataset.saved {name}")
-            assert told.index(f"dataset.saved {name}") < told.index(f"node.finished {name}")
-    for options in (("--executor", "threads"), ()):
-        with kedro_flask_server(project, *options, KEDRO_MP_CONTEXT="forkserver") as server:
-            assert run(server) == (["run.queued ", "run.started ", "run.finished "], None)
+        told, progress = of_parallel_nodes(server)
+    assert progress == {"done": 2, "total": 2}
+    for name in ("wide_where", "wide_what"):
+        assert told.index(f"node.started {name}") < told.index(f"dataset.saved {name}")
+        assert told.index(f"dataset.saved {name}") < told.index(f"node.finished {name}")
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("executor", ["threads", "processes"])
+def test_parallel_runner_tells_of_itself_where_it_does_not_fork(
+    project: Path, executor: str
+) -> None:
+    options = ("--executor", executor)
+    with kedro_flask_server(project, *options, KEDRO_MP_CONTEXT="forkserver") as server:
+        told = of_parallel_nodes(server)
+    assert told == (["run.queued ", "run.started ", "run.finished "], None)
 
 
 @pytest.mark.parametrize("options", [{}, {"runner": "ThreadRunner"}, {"is_async": True}])

@@ -7,13 +7,21 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.servers import EXAMPLE, RunningServer, copy_project, environment, kedro_flask_server
+from tests.servers import (
+    EXAMPLE,
+    RunningServer,
+    copy_project,
+    environment,
+    eventually,
+    kedro_flask_server,
+)
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -53,9 +61,38 @@ def test_parts_of_it_run_by_pipeline_namespace_tag_and_version(server: RunningSe
 def test_snapshot_shows_pipelines_datasets_and_parameters(server: RunningServer) -> None:
     snapshot = server.client.get("/snapshot").json()
     names = {each["name"] for each in snapshot["pipelines"]}
-    assert names == {"__default__", "data_preparation", "training", "evaluation"}
+    assert names == {"__default__", "data_preparation", "training", "evaluation", "inference"}
     assert snapshot["datasets"]["forest.model"]["type"] == "pickle.PickleDataset"
     assert snapshot["parameters"] == ["forest", "linear", "seed", "test_fraction"]
+
+
+def test_trained_model_predicts_what_is_sent(server: RunningServer) -> None:
+    described = server.client.get("/pipelines/inference").json()["inputs"]["samples"]
+    assert described["is_required"]
+    server.run(pipeline_names=["data_preparation"])
+    assert server.run(pipeline_names=["training"])["status"] == "success"
+    body = {"inputs": {"samples": described["example"]}, "save": False}
+    answer = server.client.post("/pipelines/inference/run", json=body).json()
+    assert [row["benign"] for row in answer["outputs"]["predictions"]] == [False, True]
+
+
+@pytest.mark.once
+def test_three_lines_of_settings_make_a_fast_endpoint(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs/serving.md").read_text()
+    [lines] = re.findall(r"```yaml\n( *served_pipelines:.*?)```", page, re.DOTALL)
+    settings = textwrap.dedent(lines)
+    assert len(settings.splitlines()) == 3
+    project = copy_project(EXAMPLE, tmp_path)
+    (project / "conf/base/server.yml").write_text(settings)
+    with kedro_flask_server(project) as server:
+        described = server.client.get("/pipelines/inference").json()["inputs"]["samples"]
+        body = {"inputs": {"samples": described["example"]}}
+        refused = server.client.post("/pipelines/inference/run", json=body)
+        assert (refused.status_code, "'forest.model'" in refused.text) == (503, True)
+        assert server.run()["status"] == "success"
+        eventually(lambda: server.client.get("/pipelines/inference").json()["served"]["generation"])
+        answer = server.client.post("/pipelines/inference/run", json=body).json()
+        assert [row["benign"] for row in answer["outputs"]["predictions"]] == [False, True]
 
 
 @pytest.mark.once

@@ -174,6 +174,7 @@ def test_project_adds_blueprints_to_kedro_server_start(project: Path) -> None:
     assert paths["/hello"]["get"]["summary"] == "Say hello"
 
 
+@pytest.mark.once
 def test_route_of_the_project_answers_in_the_place_of_an_added_one(project: Path) -> None:
     (project / "src/probe/api.py").write_text(
         "from flask import Blueprint\n"
@@ -203,6 +204,7 @@ def test_route_of_the_project_answers_in_the_place_of_an_added_one(project: Path
     assert summaries == {"get": "Get a run", "post": "Rename a run"}
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("path", ["/run", "/health", "/docs"])
 def test_route_over_one_of_kedro_s_is_refused_at_the_start(project: Path, path: str) -> None:
     (project / "src/probe/api.py").write_text(
@@ -339,6 +341,7 @@ def test_nginx_passes_events_on_as_they_happen(served: RunningServer, tmp_path: 
         assert seen[:8] == ["running"] * 8
 
 
+@pytest.mark.once
 def test_script_name_is_a_prefix_too(project: Path) -> None:
     port = free_port()
     command = [

@@ -124,10 +124,8 @@ def test_versioned_saves_at_the_same_time_never_collide(
     assert versions == {each["run_id"] for each in answers}
 
 
-@pytest.mark.parametrize(
-    "runner",
-    ["ParallelRunner", pytest.param("probe.runners.OwnParallelRunner", marks=pytest.mark.once)],
-)
+@pytest.mark.once
+@pytest.mark.parametrize("runner", ["ParallelRunner", "probe.runners.OwnParallelRunner"])
 def test_parallel_runner_never_hangs(wide_open: RunningServer, runner: str) -> None:
     def send(_: int) -> dict[str, object]:
         return wide_open.run(pipeline_names=["wide"], runner=runner)

@@ -53,15 +53,15 @@ def test_script_with_curl_fails_when_the_run_fails(ours: RunningServer, tmp_path
     assert (good.returncode, good.stderr) == (0, "")
     run_id = newest(ours, "versioned")[0]["run_id"]
     assert f'"run_id":"{run_id}"' in good.stdout
+    soon = {"--retry 5": "--retry 1"}  # five take half a minute
     for _ in range(2):  # what has failed can be run again, on the same day
         before = len(newest(ours, "fail"))
-        bad = run([str(recipe("run.sh", "fail", tmp_path))], ours)
+        bad = run([str(recipe("run.sh", "fail", tmp_path, **soon))], ours)
         assert bad.returncode == 22
         assert '"status":"failure"' in bad.stdout
         assert len(newest(ours, "fail")) == before + 1
-    away = run(
-        [str(recipe("run.sh", "one", tmp_path))], ours, KEDRO_SERVER_URL="http://127.0.0.1:9"
-    )
+    nobody = {"KEDRO_SERVER_URL": "http://127.0.0.1:9"}
+    away = run([str(recipe("run.sh", "one", tmp_path, **soon))], ours, **nobody)
     assert away.returncode == 7
 
 
@@ -128,7 +128,9 @@ def test_prefect_runs_the_flow(
     began = len(newest(ours, pipeline))
     soon = {"retry_delay_seconds=60": "retry_delay_seconds=1"}
     file = recipe("prefect_flow.py", pipeline, tmp_path, **soon)
-    done = run([sys.executable, str(file)], ours, PREFECT_HOME=str(tmp_path), HOME=str(tmp_path))
+    env = {"PREFECT_HOME": str(tmp_path), "HOME": str(tmp_path)}
+    env["PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS"] = "120"  # 20 are few on a busy machine
+    done = run([sys.executable, str(file)], ours, **env)
     assert done.returncode == code
     assert "Kedro project probe" in done.stdout + done.stderr
     # A retry is another run.

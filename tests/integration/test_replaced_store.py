@@ -68,8 +68,8 @@ def test_folder_that_is_deleted_is_made_again_and_who_waits_has_an_answer(
         assert time.monotonic() - deleted_at < NOTICED_S
         assert queued.result(60).status_code == 503
         assert executing.result(60).json()["status"] == "success"
-    assert "was deleted or replaced: it is opened again" in server.log
-    assert "its row is gone" in server.log
+    server.wait_for_line("was deleted or replaced: it is opened again")
+    server.wait_for_line("its row is gone")
     run_id = short(server)
     assert [run["run_id"] for run in server.all_runs()] == [run_id]
     with sqlite3.connect(f"file:{project}/.kedro_server/runs.db?mode=ro", uri=True) as reader:

@@ -25,8 +25,10 @@ from tests.servers import (
 
 ASYNC = {"Prefer": "respond-async"}
 FIELDS = [
-    *("run_id", "status", "position", "request", "created_at", "started_at", "finished_at"),
-    *("duration_ms", "cancel_requested_at", "progress", "error", "submitted_by", "project", "env"),
+    *("run_id", "status", "position", "priority", "waiting_for", "request"),
+    *("created_at", "started_at", "finished_at", "duration_ms", "cancel_requested_at"),
+    *("progress", "error", "submitted_by", "has_locks", "warnings"),
+    *("labels", "retry_of", "retried_by", "attempt", "project", "env"),
 ]
 
 

@@ -117,6 +117,7 @@ def test_second_signal_ends_the_server_at_once(project: Path, tmp_path: Path) ->
             executing.result()
 
 
+@pytest.mark.once
 def test_idle_server_stops_at_once_and_frees_its_port(project: Path) -> None:
     port = str(free_port())
     for _ in range(2):

@@ -166,7 +166,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
 def test_start_that_gets_no_more_threads_says_so_in_one_line(project: Path, limit: int) -> None:
     command = start_command()
     if os.geteuid() == 0:  # whom no limit holds: be another user, who may read what root may
-        user = "54321"
+        user = str(54_321 + limit)  # its own, for tests beside this one count towards the limit
         capability = ("--inh-caps", "+dac_override", "--ambient-caps", "+dac_override")
         # Without which access(2) says that such a user may not.
         kept = ("--securebits", "+no_setuid_fixup")

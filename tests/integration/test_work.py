@@ -142,7 +142,8 @@ def test_run_is_stored_in_two_transactions_of_few_statements(work: list[dict[str
     what = "transactions that write"
     assert costs(work, what).count(2) >= MOST_RUNS, changed(work, what)
     fewest = sorted(costs(work, "statements"))[:MOST_RUNS]  # type: ignore[type-var]
-    assert fewest[-1] <= 14, changed(work, "statements")  # type: ignore[operator]
+    # One of them stores the small object that the run has made.
+    assert fewest[-1] <= 16, changed(work, "statements")  # type: ignore[operator]
 
 
 def test_run_formats_each_record_once(work: list[dict[str, object]]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from kedro_flask_server.model.run import RunOutcome, RunStatus, StopReason
 from kedro_flask_server.model.stop import RunInterrupted, StopRequest
 from kedro_flask_server.project.execution import log_outcome, outcome_of
-from kedro_flask_server.project.runner import RunStopped
+from kedro_flask_server.project.runner import RunPostponed, RunStopped
 
 
 def run_that_raises(error: BaseException | None, stop: StopRequest | None = None) -> RunOutcome:
@@ -40,6 +40,13 @@ def test_run_that_is_stopped_is_cancelled(error: BaseException) -> None:
     stop.ask(StopReason.CANCEL, "cancelled")
     outcome = run_that_raises(error, stop)
     assert outcome.status is RunStatus.CANCELLED
+
+
+def test_run_that_another_is_in_the_way_of_is_queued_again_unless_it_is_to_stop() -> None:
+    assert run_that_raises(RunPostponed()).status is RunStatus.QUEUED
+    stop = StopRequest()
+    stop.ask(StopReason.CANCEL, "cancelled")
+    assert run_that_raises(RunPostponed(), stop).status is RunStatus.CANCELLED
 
 
 def test_run_that_ends_by_itself_after_its_time_has_failed() -> None:

@@ -69,7 +69,7 @@ def execute(
     manager = _create_hook_manager()
     if hooks is not None:
         manager.register(hooks)
-    report_nodes(runner, report)
+    report_nodes(runner, report, describe_nothing)
     catalog = DataCatalog({"raw": MemoryDataset(1)} | (datasets or {}))
     with contextlib.suppress(ValueError, DatasetError), logs_of("a run", report):
         runner.run(pipeline, catalog, manager, run_id="a-run", **options)
@@ -206,11 +206,21 @@ def test_nodes_that_need_not_run_are_not_counted(tmp_path) -> None:
     assert (report.progress, shown(events)) == (Progress(done=0, total=0), [])
 
 
-def test_parallel_runner_emits_no_events_of_its_nodes() -> None:
-    runner = ParallelRunner(max_workers=1)
-    run = runner._run
-    report_nodes(runner, RunReport(after=0, max_log_bytes=0))
-    assert runner._run == run
+class IdleParallelRunner(ParallelRunner):
+    """Starts no process."""
+
+    def _run(self, pipeline: Pipeline, catalog: Any, hook_manager: Any = None) -> Any:
+        assert not hasattr(hook_manager, "events")
+
+
+def test_parallel_runner_is_described_and_emits_no_events_of_its_nodes() -> None:
+    runner, report = IdleParallelRunner(max_workers=1), RunReport(after=0, max_log_bytes=0)
+    described: list[Pipeline] = []
+    report_nodes(runner, report, lambda pipeline, _: described.append(pipeline))
+    runner._run(Pipeline([]), DataCatalog(), _create_hook_manager())
+    assert len(described) == 1
+    assert (report.progress, report.drain()) == (None, [])
+    runner._manager.shutdown()
 
 
 class KeywordRunner(SequentialRunner):
@@ -240,6 +250,10 @@ def test_runner_of_the_projects_own_may_call_kedros_loop_as_it_likes() -> None:
     assert (report.progress, shown(events)) == (None, [])
 
 
+def describe_nothing(pipeline: Pipeline, catalog: object) -> None:
+    """Describe nothing."""
+
+
 class BrokenReport(RunReport):
     def tell(self, *_: Any, **__: Any) -> None:
         raise RuntimeError("out of order")
@@ -247,7 +261,7 @@ class BrokenReport(RunReport):
 
 def test_run_does_not_fail_because_its_events_are_lost() -> None:
     runner = SequentialRunner()
-    report_nodes(runner, BrokenReport(after=0, max_log_bytes=0))
+    report_nodes(runner, BrokenReport(after=0, max_log_bytes=0), describe_nothing)
     result = runner.run(TWO, DataCatalog({"raw": MemoryDataset(1)}), _create_hook_manager())
     assert result["whole"].load() == 1
 
@@ -323,7 +337,7 @@ def test_runner_may_take_its_arguments_in_any_way(
         own = runner_class()
         stop_between_nodes(own, StopRequest())
         catalog = DataCatalog({"raw": MemoryDataset(1)})
-        report_nodes(own, RunReport(after=0, max_log_bytes=0))
+        report_nodes(own, RunReport(after=0, max_log_bytes=0), describe_nothing)
         assert [*own.run(TWO, catalog, _create_hook_manager())] == ["whole"]
 
 

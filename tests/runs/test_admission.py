@@ -12,7 +12,10 @@ import pytest
 
 from kedro_flask_server.config.settings import ServerConfig
 from kedro_flask_server.errors import KeyInUseError, ServerBusyError, UnknownRunError
+from kedro_flask_server.model.data_access import Locks
 from kedro_flask_server.model.run import ANONYMOUS, Run, RunRequest, RunStatus, Submitter
+from kedro_flask_server.model.run_id import RunIds
+from kedro_flask_server.model.submission import Submission
 from kedro_flask_server.runs.admission import Admission
 from kedro_flask_server.runs.waiters import Waiters
 from kedro_flask_server.store import AddedRun, ClaimedRun, NewRun
@@ -34,7 +37,7 @@ class FakeDispatcher:
         self.held_while_executed = False
 
     @contextmanager
-    def slot(self, request: RunRequest) -> Iterator[bool]:
+    def slot(self) -> Iterator[bool]:
         self.holds_slot = self.is_free
         try:
             yield self.is_free
@@ -48,6 +51,19 @@ class FakeDispatcher:
 
     def wake(self) -> None:
         self.wakes += 1
+
+
+class FakePlanner:
+    """Knows no locks, or those that the test gives it."""
+
+    def __init__(self) -> None:
+        self.locks: Locks | None = None
+        self.planned_anew: Locks | None = None
+
+    def plan(
+        self, request: RunRequest, *, must_be_whole: bool = True, anew: bool = False
+    ) -> Locks | None:
+        return self.planned_anew if anew else self.locks
 
 
 @pytest.fixture
@@ -68,12 +84,17 @@ def admit(store: FakeStore, dispatcher: FakeDispatcher) -> Callable[..., Run]:
 def admitting(store: FakeStore, dispatcher: FakeDispatcher) -> Callable[..., Run]:
     """Return what admits a run, by default without a key, of nobody in particular."""
     config = ServerConfig(project_path=Path(), workers=3, max_queued=7, idempotency_hours=5)
-    admission, waiters = Admission(store, dispatcher, config), Waiters()
+    admission, waiters = (
+        Admission(store, dispatcher, FakePlanner(), config, ids=RunIds()),
+        Waiters(),
+    )
 
     def admit_one(**given: object) -> Run:
         with waiters.waiter() as waiter:
-            options = {"key": None, "submitter": ANONYMOUS, "server_id": HERE, "is_held": False}
-            return admission.admit(RunRequest(), **({"waiter": waiter} | options | given))
+            options = {name: given.pop(name) for name in ("waiter", "is_held") if name in given}
+            options = {"waiter": waiter, "is_held": False} | options
+            submission = Submission(**({"request": RunRequest()} | given))
+            return admission.admit(submission, server_id=HERE, **options)
 
     return admit_one
 
@@ -132,16 +153,12 @@ def test_request_waits_for_its_run_before_that_is_stored(store, dispatcher) -> N
         return AddedRun(run=a_run(run_id, RunStatus.QUEUED))
 
     store.new_runs.add_one = add_one
-    admission = Admission(store, dispatcher, ServerConfig(project_path=Path()))
+    admission = Admission(
+        store, dispatcher, FakePlanner(), ServerConfig(project_path=Path()), ids=RunIds()
+    )
     with waiters.waiter() as waiter:
-        admission.admit(
-            RunRequest(),
-            key=None,
-            submitter=ANONYMOUS,
-            server_id=HERE,
-            waiter=waiter,
-            is_held=False,
-        )
+        submission = Submission(request=RunRequest())
+        admission.admit(submission, server_id=HERE, waiter=waiter, is_held=False)
     assert attached == [True]
 
 

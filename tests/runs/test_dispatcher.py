@@ -18,6 +18,7 @@ from kedro_flask_server.errors import KeyReusedError, StoreUnavailableError
 from kedro_flask_server.executors.threads import ThreadExecutor
 from kedro_flask_server.model.report import RunReport
 from kedro_flask_server.model.run import Run, RunFilter, RunOutcome, RunRequest, RunStatus
+from kedro_flask_server.model.run_data import RunData
 from kedro_flask_server.model.stop import StopRequest
 from kedro_flask_server.runs.factory import create_run_service
 from kedro_flask_server.runs.service import RunService
@@ -35,8 +36,16 @@ class CountingProject:
         self.most_at_once: Counter[str] = Counter()
         self._lock = threading.Lock()
 
+    def data_access(self, request: RunRequest) -> None:
+        """What its runs read and write cannot be told."""
+
     def execute(
-        self, run_id: str, request: RunRequest, stop: StopRequest, report: RunReport
+        self,
+        run_id: str,
+        request: RunRequest,
+        stop: StopRequest,
+        report: RunReport,
+        data: RunData,
     ) -> RunOutcome:
         names = ["all", *(request.pipeline_names or [])]
         with self._lock:

@@ -54,6 +54,13 @@ class FakeStore(Record):
         self.asked_for: set[str] = set()
         self.has_more = False
         self.limits: dict[str, float] = {}
+        self.overdue: list[str] = []
+        self.queue_control = self
+
+    def end_overdue(self) -> list[str]:
+        self.note("end_overdue")
+        overdue, self.overdue = self.overdue, []
+        return overdue
 
     def ended_among(self, run_ids: set[str]) -> list[str]:
         self.asked_for = set(run_ids)
@@ -82,6 +89,9 @@ class FakeDispatcher(Record):
 
     def cancel(self, run_id: str) -> None:
         self.note(f"cancel {run_id}")
+
+    def wake(self) -> None:
+        self.note("wake")
 
 
 class FakeCompletion(Record):

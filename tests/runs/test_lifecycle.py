@@ -65,6 +65,19 @@ class FakeExecutor:
         return ["train"]
 
 
+class FakeServed(Part):
+    """Has no calls."""
+
+    def wait_until_idle(self, timeout_s: float) -> None:
+        self.log.append("served idle")
+
+    def close(self) -> None:
+        self.log.append("close served")
+
+    def dead_threads(self) -> list[str]:
+        return [] if self.is_at_work else ["kedro-served-x"]
+
+
 class RegisteredLease(FakeLease):
     """A lease that is taken and given back."""
 
@@ -107,6 +120,7 @@ class Parts:
         self.dispatcher = FakeDispatcher("dispatcher", self.log)
         self.recorder = Part("recorder", self.log)
         self.housekeeper = Part("housekeeper", self.log)
+        self.served = FakeServed("served", self.log)
         self.waiters, self.event_waiters = Waiters(), Waiters()
         self.lifecycle = Lifecycle(
             self.store,
@@ -120,6 +134,7 @@ class Parts:
             housekeeper=self.housekeeper,
             waiters=self.waiters,
             event_waiters=self.event_waiters,
+            served=self.served,
         )
 
 
@@ -128,7 +143,13 @@ def parts() -> Parts:
     return Parts()
 
 
-STARTED = ["register", "start dispatcher", "start recorder", "start housekeeper"]
+STARTED = [
+    "register",
+    "start dispatcher",
+    "start recorder",
+    "start housekeeper",
+    "start served",
+]
 
 
 def test_parts_start_once(parts: Parts) -> None:
@@ -205,7 +226,10 @@ def test_drain_ends_the_parts_in_their_order(parts: Parts) -> None:
     parts.log.clear()
     assert parts.lifecycle.drain(0) is True
     assert parts.log == [
+        "stop served",
         "stop dispatcher",
+        "served idle",
+        "close served",
         "shut executor down",
         "give up",
         "stop housekeeper",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import logging
 import threading
 import time
@@ -40,9 +41,11 @@ from kedro_flask_server.model.run import (
     RunRequest,
     RunStatus,
 )
+from kedro_flask_server.model.run_data import RunData
 from kedro_flask_server.model.run_id import RunIds
 from kedro_flask_server.model.server_process import ServerProcess
 from kedro_flask_server.model.stop import StopRequest
+from kedro_flask_server.model.submission import Submission
 from kedro_flask_server.runs.factory import create_run_service
 from kedro_flask_server.runs.service import RunService
 from kedro_flask_server.store import (
@@ -66,8 +69,16 @@ class ControlledProject:
         self.fault: BaseException | None = None
         self.reports: dict[str, RunReport] = {}
 
+    def data_access(self, request: RunRequest) -> None:
+        """What its runs read and write cannot be told."""
+
     def execute(
-        self, run_id: str, request: RunRequest, stop: StopRequest, report: RunReport
+        self,
+        run_id: str,
+        request: RunRequest,
+        stop: StopRequest,
+        report: RunReport,
+        data: RunData,
     ) -> RunOutcome:
         self.reports[run_id] = report
         self.started.release()
@@ -159,7 +170,7 @@ def test_waiting_requests_beyond_the_places_are_refused_and_leave_no_run(
         service.run(RunRequest())
     assert caught.value.retry_after_s > 0
     accepted = service.submit(RunRequest())
-    assert service.wait(accepted.run_id, 60).status is RunStatus.QUEUED  # at once: no place
+    assert service.wait(accepted.run_id, 0.05).status is RunStatus.QUEUED
     assert len(service.page(RunFilter(), limit=10).runs) == 4
     project.may_end.set()
     assert {each.result(10).status for each in waiting} == {RunStatus.SUCCESS}
@@ -354,7 +365,7 @@ def test_start_finds_what_a_dead_server_left(make_service, database_url, project
 
     def add(*, is_held: bool) -> Run:
         new = NewRun(
-            request=RunRequest(),
+            submission=Submission(request=RunRequest()),
             server_id=dead.server_id,
             is_held=is_held,
             workers=1,
@@ -363,7 +374,7 @@ def test_start_finds_what_a_dead_server_left(make_service, database_url, project
         return store.new_runs.add(new, ids.next).run
 
     running = add(is_held=False)
-    assert store.queue.claim(dead.server_id, {}) is not None
+    assert store.queue.claim(dead.server_id) is not None
     queued_run, held = add(is_held=False), add(is_held=True)
     store.close()
 
@@ -676,8 +687,10 @@ def test_what_is_told_while_the_end_is_being_stored_makes_no_gap(make_service, p
     run_id = executing(service, project).run_id
     report, finish = project.reports[run_id], service._store.finish
 
-    def finish_slowly(*args: Any) -> bool:
-        for number in range(3, 6):  # longer than the recorder waits between two batches
+    numbers = itertools.count(3)
+
+    def finish_slowly(*args: Any) -> bool:  # called again where a busy database did not store it
+        for number in itertools.islice(numbers, 3):  # longer than the recorder waits in between
             report.emit(EventType.NODE_STARTED, {"number": number})
             time.sleep(0.2)
         return finish(*args)

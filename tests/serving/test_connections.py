@@ -20,6 +20,7 @@ from kedro_flask_server.serving.peers import Peer, look_at
 
 LIMITS = Limits(
     max_body_bytes=100_000,
+    max_data_bytes=200_000,
     receive_timeout_s=10,
     send_timeout_s=10,
     bodies=Room(150_000),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,11 @@ import pytest
 import sqlalchemy
 
 from kedro_flask_server.errors import StoreUnavailableError
+from kedro_flask_server.model.queue import QueueLimits
 from kedro_flask_server.model.run import Run, RunOutcome, RunRequest, RunStatus
 from kedro_flask_server.model.run_id import RunIds, time_of
 from kedro_flask_server.model.server_process import ServerProcess
+from kedro_flask_server.model.submission import Submission
 from kedro_flask_server.store import Database, NewRun, PendingEvents, RunStore, locate
 from kedro_flask_server.store.schema import runs
 from tests.store import open_when_ready
@@ -61,8 +63,10 @@ def store(open_store: Callable[..., RunStore]) -> RunStore:
 
 def new_run(**options: Any) -> NewRun:
     """Return a run of this server's that is to be stored."""
+    sent = ({each.name for each in fields(Submission)} - {"priority"}) & options.keys()
+    submitted = {"request": RunRequest()} | {name: options.pop(name) for name in sent}
     given = {"server_id": HERE.server_id, "is_held": False, "workers": 1, "max_queued": 1000}
-    return NewRun(**({"request": RunRequest()} | given | options))
+    return NewRun(submission=Submission(**submitted), **(given | options))
 
 
 def add(
@@ -76,7 +80,9 @@ def add(
 
 
 def claim(store: RunStore, server: ServerProcess = HERE, **concurrency: int) -> str | None:
-    claim = store.queue.claim(server.server_id, concurrency)
+    if concurrency:
+        store.queue_control.set_limits(QueueLimits(concurrency=concurrency))
+    claim = store.queue.claim(server.server_id)
     return None if claim is None else claim.run.run_id
 
 

@@ -51,8 +51,8 @@ def every_kind_of_work(store: RunStore, claim: ClaimedRun) -> list[Callable[[], 
     outcome = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.0)
     return [
         lambda: add(store),
-        lambda: store.queue.claim(HERE.server_id, {}),
-        lambda: store.queue.claim(HERE.server_id, {"a": 1}),
+        lambda: store.queue.claim(HERE.server_id),
+        lambda: store.queue.claim(HERE.server_id),
         lambda: store.events.add({run_id: told}),
         lambda: store.finish(claim.run, outcome, told),
         lambda: store.get(run_id),
@@ -279,7 +279,7 @@ def test_pgbouncer_may_give_each_transaction_another_connection(
 
         def run(_: int) -> None:
             add(store)
-            claim = store.queue.claim(HERE.server_id, {})
+            claim = store.queue.claim(HERE.server_id)
             assert claim is not None
             store.events.add({claim.run.run_id: told})
             assert store.finish(claim.run, outcome, told)

@@ -108,7 +108,7 @@ def test_next_is_the_oldest_of_the_submitter_with_the_fewest_running(store: RunS
 
 def test_run_that_is_claimed_has_the_number_of_its_newest_event(store: RunStore) -> None:
     run_id = add(store).run_id
-    claimed = store.queue.claim(HERE.server_id, {})
+    claimed = store.queue.claim(HERE.server_id)
     assert claimed is not None
     assert (claimed.run.run_id, claimed.run.status) == (run_id, RunStatus.RUNNING)
     assert claimed.event_id == 2

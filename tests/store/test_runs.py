@@ -46,7 +46,7 @@ def test_run_goes_from_queued_through_running_to_its_end(store: RunStore) -> Non
     assert (queued.project, queued.env, queued.submitted_by) == ("probe", "local", None)
     assert abs(datetime.now(timezone.utc) - queued.created_at) < timedelta(seconds=5)
 
-    claimed = store.queue.claim(HERE.server_id, {})
+    claimed = store.queue.claim(HERE.server_id)
     assert claimed is not None
     running = claimed.run
     assert (running.run_id, running.status) == (queued.run_id, RunStatus.RUNNING)
@@ -235,11 +235,11 @@ def types(store: RunStore, run_id: str) -> list[str]:
 
 def test_events_tell_each_state_of_a_run_with_its_time(store: RunStore) -> None:
     run_id = add(store).run_id
-    claimed = store.queue.claim(HERE.server_id, {})
+    claimed = store.queue.claim(HERE.server_id)
     assert claimed is not None
     assert claimed.event_id == 2
     store.queue.requeue(run_id, HERE.server_id)
-    claimed = store.queue.claim(HERE.server_id, {})
+    claimed = store.queue.claim(HERE.server_id)
     assert claimed is not None
     assert claimed.event_id == 4
     error = ErrorDetail(type="ValueError", message="no \0 \ud800", node="n", traceback="t")

@@ -68,7 +68,7 @@ def test_run_is_taken_in_and_ended_in_a_round_trip_each(counted: Counted) -> Non
 def test_run_is_queued_and_taken_up_in_a_round_trip_each(counted: Counted) -> None:
     def queue_and_take_up() -> None:
         assert counted.add(may_start=False) is None
-        counted.finish(counted.store.queue.claim(HERE.server_id, {}))
+        counted.finish(counted.store.queue.claim(HERE.server_id))
 
     assert counted.trips_of(queue_and_take_up) == 3
 

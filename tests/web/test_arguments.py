@@ -17,6 +17,7 @@ from kedro_flask_server.web.arguments import (
     load_last_event_id,
     load_query,
     load_snapshot_params,
+    load_submission,
     refuse_interpolation,
 )
 from kedro_flask_server.web.errors import InvalidRequestError, UnreadableBodyError
@@ -28,6 +29,7 @@ from kedro_flask_server.web.schemas.fields import (
     texts_field,
     whole_field,
 )
+from kedro_flask_server.web.schemas.requests import SubmissionQuerySchema
 
 
 class Body(Schema):
@@ -226,3 +228,36 @@ def test_last_event_is_that_of_the_header_or_the_default(given: str | None, id_:
 def test_last_event_that_is_no_number_is_refused(given: str) -> None:
     [problem] = problems(load_last_event_id, request(headers={"Last-Event-ID": given}), default=0)
     assert (problem["type"], problem["loc"]) == ("int_parsing", ["header", "Last-Event-ID"])
+
+
+def labels_of(header: str | None, query: str = "") -> dict[str, str]:
+    headers = {} if header is None else {"Run-Labels": header}
+    environ = EnvironBuilder(query_string=query, headers=headers).get_environ()
+    labels: dict[str, str] = load_submission(Request(environ), SubmissionQuerySchema())["labels"]
+    return labels
+
+
+def test_labels_come_in_a_header_and_in_the_query_which_counts() -> None:
+    assert labels_of(None) == {}
+    header = 'team=fraud, nightly, note="two words", n=5, d=1.5, off=?0'
+    expected = {"team": "fraud", "nightly": "true", "note": "two words", "n": "5", "d": "1.5"}
+    assert labels_of(header) == {**expected, "off": "false"}
+    assert labels_of("team=fraud;x=1, a", "label=team=risk&label=b") == {
+        "team": "risk",
+        "a": "true",
+        "b": "true",
+    }
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["team=", "Team=x", "a=(1 2)", "a=:YQ==:", "a=b c", "ü=1", ",".join("abcdefghijklmnopq")],
+)
+def test_header_of_labels_that_is_not_valid_is_refused(header: str) -> None:
+    [problem] = problems(labels_of, header)
+    assert problem["loc"] == ["header", "Run-Labels"]
+
+
+def test_label_of_the_query_that_is_not_valid_is_refused() -> None:
+    [problem] = problems(labels_of, None, "label=Team=x")
+    assert problem["loc"] == ["query", "label"]

@@ -81,7 +81,9 @@ def who_is_here() -> Any:
 def client_of(access: FakeAccess, authenticator: FakeAuthenticator | None = None) -> FlaskClient:
     app = Flask(__name__)
     register_error_handlers(app)
-    register_authentication(app, access, public=["health"], authenticator=authenticator)
+    register_authentication(
+        app, access, public=["health"], authenticators=[*filter(None, [authenticator])]
+    )
 
     app.add_url_rule("/health", "health", who_is_here)
     app.add_url_rule("/plain", "plain", who_is_here, methods=["GET", "POST"])

@@ -262,3 +262,45 @@ def test_what_runs_find_is_nothing_to_a_template_that_is_not_ready(pool, templat
     pool.renew_lease(60)
     template.get_ready()
     assert template.told()[0] == "lease"  # and no "read" before it
+
+
+def test_worker_that_could_not_load_what_it_serves_gets_no_call(pool, template, clients) -> None:
+    prepared = {"pid": NO_PID, "preparation": {"missing": None, "error": None}}
+    first = clients.submit(pool.wait_until_ready)
+    template.start_worker().send("ready", prepared)
+    [served] = first.result(LONG_S)
+    assert acquired(pool) is served
+    pool.discard(served)
+    waiting = clients.submit(acquired, pool)
+    unprepared = {"pid": NO_PID, "preparation": {"missing": "model", "error": None}}
+    template.start_worker().send("ready", unprepared)
+    template.start_worker().send("ready", prepared)  # after a pause
+    handle = waiting.result(LONG_S)
+    assert handle.preparation == prepared["preparation"]
+    assert pool.why_down() is None
+    pool.discard(handle)
+
+
+def test_generation_is_ready_with_all_of_its_workers_or_one_that_could_not_load(
+    pool, template, clients
+) -> None:
+    waiting = clients.submit(pool.wait_until_ready)
+    error = {"type": "DatasetError", "message": "no pickle"}
+    template.start_worker().send(
+        "ready", {"pid": NO_PID, "preparation": {"missing": None, "error": error}}
+    )
+    [worker] = waiting.result(LONG_S)
+    assert worker.preparation is not None
+    assert worker.preparation["error"] == error
+
+
+def test_pool_that_is_closed_has_nothing_open() -> None:
+    before = len(os.listdir("/dev/fd"))  # noqa: PTH208
+    for _ in range(3):
+        template = PlayedTemplate()
+        pool = WorkerPool(SETTINGS, size=1, secrets=set(), template=template.handle)
+        pool.start()
+        template.start_worker()
+        pool.close()
+        template.close()
+    assert len(os.listdir("/dev/fd")) == before  # noqa: PTH208

@@ -211,3 +211,19 @@ def test_record_names_the_node_that_the_thread_is_at_work_on(pipe: Pipe) -> None
         pipe.report.log("INFO", "probe", "of a")
         pipe.report.log_output(["printed", "together"])
     assert [body["node"] for _, body in pipe.reader.read()] == [None, "a", "a"]
+
+
+@pytest.mark.parametrize("is_wanted", [True, False])
+def test_what_is_held_back_comes_where_it_is_wanted(is_wanted: bool) -> None:
+    pipe = Pipe()
+    pipe.report.begin(max_log_bytes=1_000, is_held=True)
+    pipe.report.expect(1)
+    pipe.report.emit(EventType.NODE_STARTED, {"node": "a"})
+    pipe.report.log("INFO", "probe", "hello")
+    pipe.report.send("secrets", {"values": ["x"]})  # which cannot wait
+    assert [kind for kind, _ in pipe.reader.read()] == ["secrets"]
+    pipe.report.release(is_wanted=is_wanted)
+    found = [kind for kind, _ in pipe.reader.read()]
+    assert found == (["expect", "event", "log"] if is_wanted else [])
+    pipe.report.emit(EventType.NODE_FINISHED, {"node": "a"})
+    assert [kind for kind, _ in pipe.reader.read()] == ["event"]

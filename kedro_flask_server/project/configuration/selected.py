@@ -49,8 +49,10 @@ class SelectedConfiguration:
 
     def folders(self) -> list[Path]:
         """Return the folders of all files that count; none where they are not known."""
-        if not self.is_cached:
-            return []
+        return self.folders_of_kedro() if self.is_cached else []
+
+    def folders_of_kedro(self) -> list[Path]:
+        """Return the folders that Kedro's own loader reads: the base's and the environment's."""
         given = settings.CONFIG_LOADER_ARGS
         env = self.env or given.get("default_run_env") or ""
         return [self.source / each for each in dict.fromkeys((given.get("base_env") or "", env))]

@@ -6,13 +6,14 @@ Pydantic's (https://docs.pydantic.dev/latest/errors/validation_errors/).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from itertools import islice
 from typing import Any
 
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, missing
 
 from kedro_flask_server.text import rfc3339
 
@@ -34,6 +35,7 @@ class Problem:
 
 
 _NOT_A_STRING = [Problem("string_type", "Input should be a valid string")]
+_MISSING = [Problem("missing", "Field required")]
 _NOT_A_LIST = [Problem("list_type", "Input should be a valid list")]
 _NOT_AN_OBJECT = [Problem("dict_type", "Input should be a valid dictionary")]
 _NOT_A_BOOL = [Problem("bool_type", "Input should be a valid boolean")]
@@ -77,6 +79,11 @@ class _Flag(fields.Boolean):
         raise ValidationError(_NOT_READABLE_AS_BOOL)
 
 
+def plain_json(content: Any) -> Any:
+    """Return JSON content that every reader takes: numbers that JSON does not have are texts."""
+    return json.loads(json.dumps(content), parse_constant=str)
+
+
 def text_field(meaning: str = "", **options: Any) -> fields.String:
     """Return the field of a string."""
     pattern = options.pop("pattern", None)
@@ -84,13 +91,17 @@ def text_field(meaning: str = "", **options: Any) -> fields.String:
     if pattern:
         metadata["pattern"] = f"^{pattern}$"
     return fields.String(
-        error_messages={"invalid": _NOT_A_STRING, "null": _NOT_A_STRING},
+        error_messages={
+            "invalid": _NOT_A_STRING,
+            "null": _NOT_A_STRING,
+            "required": _MISSING,
+        },
         metadata=metadata,
         **options,
     )
 
 
-class _Texts(fields.List[Any]):
+class Texts(fields.List[Any]):
     """A list of strings, of whose wrong items the first are told: there can be very many."""
 
     def _deserialize(self, value: Any, attr: Any, data: Any, **kwargs: Any) -> list[Any]:
@@ -105,7 +116,7 @@ class _Texts(fields.List[Any]):
 
 def texts_field(meaning: str) -> fields.List[Any]:
     """Return the field of a list of strings, which may be left out."""
-    return _Texts(
+    return Texts(
         text_field(),
         load_default=None,
         allow_none=True,
@@ -125,10 +136,10 @@ def object_field(meaning: str, values: fields.Field[Any] | None = None) -> field
     )
 
 
-def flag_field(meaning: str) -> fields.Boolean:
-    """Return the field of a boolean, by default false."""
+def flag_field(meaning: str, *, default: bool | None = False) -> fields.Boolean:
+    """Return the field of a boolean; None as its default leaves it out where it is not given."""
     return _Flag(
-        load_default=False,
+        load_default=missing if default is None else default,
         error_messages={"null": _NOT_A_BOOL},
         metadata={"description": meaning},
     )
@@ -144,7 +155,7 @@ def moment_field(meaning: str) -> fields.AwareDateTime:
     )
 
 
-def whole_field(meaning: str, default: int, minimum: int, maximum: int) -> fields.Integer:
+def whole_field(meaning: str, default: int | None, minimum: int, maximum: int) -> fields.Integer:
     """Return the field of a whole number within bounds."""
     outside = [Problem("value_error", f"Input should be from {minimum:,} to {maximum:,}")]
 

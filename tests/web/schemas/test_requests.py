@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from marshmallow import Schema, ValidationError
 
+from kedro_flask_server.model.retry import RetryOptions
 from kedro_flask_server.model.run import RunFilter, RunPart, RunRequest, RunStatus
 from kedro_flask_server.web.schemas.fields import problems_of
 from kedro_flask_server.web.schemas.requests import (
     EventQuerySchema,
     LogQuerySchema,
+    RetrySchema,
     RunQuerySchema,
     RunRequestSchema,
 )
@@ -26,7 +28,7 @@ def problems(schema: Schema, given: dict[str, Any]) -> list[tuple[tuple[str | in
 
 
 def test_every_field_of_a_run_request_can_be_sent_and_no_other() -> None:
-    names = {field.name for field in fields(RunRequest)}
+    names = {field.name for field in fields(RunRequest)} - {"data"}
     assert RunRequestSchema().fields.keys() == names
     assert problems(RunRequestSchema(), {"pipeline": "a"}) == [(("pipeline",), "extra_forbidden")]
 
@@ -73,7 +75,7 @@ def test_version_leads_nowhere_else(version: str) -> None:
 
 def test_query_of_runs_is_a_filter_and_a_page() -> None:
     wanted, page = RunQuerySchema().load({})
-    assert wanted == RunFilter()
+    assert wanted == RunFilter(has_retried=False)
     assert page == {"limit": 50, "cursor": None, "include": frozenset()}
     wanted, page = RunQuerySchema().load(
         {
@@ -81,6 +83,7 @@ def test_query_of_runs_is_a_filter_and_a_page() -> None:
             "pipeline": "train",
             "since": "2026-01-01T00:00:00Z",
             "idempotency_key": "k",
+            "label": ["team=fraud", "nightly", "note=a=b"],
             "limit": "7",
             "cursor": "2026-01-01T00.00.00.000Z",
         }
@@ -90,6 +93,7 @@ def test_query_of_runs_is_a_filter_and_a_page() -> None:
         pipeline="train",
         since=datetime(2026, 1, 1, tzinfo=timezone.utc),
         idempotency_key="k",
+        labels=(("team", "fraud"), ("nightly", None), ("note", "a=b")),
     )
     assert page == {"limit": 7, "cursor": "2026-01-01T00.00.00.000Z", "include": frozenset()}
 
@@ -143,3 +147,30 @@ def test_query_of_events_beyond_the_bounds_is_refused(
     schema: Schema, given: dict[str, str], name: str
 ) -> None:
     assert problems(schema, given) == [((name,), "value_error")]
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({"from": "middle"}, ("from",)),
+        ({"from": None}, ("from",)),
+        ({"from": 1}, ("from",)),
+        ({"params": [1]}, ("params",)),
+        ({"force": "append"}, ("force",)),
+        ({"force": [1]}, ("force", 0)),
+        ({"force": ["append", "run_active"]}, ("force", 1)),
+        ({"start": "failure"}, ("start",)),
+    ],
+)
+def test_retry_that_is_not_understood_is_refused(body: dict, where: tuple) -> None:
+    [(found, _)] = problems(RetrySchema(), body)
+    assert found == where
+
+
+def test_retry_is_from_the_failure_unless_it_is_said() -> None:
+    assert RetrySchema().load({"force": None, "params": None}) == RetryOptions()
+    given = {"from": "start", "params": {"a": 1}, "force": ["append", "node_gone"]}
+    expected = RetryOptions(
+        start="start", params={"a": 1}, force=frozenset({"append", "node_gone"})
+    )
+    assert RetrySchema().load(given) == expected

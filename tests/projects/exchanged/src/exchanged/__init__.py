@@ -1,0 +1,1 @@
+"""A project whose pipelines take and return data."""

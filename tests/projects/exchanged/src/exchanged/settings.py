@@ -1,0 +1,5 @@
+"""Settings of the project."""
+
+from exchanged.hooks import Recorded
+
+HOOKS = (Recorded(),)

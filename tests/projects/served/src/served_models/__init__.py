@@ -1,0 +1,1 @@
+"""A model that is trained and answers requests, in ways that tests ask for."""

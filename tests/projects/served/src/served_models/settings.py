@@ -1,0 +1,5 @@
+"""The settings of the project."""
+
+from served_models.hooks import Recorder
+
+HOOKS = (Recorder(),)

@@ -1,0 +1,1 @@
+"""A project whose pages are looked at."""

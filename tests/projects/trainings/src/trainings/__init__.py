@@ -1,0 +1,1 @@
+"""A project whose runs read what others write."""

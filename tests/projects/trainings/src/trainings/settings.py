@@ -1,0 +1,5 @@
+"""The settings of the project."""
+
+from trainings.hooks import Mover
+
+HOOKS = (Mover(),)
