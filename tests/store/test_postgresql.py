@@ -119,6 +119,25 @@ def test_all_work_goes_on_where_open_connections_hang(postgresql_server: Postgre
                 postgresql_server.resume()
 
 
+def test_end_is_stored_on_a_connection_that_was_rolled_back(postgresql_server: PostgreSQL) -> None:
+    outcome = RunOutcome(status=RunStatus.SUCCESS, duration_ms=1.0)
+    told = PendingEvents(server_id=HERE.server_id, events=[])
+    database = Database(locate(postgresql_server.new_database(), Path()))
+    store = RunStore(database, project="here", env="local")
+    open_when_ready(store)
+    store.servers.register(HERE, 60)
+    for _ in range(2):  # the first prepares what the second needs
+        claim = add(store, may_start=True)
+        assert isinstance(claim, ClaimedRun)
+        assert store.finish(claim.run, outcome, told)
+        # As often as psycopg would need to prepare a statement by itself.
+        for _ in range(6):
+            store.get(claim.run.run_id)
+        with suppress(StoreUnavailableError), database.writing() as connection:
+            connection.execute(sqlalchemy.text("SELECT 1 / 0"))
+    store.close()
+
+
 @contextmanager
 def silent_listener() -> Iterator[int]:
     """Listen, accept and never answer."""
