@@ -12,23 +12,7 @@ from kedro_flask_server.executors.processes import ProcessExecutor
 from kedro_flask_server.executors.threads import ThreadExecutor
 from kedro_flask_server.model.executors import EXECUTORS, PROCESSES, THREADS
 from kedro_flask_server.workers.protocol import WorkerSettings
-
-SETTINGS = WorkerSettings(
-    project_path="",
-    env=None,
-    conf_source=None,
-    resolves_params=False,
-    shared_paths=[],
-    data_url="data",
-    allows_excel=False,
-    has_locks=False,
-    start_method="auto",
-    max_runs=1,
-    max_rss_mb=None,
-    log_format="text",
-    memory_limit_mb=None,
-    python_path=[],
-)
+from tests.workers.fakes import SETTINGS
 
 
 class FakeProject:

@@ -11,14 +11,15 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from kedro_flask_server.workers.pool import WorkerPool
-from kedro_flask_server.workers.protocol import WorkerSettings
 from tests.servers import PROJECTS, RunningServer, copy_project, eventually, kedro_flask_server
+from tests.workers.fakes import SETTINGS
 
 GRACE_S = 2.0
 
@@ -427,21 +428,8 @@ if os.fork() == 0:
 
 @pytest.mark.once
 def test_template_that_is_busy_keeps_nobody_waiting_who_limits_it(project: Path) -> None:
-    settings = WorkerSettings(
-        project_path=str(project),
-        env=None,
-        conf_source=None,
-        resolves_params=False,
-        shared_paths=[],
-        data_url="data",
-        allows_excel=False,
-        has_locks=False,
-        start_method="auto",
-        max_runs=1,
-        max_rss_mb=None,
-        memory_limit_mb=None,
-        log_format="auto",
-        python_path=sys.path,
+    settings = replace(
+        SETTINGS, project_path=str(project), start_method="auto", python_path=sys.path
     )
     pool = WorkerPool(settings, size=1, secrets=set())
     pool.start()
