@@ -388,7 +388,7 @@ def test_migration_that_has_to_wait_for_a_lock_lets_others_go_on(
         other.execute("LOCK TABLE runs IN ROW EXCLUSIVE MODE")  # as one that writes
         fails_in_time(database.open)
         fails_in_time(database.open)
-    database.open()
+    open_when_ready(database)
     database.close()
 
 
