@@ -191,6 +191,21 @@ class RunningServer:
                 time.sleep(0.05)
 
 
+def refused_start(project: Path, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Start a server that must not start, and return what it says."""
+    ended = subprocess.run(
+        start_command(*options),
+        cwd=project,
+        env=environment(**env),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode != 0
+    assert "Traceback" not in ended.stderr
+    return ended
+
+
 def eventually(is_true: Callable[[], object], timeout_s: float = 30) -> None:
     """Wait until something is true."""
     ends_at = time.monotonic() + timeout_s

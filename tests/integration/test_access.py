@@ -36,7 +36,7 @@ from tests.servers import (
     eventually,
     free_port,
     kedro_flask_server,
-    start_command,
+    refused_start,
 )
 
 pytestmark = pytest.mark.once
@@ -537,15 +537,7 @@ def test_file_of_keys_is_read_again_when_it_changes(project: Path) -> None:
 
 
 def test_server_that_others_reach_does_not_start_without_keys(project: Path) -> None:
-    done = subprocess.run(
-        [*start_command("--host", "0.0.0.0")],
-        cwd=project,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = refused_start(project, "--host", "0.0.0.0")
     assert done.returncode == 1
     assert "kedro server keys create" in done.stderr
     assert "--allow-anonymous" in done.stderr

@@ -34,10 +34,9 @@ from tests.servers import (
     PROJECTS,
     RunningServer,
     copy_project,
-    environment,
     eventually,
     kedro_flask_server,
-    start_command,
+    refused_start,
 )
 
 CSV = "text/csv"
@@ -638,14 +637,7 @@ def test_queued_call_outlives_the_server_with_its_data(tmp_path: Path) -> None:
 @pytest.mark.once
 def test_data_elsewhere_goes_in_and_out(tmp_path: Path) -> None:
     project = copy_project(PROJECTS / "exchanged", tmp_path)
-    refused = subprocess.run(
-        start_command(),
-        cwd=project,
-        env=environment(KEDRO_SERVER_DATA_URL="memory://data"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    refused = refused_start(project, KEDRO_SERVER_DATA_URL="memory://data")
     assert refused.returncode == 1
     assert "data_url" in refused.stderr
     env = {"KEDRO_SERVER_DATA_URL": "memory://data", "KEDRO_SERVER_EXECUTOR": "threads"}

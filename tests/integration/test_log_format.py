@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import httpx
@@ -19,6 +18,7 @@ from tests.servers import (
     environment,
     eventually,
     kedro_flask_server,
+    refused_start,
     start_command,
 )
 
@@ -228,14 +228,7 @@ def test_level_of_the_project_s_logging_configuration_is_honoured(project: Path)
 
 
 def test_format_that_does_not_exist_is_refused(project: Path) -> None:
-    ended = subprocess.run(
-        start_command(),
-        cwd=project,
-        env=environment(KEDRO_SERVER_LOG_FORMAT="xml"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    ended = refused_start(project, KEDRO_SERVER_LOG_FORMAT="xml")
     assert ended.returncode == 1
     assert "'xml'" in ended.stderr
     assert "json" in ended.stderr

@@ -24,6 +24,7 @@ from tests.servers import (
     free_port,
     kedro_flask_server,
     read_where,
+    refused_start,
     start_command,
 )
 
@@ -161,16 +162,7 @@ def test_environment_is_the_same_for_runs_and_snapshots(
 
 def refuse(project: Path, *options: str, **env: str) -> str:
     """Start a server that must not start, and return the one line that it says."""
-    result = subprocess.run(
-        start_command(*options),
-        cwd=project,
-        env=environment(**env),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert result.returncode != 0
-    assert "Traceback" not in result.stderr
+    result = refused_start(project, *options, **env)
     lines = [line for line in result.stderr.splitlines() if "Error" in line]
     assert len(lines) == 1, result.stderr
     return lines[0]
@@ -203,11 +195,7 @@ def test_start_refuses_bad_options_and_settings(project: Path) -> None:
 
 
 def test_start_outside_a_project_says_so(tmp_path: Path) -> None:
-    result = subprocess.run(
-        start_command(), cwd=tmp_path, env=environment(), capture_output=True, text=True
-    )
-    assert result.returncode != 0
-    assert "Traceback" not in result.stderr
+    result = refused_start(tmp_path)
     assert "project" in (result.stderr + result.stdout).lower()
 
 

@@ -18,8 +18,8 @@ from tests.servers import (
     PROJECTS,
     RunningServer,
     copy_project,
-    environment,
     eventually,
+    refused_start,
     start_command,
 )
 
@@ -98,15 +98,7 @@ def test_servers_go_on_and_start_while_a_newer_one_migrates_until_it_takes_away(
             takes, newest = release(tmp_path / "takes", after=newer, oldest_program=newer)
             with server(project, database_url, version=takes) as last:
                 runs_succeed(last, new)
-    refused = subprocess.run(
-        start_command(),
-        cwd=project,
-        env=environment(KEDRO_SERVER_DATABASE_URL=database_url),
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert refused.returncode != 0
+    refused = refused_start(project, KEDRO_SERVER_DATABASE_URL=database_url)
     assert f"is newer than this program: its schema is {newest!r}" in refused.stderr
     assert f"one that knows {newer!r}" in refused.stderr
     with server(project, database_url, version=adds) as allowed:

@@ -209,8 +209,9 @@ class RunExchange:
         finally:
             if not self._files.is_local or self._request is None:
                 shutil.rmtree(folder, ignore_errors=True)
-            with suppress(OSError):  # unless something is in it
-                folder.rmdir()
+            else:
+                with suppress(OSError):  # unless something is in it
+                    folder.rmdir()
         return outputs
 
 
